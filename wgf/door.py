@@ -1,0 +1,104 @@
+"""The public door: shapes, dtypes, devices and values are checked once, where a user calls in.
+
+A function of this package declares its tensors in one line, ``@door(x="*b M d", score="*b M d", eps=">0")``. The letters are
+axes: equal letters must have equal sizes, ``*b`` stands for the same leading axes everywhere. A bad argument is a ``ValueError``
+that names it, its value and what is allowed. Reading values makes a GPU wait, so a caller that vouches for them (the
+training loop) works inside ``with trusted():`` where only shapes, dtypes and devices are looked at.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import torch
+
+_trusted: ContextVar[bool] = ContextVar("trusted", default=False)
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@contextmanager
+def trusted() -> Iterator[None]:
+    """Inside this block the values of tensors are not read, so nothing waits for a device; shapes are still checked."""
+    token = _trusted.set(True)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def door(**rules: str) -> Callable[[_F], _F]:
+    """Checks named arguments: a shape such as ``"*b M d"`` (a float tensor), ``">0"`` (positive), or ``"weights *b M"``.
+
+    ``None`` passes: an argument whose default is ``None`` is one that the function fills in.
+    """
+
+    def decorate(function: _F) -> _F:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            if not torch.compiler.is_compiling():
+                _check(rules, signature.bind(*args, **kwargs).arguments)
+            return function(*args, **kwargs)
+
+        return cast(_F, checked)
+
+    return decorate
+
+
+def _check(rules: dict[str, str], arguments: dict[str, Any]) -> None:
+    axes: dict[str, Any] = {}
+    like: tuple[str, torch.Tensor] | None = None
+    for name, rule in rules.items():
+        value = arguments.get(name)
+        if value is None:
+            continue
+        if rule == ">0":
+            _positive(name, value)
+            continue
+        like = _tensor(name, value, like)
+        _shape(name, value, rule.removeprefix("weights "), axes)
+        if not _trusted.get():
+            _values(name, value, rule)
+
+
+def _tensor(name: str, value: Any, like: tuple[str, torch.Tensor] | None) -> tuple[str, torch.Tensor]:
+    if not isinstance(value, torch.Tensor):
+        raise ValueError(f"{name} is a {type(value).__name__}; pass a torch tensor")
+    if value.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{name} has dtype {value.dtype}; float32 and float64 are allowed")
+    if like is not None and value.dtype != like[1].dtype:
+        raise ValueError(f"{name} has dtype {value.dtype} but {like[0]} has {like[1].dtype}; they must agree")
+    if like is not None and value.device != like[1].device:
+        raise ValueError(f"{name} is on {value.device} but {like[0]} is on {like[1].device}; they must agree")
+    return like or (name, value)
+
+
+def _shape(name: str, value: torch.Tensor, rule: str, axes: dict[str, Any]) -> None:
+    letters = rule.split()[1:]
+    batch = value.shape[: value.ndim - len(letters)]
+    sizes = dict(zip(letters, value.shape[value.ndim - len(letters) :], strict=False))
+    if value.ndim < len(letters) or any(axes.setdefault(k, n) != n for k, n in {"*b": batch, **sizes}.items()):
+        known = ", ".join(f"{k} = {tuple(n) if k == '*b' else n}" for k, n in axes.items())
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed is ({', '.join(rule.split())}) with {known or 'any sizes'}")
+    if any(n == 0 for n in value.shape):
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; every axis needs at least one entry")
+
+
+def _values(name: str, value: torch.Tensor, rule: str) -> None:
+    finite = value.isfinite()
+    if not finite.all():
+        raise ValueError(f"{name} holds {int((~finite).sum())} non-finite values of {value.numel()}; all must be finite")
+    if rule.startswith("weights") and not ((value >= 0).all() and (value.sum(-1) > 0).all()):
+        raise ValueError(f"{name} must be non-negative weights with a positive sum; its least entry is {value.min().item():g}")
+
+
+def _positive(name: str, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        if not _trusted.get() and not ((value > 0) & value.isfinite()).all():
+            raise ValueError(f"{name} has the value {value.min().item():g}; it must be positive and finite")
+    elif not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+        raise ValueError(f"{name} is {value!r}; it must be a positive, finite number")

@@ -1,0 +1,160 @@
+"""RKHS kernels on particles and their median bandwidths.
+
+One convention: a kernel is a function of r = |x - y|^2 / (2 lengthscale^2), and ``lengthscale`` is a length. The papers write
+exp(-|x - y|^2 / h): their bandwidth is h = 2 lengthscale^2, so lengthscale = sqrt(h / 2).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from wgf.door import door
+
+Repulsion = Callable[[Tensor], Tensor]
+BLOCK = 2**22  # entries of one block of rows of an M x N matrix: 32 MiB in float64
+SUBSAMPLE = 2048  # particles a median looks at
+
+
+class Kernel(Protocol):
+    """``kernel(x, y) -> (gram, repulsion)`` with gram_ij = k(x_i, y_j), (..., M, N), and, for weights w (..., N),
+    ``repulsion(w)_i = sum_j w_j grad_{y_j} k(x_i, y_j)``, (..., M, d)."""
+
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Repulsion]: ...
+
+
+@dataclass(frozen=True)
+class RBF:
+    """Gaussian kernel k = exp(-r), r = |x - y|^2 / (2 lengthscale^2). ``lengthscale``: a number or one a batch entry (...)."""
+
+    lengthscale: Tensor | float
+
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Repulsion]:
+        gram = torch.exp(-_radius(x, y, self.lengthscale).clamp_max(80.0))
+        return gram, _radial(x, y, gram, self.lengthscale)
+
+
+@dataclass(frozen=True)
+class IMQ:
+    """Inverse multiquadric k = (1 + r)^(-1/2), r = |x - y|^2 / (2 lengthscale^2): tails that still feel far particles."""
+
+    lengthscale: Tensor | float
+
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Repulsion]:
+        gram = torch.rsqrt(1.0 + _radius(x, y, self.lengthscale))
+        return gram, _radial(x, y, 0.5 * gram**3, self.lengthscale)
+
+
+@door(x="*b M d", y="*b N d")
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """|x_i - y_j|^2 by one product, (..., M, N).
+
+    Both clouds are centred and the product is taken in float64, so neither a common offset nor near-duplicates far from the
+    centre lose their digits; rounding below zero is clamped. Costs one (M, d) x (d, N) product; no (M, N, d) tensor is made.
+    """
+    centre = y.detach().double().mean(-2, keepdim=True)
+    p, q = x.double() - centre, y.double() - centre
+    gram = p @ q.mT
+    norms = p.square().sum(-1)[..., :, None] + q.square().sum(-1)[..., None, :]
+    return (norms - 2.0 * gram).clamp_min(0.0).to(x.dtype)
+
+
+def row_blocks(x: Tensor, y: Tensor) -> Iterator[slice]:
+    """Slices of the M rows of x for which a block of the (..., M, N) matrix stays below ``BLOCK`` entries."""
+    rows = max(1, BLOCK // max(1, x[..., 0, 0].numel() * y.shape[-2]))
+    for start in range(0, x.shape[-2], rows):
+        yield slice(start, start + rows)
+
+
+def _column(scale: Tensor | float) -> Tensor | float:
+    return scale[..., None, None] if isinstance(scale, Tensor) else scale
+
+
+def _radius(x: Tensor, y: Tensor, lengthscale: Tensor | float) -> Tensor:
+    return squared_distances(x, y) / (2.0 * _column(lengthscale) ** 2)
+
+
+def _radial(x: Tensor, y: Tensor, slope: Tensor, lengthscale: Tensor | float) -> Repulsion:
+    """k = kappa(r), slope = -kappa'(r): grad_{y_j} k(x_i, y_j) = slope_ij (x_i - y_j) / lengthscale^2."""
+    centre = y.mean(-2, keepdim=True)
+
+    def repulsion(w: Tensor) -> Tensor:
+        weighted = slope * w[..., None, :]
+        pull = (x - centre) * weighted.sum(-1, keepdim=True) - weighted @ (y - centre)
+        return pull / _column(lengthscale) ** 2
+
+    return repulsion
+
+
+# --- median bandwidths: a length each, detached, one function a convention -------------------------------------------
+
+
+def _median(values: Tensor) -> Tensor:
+    """The median over the last axis, (...): the mean of the two middle values where their number is even."""
+    n = values.shape[-1]
+    low = values.kthvalue((n + 1) // 2, dim=-1).values
+    if n % 2:
+        return low
+    rest = torch.where(values > low[..., None], values, math.inf).amin(-1)
+    tied = (values <= low[..., None]).sum(-1) > n // 2
+    return 0.5 * (low + torch.where(tied, low, rest))
+
+
+def _thinned(x: Tensor) -> Tensor:
+    """Every k-th particle, detached, so that a median looks at no more than ``SUBSAMPLE`` of them."""
+    return x.detach()[..., :: -(-x.shape[-2] // SUBSAMPLE), :]
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """|x_i - x_j|^2 over i < j, (..., M (M - 1) / 2)."""
+    x = _thinned(x)
+    i, j = torch.triu_indices(x.shape[-2], x.shape[-2], 1, device=x.device)
+    return squared_distances(x, x)[..., i, j]
+
+
+def _length(h: Tensor, floor: float) -> Tensor:
+    return (h.clamp_min(floor) / 2.0).sqrt()
+
+
+@door(x="*b M d", floor=">0")
+def median_svgd(x: Tensor, floor: float = 1e-10) -> Tensor:
+    """h = med^2 / log M, med the median distance between different particles; (...).
+
+    Source: Liu & Wang 2016, Sec. 5; Zhang et al. 2018, App. D.2. Limits: h = 1 for one particle; h >= ``floor``.
+    """
+    if x.shape[-2] == 1:
+        return _length(torch.ones_like(x[..., 0, 0]), floor)
+    return _length(_median(_pairs(x).sqrt()) ** 2 / math.log(x.shape[-2]), floor)
+
+
+@door(x="*b M d", floor=">0")
+def median_full(x: Tensor, floor: float = 1e-10) -> Tensor:
+    """h = median of the full matrix |x_i - x_j|^2, its zero diagonal included, over log(M + 1); (...).
+
+    Source: the public SVGD code of Liu & Wang 2016, whose kernel is exp(-|x - y|^2 / (2 s^2)) with s^2 = h / 2.
+    """
+    thin = _thinned(x)
+    return _length(_median(squared_distances(thin, thin).flatten(-2)) / math.log(x.shape[-2] + 1), floor)
+
+
+@door(x="*b M d", floor=">0")
+def median_svpg(x: Tensor, floor: float = 1e-10) -> Tensor:
+    """h = median of the full matrix of |x_i - x_j|^2 over 2 log(M + 1): half of ``median_full``'s; (...).
+
+    Source: the public SVPG code of Liu et al. 2017.
+    """
+    thin = _thinned(x)
+    return _length(_median(squared_distances(thin, thin).flatten(-2)) / (2.0 * math.log(x.shape[-2] + 1)), floor)
+
+
+@door(x="*b M d", y="*b N d", floor=">0")
+def median_cross(x: Tensor, y: Tensor, floor: float = 1e-3) -> Tensor:
+    """h = median of |x_i - y_j|^2 over all cross pairs, over log M; (...).
+
+    Source: the public soft Q-learning code of Haarnoja et al. 2017, whose floor is 1e-3. Limits: log 2 stands in for log 1.
+    """
+    cost = squared_distances(_thinned(x), _thinned(y))
+    return _length(_median(cost.flatten(-2)) / math.log(max(2, x.shape[-2])), floor)

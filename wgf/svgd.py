@@ -1,0 +1,74 @@
+"""KL velocities on particles: SVGD and its relatives.
+
+Every function returns a direction to ADD to the particles; it decreases KL(mu || p). The caller evaluates
+``score`` = grad log p at the particles. Shapes: x, score, velocity (..., M, d). Memory grows as M: rows go in blocks.
+"""
+
+import torch
+from torch import Tensor
+
+from wgf.door import door
+from wgf.kernels import RBF, Kernel, median_svgd, row_blocks
+
+
+@door(x="*b M d", score="*b M d")
+def velocity(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
+    """SVGD: phi(x_i) = (1/M) sum_j [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ].
+
+    ``kernel=None`` is an RBF with the SVGD paper's median bandwidth.
+
+    **Source** Zhang et al. 2018, Eq. 7; Liu & Wang 2016, Eq. 8.
+    **Sign** the ascent side: x += step * phi. Departs: Eq. 7 prints phi as the gradient of KL; the gradient is -phi.
+    **Limits** one particle follows its score; averaging over M makes the fixed point under-dispersed when d is not small against M.
+    """
+    kernel = kernel or RBF(median_svgd(x))
+    ones = torch.ones_like(x[..., 0])
+    blocks = []
+    for rows in row_blocks(x, x):
+        gram, repulsion = kernel(x[..., rows, :], x)
+        blocks.append(gram @ score + repulsion(ones))
+    return torch.cat(blocks, -2) / x.shape[-2]
+
+
+@door(x="*b M d", score="*b M d")
+def blob(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
+    """w-SGLD-B: v_i = score_i + sum_j grad_{x_j} k(x_j, x_i) (1/k_i + 1/k_j), k_i = sum_j k(x_i, x_j).
+
+    **Source** Chen et al. 2018 ("blob"), Liu et al. 2019; for the RBF it is score_i + (2/h) sum_j K_ij (x_i - x_j)(1/k_i + 1/k_j).
+    **Sign** add it. **Limits** own score, so steps are about M times stiffer than SVGD's; one particle follows its score.
+    """
+    kernel = kernel or RBF(median_svgd(x))
+    mass = _mass(x, kernel)
+    blocks = []
+    for rows in row_blocks(x, x):
+        _, repulsion = kernel(x[..., rows, :], x)
+        blocks.append(repulsion(torch.ones_like(mass)) / mass[..., rows, None] + repulsion(1.0 / mass))
+    return score + torch.cat(blocks, -2)
+
+
+@door(x="*b M d", score="*b M d")
+def gfsd(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
+    """Smoothed density: v_i = score_i - grad log mu_k(x_i) = score_i + sum_j grad_{x_j} k(x_j, x_i) / k_i.
+
+    **Source** Liu et al. 2019 (GFSD): Blob without its 1/k_j. **Sign** add it. **Limits** one particle follows its score.
+    """
+    kernel = kernel or RBF(median_svgd(x))
+    blocks = []
+    for rows in row_blocks(x, x):
+        gram, repulsion = kernel(x[..., rows, :], x)
+        blocks.append(repulsion(torch.ones_like(x[..., 0])) / gram.sum(-1, keepdim=True))
+    return score + torch.cat(blocks, -2)
+
+
+@door(score="*b M d", noise="*b M d", lr=">0")
+def langevin(score: Tensor, noise: Tensor, *, lr: float) -> Tensor:
+    """v = score + sqrt(2 / lr) noise, so that x + lr v = x + lr score + sqrt(2 lr) noise, noise ~ N(0, I).
+
+    **Source** Zhang et al. 2018, Eq. 2 to 4. Departs: Eq. 3 prints U = log p / 2 with a diffusion that lacks its factor 1/2;
+    this is the consistent pair U = log p, sigma = sqrt(2) I, whose law tends to p. **Sign** add ``lr`` times it.
+    """
+    return score + (2.0 / lr) ** 0.5 * noise
+
+
+def _mass(x: Tensor, kernel: Kernel) -> Tensor:
+    return torch.cat([kernel(x[..., rows, :], x)[0].sum(-1) for rows in row_blocks(x, x)], -1)
