@@ -1,0 +1,173 @@
+"""DP-WGF-V: DP-WGF with a V network and an explicit policy (Zhang et al. 2018, Sec. 4.2 "Reducing Variance" and Algorithm 3, App. G).
+
+Departs: the paper names its policy only as "a BNN discussed in Section 4.1, whose induced policy distribution is denoted pi~". Read
+here as K weight particles theta_k with Gaussian heads, pi~(a | s) = (1/K) sum_k N_squashed(a; mean_k(s), std_k(s)): log pi~ is explicit,
+and the M action particles are M/K reparameterised draws of each theta_k. Evaluation takes the component mean with the largest Q.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from agents.targets import W2, entropy_value, mean_square, normalizer_value, pull, speed, squared_error, td_target, temperature_loss
+from agents.training.descent import adam, descend_
+from agents.training.protocol import Batch, Info, Streams
+from policies.bayesian import BayesianPolicy
+from policies.critics import QNetwork, VNetwork, best
+from policies.mlp import polyak_
+from policies.squash import SQUASH
+from wgf import svgd
+
+
+@dataclass(frozen=True)
+class Config:
+    """DP-WGF-V with the settings of Zhang et al. 2018, Table 5."""
+
+    hidden: tuple[int, ...] = (128, 128)
+    """Hidden units of every network (Table 5)."""
+    activation: str = "tanh"
+    """Activation: tanh (Sec. 6.3) or relu."""
+    batch: int = 64
+    """Transitions an update and seed (Table 5)."""
+    lr: float = 3e-4
+    """Adam's step size (Table 5)."""
+    gamma: float = 0.99
+    """Discount (Table 5)."""
+    tau: float = 0.01
+    """Target smoothing (Table 5)."""
+    members: int = 1
+    """Q networks; the value and the policy use the least of them."""
+    particles: int = 32
+    """Action particles a state (App. E.3)."""
+    components: int = 4
+    """Weight particles theta_k, each a Gaussian policy; divides particles. SAC of the paper mixes four Gaussians."""
+    temperature: Literal["fixed", "automatic"] = "fixed"
+    """alpha = 1, or tuned to an entropy of -A."""
+    w2: Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"] = "eq9_sum"
+    """W2 velocity: Eq. 9 as printed (eq9_sum), its mean, or a transport map to the previous policy's particles."""
+    w2_scale: float = 0.4
+    """Scale of the Wasserstein trust region (Table 5): epsilon of Eq. 9's forms, 1/h of the transport maps; 0 turns it off."""
+    previous: Literal["last", "average"] = "last"
+    """Previous policy (App. E.1): the last iterate, or its moving average with rate tau."""
+    backup: Literal["entropy", "normalizer"] = "entropy"
+    """J_V's target: E[Q - alpha log pi~] (what the paper ran), or log E[exp(Q / alpha) / pi~] + E[log pi~] (its exact form, entropy off)."""
+    squash: Literal["exact", "soft_q"] = "exact"
+    """Particles on u with the exact density, or on tanh(u) with the barrier of soft Q-learning's public code."""
+    reward_scale: float = 1.0
+    """Factor of the reward (Table 6 for its environments)."""
+
+    def __post_init__(self) -> None:
+        if self.particles % self.components:
+            raise ValueError(f"particles is {self.particles}; it must be a multiple of components, {self.components}")
+
+
+PRESETS = {
+    "paper": Config(),
+    "modern": Config(
+        hidden=(256, 256), activation="relu", batch=256, tau=0.005, members=2, temperature="automatic", w2="common_noise", previous="average"
+    ),
+}
+
+
+@dataclass
+class State:
+    """Networks and optimisers, every tensor with the seeds as its first axis."""
+
+    policy: BayesianPolicy
+    previous: BayesianPolicy
+    q: QNetwork
+    v: VNetwork
+    v_target: VNetwork
+    log_alpha: Tensor
+    policy_adam: torch.optim.Adam
+    q_adam: torch.optim.Adam
+    v_adam: torch.optim.Adam
+    alpha_adam: torch.optim.Adam
+
+
+class Noise(NamedTuple):
+    """The component's choice pick ~ U(0, 1) (S, n) and xi ~ N(0, I) (S, n, A) of one action."""
+
+    pick: Tensor
+    xi: Tensor
+
+
+def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
+    """Fresh networks of len(generators) seeds; alpha = 1."""
+    policy = BayesianPolicy(obs, action, cfg.components, cfg.hidden, cfg.activation, generators).to(device)
+    q = QNetwork(obs, action, cfg.members, cfg.hidden, cfg.activation, generators).to(device)
+    v = VNetwork(obs, cfg.hidden, cfg.activation, generators).to(device)
+    log_alpha = torch.zeros(len(generators), device=device, requires_grad=True)
+    adams = (adam(network.parameters(), cfg.lr) for network in (policy, q, v))
+    return State(policy, deepcopy(policy), q, v, deepcopy(v), log_alpha, *adams, adam([log_alpha], cfg.lr))
+
+
+def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Noise:
+    """pick (S, n), xi (S, n, A)."""
+    return Noise(draw.uniform(n), draw.normal(n, action))
+
+
+def act(cfg: Config, state: State, obs: Tensor, noise: Noise) -> Tensor:
+    """A draw from pi~: one of its components, then its Gaussian, (S, n, A)."""
+    return state.policy.act(obs, *noise)
+
+
+def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
+    """The component mean with the largest Q, (S, n, A)."""
+    return best(state.q, obs, state.policy.modes(obs))
+
+
+def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
+    """xi ~ N(0, I) of one update's particles, (S, B, M, A)."""
+    return draw.normal(cfg.batch, cfg.particles, action)
+
+
+def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
+    """One gradient step of each network on one minibatch."""
+    alpha = state.log_alpha.detach().exp()[:, None, None, None]
+
+    # Update Q function
+    with torch.no_grad():
+        y = td_target(cfg.reward_scale * batch.reward, batch.discount, state.v_target(batch.next_obs))
+    q = state.q(batch.obs, batch.action)
+    q_loss = squared_error(q, y)
+    descend_(q_loss, state.q_adam)
+
+    # Update value function: the particles of the policy stand for E_{a ~ pi~}
+    u = state.policy.particles(batch.obs, noise)
+    log_prob = state.policy.log_prob(batch.obs, u.detach()).detach()
+    value, slope = state.q.action_gradient(batch.obs, torch.tanh(u))
+    target = (entropy_value if cfg.backup == "entropy" else normalizer_value)(value, log_prob, alpha[..., 0])
+    v_loss = squared_error(state.v(batch.obs), target)
+    descend_(v_loss, state.v_adam)
+
+    # Update policy: particle velocity of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi), pulled back through the draws to every theta_k
+    squash = SQUASH[cfg.squash]
+    x, score = squash.coordinate(u), squash.score(u.detach(), slope, alpha)
+    with torch.no_grad():
+        x_prev = squash.coordinate(state.previous.particles(batch.obs, noise))
+    kl = svgd.velocity(x.detach(), score)
+    w2 = cfg.w2_scale * W2[cfg.w2](x.detach(), x_prev)
+    policy_loss = pull(x, kl + w2)
+    polyak_(state.previous, state.policy, 1.0 if cfg.previous == "last" else cfg.tau)  # Update prior policy parameters
+    descend_(policy_loss, state.policy_adam)
+    if cfg.temperature == "automatic":
+        descend_(temperature_loss(state.log_alpha, log_prob, -batch.action.shape[-1]), state.alpha_adam)
+
+    # Update target
+    polyak_(state.v_target, state.v, cfg.tau)
+    return {
+        "losses/q": q_loss.detach(),
+        "losses/q_values": q.detach().mean((1, 2)),
+        "losses/v": v_loss.detach(),
+        "losses/policy": -value.mean((1, 2)),
+        "flow/kl_speed": speed(kl),
+        "flow/w2_speed": speed(w2),
+        "flow/w2": mean_square(x.detach() - x_prev),
+        "policy/entropy": -log_prob.mean((1, 2)),
+        "policy/alpha": alpha[:, 0, 0, 0],
+    }

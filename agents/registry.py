@@ -1,0 +1,25 @@
+"""Which agents there are, by the names that a command line uses."""
+
+import difflib
+from dataclasses import fields, replace
+from importlib import import_module
+from typing import Any, cast
+
+from agents.training.protocol import Agent
+
+AGENTS = {
+    "dp-wgf": {"paper": "dp_wgf", "modern": "dp_wgf"},
+    "dp-wgf-v": {"paper": "dp_wgf_v", "modern": "dp_wgf_v"},
+    "sac": {"paper": "sac_v", "modern": "sac"},
+    "soft-q": {"paper": "soft_q", "modern": "soft_q"},
+}
+
+
+def find(name: str, preset: str) -> tuple[Agent, Any]:
+    """(module, configuration) of an agent's preset. Raises ValueError for a name that is not there, with the nearest one."""
+    for value, known, what in ((name, AGENTS, "agent"), (preset, AGENTS.get(name, {}), "preset")):
+        if value not in known:
+            near = difflib.get_close_matches(value, known, n=1)
+            raise ValueError(f"{what} {value!r} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+    agent = cast(Agent, import_module(f"agents.{AGENTS[name][preset]}"))
+    return agent, agent.PRESETS[preset]

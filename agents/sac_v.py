@@ -1,0 +1,130 @@
+"""Soft actor-critic of 2017: V network, single Q, a mixture of Gaussians (Haarnoja et al. 2018a, arXiv 1801.01290v1).
+
+The baseline of Zhang et al. 2018. The temperature is fixed at 1: the reward scale is its inverse.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from agents.targets import squared_error, td_target
+from agents.training.descent import adam, descend_
+from agents.training.protocol import Batch, Info, Streams
+from policies.critics import QNetwork, VNetwork, best
+from policies.gaussian import MixturePolicy
+from policies.mlp import polyak_
+
+
+@dataclass(frozen=True)
+class Config:
+    """SAC as Zhang et al. 2018 ran it: their Tables 5 and 6, and the public code of December 2017 for the rest."""
+
+    hidden: tuple[int, ...] = (128, 128)
+    """Hidden units of every network (Table 5)."""
+    activation: str = "tanh"
+    """Activation: tanh (Sec. 6.3) or relu."""
+    batch: int = 64
+    """Transitions an update and seed (Table 5)."""
+    lr: float = 3e-4
+    """Adam's step size (Table 5)."""
+    gamma: float = 0.99
+    """Discount (Table 5)."""
+    tau: float = 0.01
+    """Target smoothing (Table 5)."""
+    components: int = 4
+    """Components of the mixture (App. E.3)."""
+    regularization: float = 0.001
+    """Weight of the penalty on means and log stds (code of 2017)."""
+    reward_scale: float = 1.0
+    """Factor of the reward, the inverse temperature (Table 6 for its environments)."""
+
+
+PRESETS = {"paper": Config()}
+
+
+@dataclass
+class State:
+    """Networks and optimisers, every tensor with the seeds as its first axis."""
+
+    policy: MixturePolicy
+    q: QNetwork
+    v: VNetwork
+    v_target: VNetwork
+    policy_adam: torch.optim.Adam
+    q_adam: torch.optim.Adam
+    v_adam: torch.optim.Adam
+
+
+class Noise(NamedTuple):
+    """The component's choice pick ~ U(0, 1) (S, B) and xi ~ N(0, I) (S, B, A)."""
+
+    pick: Tensor
+    xi: Tensor
+
+
+def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
+    """Fresh networks of len(generators) seeds."""
+    policy = MixturePolicy(obs, action, cfg.components, cfg.hidden, cfg.activation, generators).to(device)
+    q = QNetwork(obs, action, 1, cfg.hidden, cfg.activation, generators).to(device)
+    v = VNetwork(obs, cfg.hidden, cfg.activation, generators).to(device)
+    adams = (adam(network.parameters(), cfg.lr) for network in (policy, q, v))
+    return State(policy, q, v, deepcopy(v), *adams)
+
+
+def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Noise:
+    """pick (S, n), xi (S, n, A)."""
+    return Noise(draw.uniform(n), draw.normal(n, action))
+
+
+def act(cfg: Config, state: State, obs: Tensor, noise: Noise) -> Tensor:
+    """A draw from the mixture, (S, n, A)."""
+    return state.policy(obs, *noise).action  # type: ignore[no-any-return]
+
+
+def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
+    """The component mean with the largest Q, (S, n, A)."""
+    return best(state.q, obs, state.policy.modes(obs))
+
+
+def noise(cfg: Config, action: int, draw: Streams) -> Noise:
+    """The noise of one update."""
+    return act_noise(cfg, action, cfg.batch, draw)
+
+
+def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
+    """One gradient step of each network on one minibatch."""
+    # Update Q function: y = r + discount V_target(s')
+    with torch.no_grad():
+        y = td_target(cfg.reward_scale * batch.reward, batch.discount, state.v_target(batch.next_obs))
+        sample = state.policy(batch.obs, *noise)
+        q_sample = state.q.least(batch.obs, sample.action)
+    q = state.q(batch.obs, batch.action)
+    q_loss = squared_error(q, y)
+    descend_(q_loss, state.q_adam)
+
+    # Update value function: V(s) towards Q(s, a) - log pi(a | s), a fresh
+    v = state.v(batch.obs)
+    v_loss = squared_error(v, q_sample - sample.log_prob)
+    descend_(v_loss, state.v_adam)
+
+    # Update policy: likelihood ratio, E[log pi(a) (log pi(a) - Q(s, a) + V(s))], the bracket held fixed
+    log_prob = state.policy.log_prob(batch.obs, sample.u)
+    advantage = sample.log_prob - q_sample + v.detach()
+    _, mean, log_std = state.policy.parameters_of(batch.obs)
+    size = (mean.square() + log_std.square()).mean((-3, -2, -1))
+    policy_loss = (log_prob * advantage).mean(-1) + cfg.regularization * 0.5 * size
+    descend_(policy_loss, state.policy_adam)
+
+    # Update target
+    polyak_(state.v_target, state.v, cfg.tau)
+    return {
+        "losses/q": q_loss.detach(),
+        "losses/q_values": q.detach().mean((1, 2)),
+        "losses/v": v_loss.detach(),
+        "losses/policy": policy_loss.detach(),
+        "policy/entropy": -sample.log_prob.mean(-1),
+    }

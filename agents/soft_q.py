@@ -1,0 +1,130 @@
+"""Soft Q-learning with a sampling network trained by amortised SVGD (Haarnoja et al. 2017, Algorithm 1): DP-WGF's twin."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from agents.targets import pull, soft_value, speed, squared_error, td_target
+from agents.training.descent import adam, descend_
+from agents.training.protocol import Batch, Info, Streams
+from policies.critics import QNetwork, best
+from policies.mlp import polyak_
+from policies.sampler import SamplingNetwork, fixed_noise
+from policies.squash import SQUASH
+from wgf import svgd
+
+
+@dataclass(frozen=True)
+class Config:
+    """Soft Q-learning as Zhang et al. 2018 compare with it: their Table 5. Departs: a smoothed target, not a copy every 1,000 steps."""
+
+    hidden: tuple[int, ...] = (128, 128)
+    """Hidden units of every network (Table 5)."""
+    activation: str = "tanh"
+    """Activation: tanh (Sec. 6.3) or relu."""
+    batch: int = 64
+    """Transitions an update and seed (Table 5)."""
+    lr: float = 3e-4
+    """Adam's step size (Table 5)."""
+    gamma: float = 0.99
+    """Discount (Table 5)."""
+    tau: float = 0.01
+    """Target smoothing (Table 5)."""
+    members: int = 1
+    """Q networks; targets and the policy use the least of them."""
+    particles: int = 32
+    """Action particles a state (App. E.3)."""
+    value_particles: int = 32
+    """Uniform actions a state in the soft value."""
+    alpha: float = 1.0
+    """Temperature."""
+    squash: Literal["exact", "soft_q"] = "soft_q"
+    """Particles on u with the exact density, or on tanh(u) with the barrier of the public code."""
+    reward_scale: float = 1.0
+    """Factor of the reward (Table 6 for its environments)."""
+
+
+PRESETS = {
+    "paper": Config(),
+    "modern": Config(hidden=(256, 256), activation="relu", batch=256, tau=0.005, members=2, squash="exact"),
+}
+
+
+@dataclass
+class State:
+    """Networks and optimisers, every tensor with the seeds as its first axis."""
+
+    policy: SamplingNetwork
+    q: QNetwork
+    q_target: QNetwork
+    policy_adam: torch.optim.Adam
+    q_adam: torch.optim.Adam
+
+
+class Noise(NamedTuple):
+    """xi ~ N(0, I) (S, B, M, A) of the particles; uniform actions (S, B, K, A) in (-1, 1) of the soft value."""
+
+    policy: Tensor
+    value: Tensor
+
+
+def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
+    """Fresh networks of len(generators) seeds; the noise has as many numbers as an action."""
+    policy = SamplingNetwork(obs, action, action, cfg.hidden, cfg.activation, generators).to(device)
+    q = QNetwork(obs, action, cfg.members, cfg.hidden, cfg.activation, generators).to(device)
+    return State(policy, q, deepcopy(q), adam(policy.parameters(), cfg.lr), adam(q.parameters(), cfg.lr))
+
+
+def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
+    """(S, n, 1, A)."""
+    return draw.normal(n, 1, action)
+
+
+def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
+    """One draw of the sampling network, (S, n, A)."""
+    return state.policy.act(obs, noise)[..., 0, :]
+
+
+def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
+    """Of M fixed draws the one with the largest Q, (S, n, A)."""
+    xi = fixed_noise(cfg.particles, state.policy.noise_size, obs).expand(*obs.shape[:-1], -1, -1)
+    return best(state.q, obs, state.policy.act(obs, xi))
+
+
+def noise(cfg: Config, action: int, draw: Streams) -> Noise:
+    """The noise of one update."""
+    return Noise(draw.normal(cfg.batch, cfg.particles, action), 2.0 * draw.uniform(cfg.batch, cfg.value_particles, action) - 1.0)
+
+
+def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
+    """One gradient step of each network on one minibatch."""
+    # Update Q function: y = r + discount V(s'), V the log-integral of exp(Q_target / alpha) over uniform actions
+    with torch.no_grad():
+        next_value = soft_value(state.q_target.least(batch.next_obs, noise.value), cfg.alpha, batch.action.shape[-1])
+        y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
+    q = state.q(batch.obs, batch.action)
+    q_loss = squared_error(q, y)
+    descend_(q_loss, state.q_adam)
+
+    # Update policy: the SVGD velocity of its particles, pulled back through the sampling network
+    u = state.policy(batch.obs, noise.policy)
+    value, slope = state.q.action_gradient(batch.obs, torch.tanh(u))
+    squash = SQUASH[cfg.squash]
+    x, score = squash.coordinate(u), squash.score(u.detach(), slope, cfg.alpha)
+    kl = svgd.velocity(x.detach(), score)
+    policy_loss = pull(x, kl)
+    descend_(policy_loss, state.policy_adam)
+
+    # Update target
+    polyak_(state.q_target, state.q, cfg.tau)
+    return {
+        "losses/q": q_loss.detach(),
+        "losses/q_values": q.detach().mean((1, 2)),
+        "losses/policy": -value.mean((1, 2)),
+        "flow/kl_speed": speed(kl),
+        "policy/spread": torch.tanh(u.detach()).std(-2).mean((1, 2)),
+    }

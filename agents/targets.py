@@ -1,0 +1,75 @@
+"""Targets and losses that agents share. Losses are means within a seed, (S,); their sum over seeds is what is differentiated."""
+
+import math
+import torch
+from torch import Tensor
+
+from wgf import transport
+from wgf.flow import W2Velocity
+
+# The W2 velocities that an agent may choose from by name.
+W2: dict[str, W2Velocity] = {
+    f.__name__: f for f in (transport.common_noise, transport.eq9_sum, transport.eq9_mean, transport.entropic, transport.debiased, transport.exact)
+}
+
+# Zhang et al. 2018, Table 6 (from Haarnoja's soft actor-critic of 2017); the reward scale is the inverse temperature. Others: 1.
+REWARD_SCALE = {"Swimmer": 100.0, "Hopper": 1.0, "Walker2d": 3.0, "Humanoid": 3.0}
+
+
+def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
+    """y = r + discount V(s'), (S, B); discount = gamma (1 - terminated), so that truncation bootstraps."""
+    return reward + discount * next_value
+
+
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """(1/2) (prediction - target)^2, mean over the minibatch and summed over ensemble members: (S, [E,] B), (S, B) -> (S,)."""
+    target = target if prediction.ndim == 2 else target[:, None]
+    return 0.5 * (prediction - target).square().mean(-1).reshape(len(target), -1).sum(-1)
+
+
+def soft_value(q: Tensor, alpha: float, action_size: int) -> Tensor:
+    """V = alpha log int exp(Q / alpha) da over (-1, 1)^A, from K uniform actions: alpha [logsumexp_k(Q_k / alpha) - log K + A log 2].
+
+    q (S, B, K) -> (S, B). **Source** Haarnoja et al. 2017, Eq. 10; Zhang et al. 2018, Sec. 4.2 with a uniform q. Limits: equals Q
+    plus alpha A log 2 where Q is flat; biased low for few samples.
+    """
+    return alpha * (torch.logsumexp(q / alpha, -1) - math.log(q.shape[-1]) + action_size * math.log(2.0))
+
+
+def expected_value(q: Tensor) -> Tensor:
+    """V - alpha H = E_pi Q at pi = exp((Q - V) / alpha): Prop. 8's backup, with the policy's own particles. q (S, B, M) -> (S, B)."""
+    return q.mean(-1)
+
+
+def entropy_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
+    """E_pi [Q - alpha log pi], (S, B, M) each -> (S, B). **Source** Zhang et al. 2018, Sec. 4.2, the J_V found to work well."""
+    return (q - alpha * log_prob).mean(-1)
+
+
+def normalizer_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
+    """alpha log E_pi[exp(Q / alpha) / pi] + alpha E_pi[log pi] = V - alpha H, (S, B). **Source** Zhang et al. 2018, Sec. 4.2, the exact J_V."""
+    log_mean = torch.logsumexp(q / alpha - log_prob, -1) - math.log(q.shape[-1])
+    return (alpha * (log_mean[..., None] + log_prob.mean(-1, keepdim=True)))[..., 0]
+
+
+def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+    """-log alpha (log pi + target entropy), mean: raises alpha where the entropy is below its target. (S,), (S, B...) -> (S,)."""
+    return -log_alpha * (log_prob.detach().flatten(1).mean(-1) + target_entropy)
+
+
+def pull(x: Tensor, v: Tensor) -> Tensor:
+    """loss = -<v, x> with v detached, mean over states and particles: descending it moves x = f(s, xi) along v; (S, B, M, A) -> (S,).
+
+    **Source** Zhang et al. 2018, Eq. 15 and the chain rule below it.
+    """
+    return -(v.detach() * x).sum(-1).mean((-2, -1))
+
+
+def speed(v: Tensor) -> Tensor:
+    """Mean length of a velocity, (S, B, M, A) -> (S,)."""
+    return v.norm(dim=-1).mean((-2, -1))
+
+
+def mean_square(v: Tensor) -> Tensor:
+    """Mean squared length, (S, B, M, A) -> (S,): of x - x_prev under common noise, a coupling, an upper bound of W2^2."""
+    return v.square().sum(-1).mean((-2, -1))

@@ -1,0 +1,60 @@
+"""Replay: the transitions of S seeds on the device, one slice a seed, each observation stored once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.training.envs import Array, Step
+from agents.training.protocol import Batch
+
+
+class Replay:
+    """A ring of rows (observation, action, reward, discount) a seed; a transition is a row and the observation of the next.
+
+    The end of an episode takes one more row, for its last observation: ``_starts`` lists the rows that begin a transition, oldest
+    first from slot ``_first``, and a row that is overwritten leaves it. Each seed draws with a generator of its own.
+    """
+
+    def __init__(self, seeds: Sequence[int], rows: int, obs: int, action: int, gamma: float, device: torch.device) -> None:
+        self.obs_size, self.action_size, self.gamma = obs, action, gamma
+        self.data = torch.zeros(len(seeds), rows, obs + action + 2, device=device)
+        self.count = np.zeros(len(seeds), dtype=np.int64)
+        self._generators = [np.random.default_rng([seed, 1]) for seed in seeds]
+        self._starts = np.zeros((len(seeds), rows), dtype=np.int64)
+        self._head, self._first, self._each = np.zeros_like(self.count), np.zeros_like(self.count), np.arange(len(seeds))
+
+    @staticmethod
+    def bytes(seeds: int, rows: int, obs: int, action: int) -> int:
+        """Memory of the ring, before it is made."""
+        return seeds * rows * (4 * (obs + action + 2) + 8)
+
+    def add(self, obs: Array, action: Tensor, step: Step) -> None:
+        """Stores one transition a seed: obs (S, D), action (S, A) and what the environments answered."""
+        rows = self.data.shape[1]
+        row, after = self._head, (self._head + 1) % rows
+        self._forget(row)
+        self._forget(after)
+        outcome = np.stack([step.reward, self.gamma * (1.0 - step.terminated)], -1).astype(np.float32)
+        device = self.data.device
+        self.data[self._each, row] = torch.cat([torch.from_numpy(obs).to(device), action, torch.from_numpy(outcome).to(device)], -1)
+        self.data[self._each, after, : self.obs_size] = torch.from_numpy(step.next_obs).to(device)
+        self._starts[self._each, (self._first + self.count) % rows] = row
+        self.count = self.count + 1
+        self._head = (row + 1 + (step.terminated | step.truncated)) % rows
+
+    def sample(self, batch: int) -> Batch:
+        """``batch`` transitions a seed, uniform with replacement."""
+        rows = self.data.shape[1]
+        slots = np.stack([g.integers(0, n, batch) for g, n in zip(self._generators, self.count, strict=True)])
+        row = self._starts[self._each[:, None], (self._first[:, None] + slots) % rows]
+        pair = np.stack([row, (row + 1) % rows]) + rows * self._each[:, None]
+        here, after = self.data.flatten(0, 1)[torch.from_numpy(pair).to(self.data.device)]
+        obs, action, reward, discount = here.split([self.obs_size, self.action_size, 1, 1], -1)
+        return Batch(obs, action, reward[..., 0], discount[..., 0], after[..., : self.obs_size])
+
+    def _forget(self, row: np.ndarray) -> None:
+        stale = (self.count > 0) & (self._starts[self._each, self._first] == row)
+        self._first = (self._first + stale) % self.data.shape[1]
+        self.count = self.count - stale

@@ -1,0 +1,41 @@
+"""Where particles live when actions are a = tanh(u), and the score of pi*(a) = exp(Q(s, a) / alpha) / Z there.
+
+The kernel and the W2 term see ``coordinate(u)``; ``score(u, slope, alpha)`` is grad log p in that coordinate, from
+slope = grad_a Q(s, tanh u). Shapes (..., M, A); alpha broadcasts.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Squash(NamedTuple):
+    """A coordinate for the particles and the score in it."""
+
+    coordinate: Callable[[Tensor], Tensor]
+    score: Callable[[Tensor, Tensor, Tensor | float], Tensor]
+
+
+def identity(u: Tensor) -> Tensor:
+    """x = u."""
+    return u
+
+
+def exact_score(u: Tensor, slope: Tensor, alpha: Tensor | float) -> Tensor:
+    """x = u, log p(u) = Q(s, tanh u) / alpha + sum log(1 - tanh^2 u): (1 - a^2) slope / alpha - 2 a. The law of a is pi*."""
+    a = torch.tanh(u)
+    return (1.0 - a.square()) * slope / alpha - 2.0 * a
+
+
+def soft_q_score(u: Tensor, slope: Tensor, alpha: Tensor | float) -> Tensor:
+    """x = a, log p(a) = Q / alpha + sum log(1 - a^2 + 1e-6): slope / alpha - 2 a / (1 - a^2 + 1e-6).
+
+    **Source** the public soft Q-learning code. Departs from pi*: this barrier at the boundary tilts the law to exp(Q / alpha) (1 - a^2).
+    """
+    a = torch.tanh(u)
+    return slope / alpha - 2.0 * a / (1.0 - a.square() + 1e-6)
+
+
+SQUASH = {"exact": Squash(identity, exact_score), "soft_q": Squash(torch.tanh, soft_q_score)}
