@@ -68,7 +68,14 @@ class Config:
 PRESETS = {
     "paper": Config(),
     "modern": Config(
-        hidden=(256, 256), activation="relu", batch=256, tau=0.005, members=2, temperature="automatic", w2="common_noise", previous="average"
+        hidden=(256, 256),
+        activation="relu",
+        batch=256,
+        tau=0.005,
+        members=2,
+        temperature="automatic",
+        w2="common_noise",
+        previous="average",
     ),
 }
 

@@ -1,7 +1,6 @@
 """Which agents there are, by the names that a command line uses."""
 
 import difflib
-from dataclasses import fields, replace
 from importlib import import_module
 from typing import Any, cast
 
@@ -20,6 +19,8 @@ def find(name: str, preset: str) -> tuple[Agent, Any]:
     for value, known, what in ((name, AGENTS, "agent"), (preset, AGENTS.get(name, {}), "preset")):
         if value not in known:
             near = difflib.get_close_matches(value, known, n=1)
-            raise ValueError(f"{what} {value!r} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+            raise ValueError(
+                f"{what} {value!r} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
+            )
     agent = cast(Agent, import_module(f"agents.{AGENTS[name][preset]}"))
     return agent, agent.PRESETS[preset]

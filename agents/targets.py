@@ -1,6 +1,7 @@
 """Targets and losses that agents share. Losses are means within a seed, (S,); their sum over seeds is what is differentiated."""
 
 import math
+
 import torch
 from torch import Tensor
 
@@ -9,7 +10,8 @@ from wgf.flow import W2Velocity
 
 # The W2 velocities that an agent may choose from by name.
 W2: dict[str, W2Velocity] = {
-    f.__name__: f for f in (transport.common_noise, transport.eq9_sum, transport.eq9_mean, transport.entropic, transport.debiased, transport.exact)
+    f.__name__: f
+    for f in (transport.common_noise, transport.eq9_sum, transport.eq9_mean, transport.entropic, transport.debiased, transport.exact)
 }
 
 # Zhang et al. 2018, Table 6 (from Haarnoja's soft actor-critic of 2017); the reward scale is the inverse temperature. Others: 1.

@@ -1,0 +1,1 @@
+"""Policies and critics: nn.Modules that take observations and noise."""

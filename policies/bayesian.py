@@ -15,7 +15,9 @@ from policies.mlp import StackedMLP
 class BayesianPolicy(nn.Module):
     """Stack (S, K) of networks with a Gaussian head; M = K m action particles a state, m reparameterised draws of each theta_k."""
 
-    def __init__(self, obs: int, action: int, components: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, obs: int, action: int, components: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]
+    ) -> None:
         super().__init__()
         self.components = components
         self.net = StackedMLP([len(generators), components], [obs, *hidden, 2 * action], activation, generators)
@@ -46,4 +48,3 @@ class BayesianPolicy(nn.Module):
     def modes(self, obs: Tensor) -> Tensor:
         """tanh(mean_k), (S, B, K, A)."""
         return torch.tanh(self.parameters_of(obs)[0])
-

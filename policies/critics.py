@@ -11,7 +11,9 @@ from policies.mlp import StackedMLP
 class QNetwork(nn.Module):
     """Q_e(s, a), an ensemble of E networks for each of S seeds."""
 
-    def __init__(self, obs: int, action: int, members: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, obs: int, action: int, members: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]
+    ) -> None:
         super().__init__()
         self.net = StackedMLP([len(generators), members], [obs + action, *hidden, 1], activation, generators)
 

@@ -84,7 +84,9 @@ class GaussianPolicy(nn.Module):
 class MixturePolicy(nn.Module):
     """Tanh-squashed mixture of K Gaussians, all from one network: logits (K), means and log stds (K, A). Source: SAC of 2017."""
 
-    def __init__(self, obs: int, action: int, components: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, obs: int, action: int, components: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]
+    ) -> None:
         super().__init__()
         self.shape = (components, action)
         self.net = StackedMLP([len(generators)], [obs, *hidden, components * (1 + 2 * action)], activation, generators)

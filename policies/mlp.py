@@ -25,7 +25,10 @@ class StackedMLP(nn.Module):
         super().__init__()
         self.stack = tuple(stack)
         self.activation = ACTIVATIONS[activation]
-        layers = [(_uniform(self.stack, (i, o), i, generators), _uniform(self.stack, (1, o), i, generators)) for i, o in zip(sizes, sizes[1:], strict=False)]
+        layers = [
+            (_uniform(self.stack, (i, o), i, generators), _uniform(self.stack, (1, o), i, generators))
+            for i, o in zip(sizes, sizes[1:], strict=False)
+        ]
         self.weights = nn.ParameterList([nn.Parameter(w) for w, _ in layers])
         self.biases = nn.ParameterList([nn.Parameter(b) for _, b in layers])
 

@@ -11,7 +11,9 @@ from policies.mlp import StackedMLP
 class SamplingNetwork(nn.Module):
     """f(s, xi): M action particles a state. The input is s and xi together; no density is available. S seeds."""
 
-    def __init__(self, obs: int, action: int, noise: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, obs: int, action: int, noise: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]
+    ) -> None:
         super().__init__()
         self.noise_size = noise
         self.net = StackedMLP([len(generators)], [obs + noise, *hidden, action], activation, generators)

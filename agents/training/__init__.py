@@ -1,0 +1,1 @@
+"""What all agents share: environments, memory, loop, evaluation, checkpoints, logs."""

@@ -64,7 +64,10 @@ def save(folder: Path, values: dict[str, Tensor], about: dict[str, Any]) -> None
     data = serialize(values)
     file = folder / f"policy-{about['step']}.safetensors"
     replace(file, data)
-    replace(folder / "policy.json", json.dumps({"format": FORMAT, "file": file.name, "sha256": hashlib.sha256(data).hexdigest(), **about}, indent=1).encode())
+    replace(
+        folder / "policy.json",
+        json.dumps({"format": FORMAT, "file": file.name, "sha256": hashlib.sha256(data).hexdigest(), **about}, indent=1).encode(),
+    )
     for old in folder.glob("policy-*.safetensors"):
         if old != file:
             old.unlink()
@@ -75,7 +78,9 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     about = read_json(folder / "policy.json")
     name = about.get("file")
     if about.get("format") != FORMAT or not isinstance(name, str) or not re.fullmatch(r"policy-\d+\.safetensors", name):
-        raise ValueError(f"{folder / 'policy.json'} is not a policy of format {FORMAT}; give the folder of a run, such as runs/main/ENV/AGENT/seed-0")
+        raise ValueError(
+            f"{folder / 'policy.json'} is not a policy of format {FORMAT}; give the folder of a run, such as runs/main/ENV/AGENT/seed-0"
+        )
     try:
         data = (folder / name).read_bytes()
     except OSError as error:

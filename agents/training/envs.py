@@ -116,9 +116,33 @@ class EnvPool:
         self._envs = None
 
 
-def frames(name: str) -> Any:
-    """One Gymnasium environment that renders RGB frames."""
-    return gym.make(name, render_mode="rgb_array")
+class Film:
+    """One environment that renders, seeded; ``frame()`` is an RGB array, ``step`` takes an action in (-1, 1)^A."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        self._env = gym.make(name, render_mode="rgb_array")
+        self.fps = int(self._env.metadata.get("render_fps", 30))
+        self.obs = _cast(self._env.reset(seed=seed)[0])
+        self._env.render()  # fails here where nothing can be drawn
+
+    def frame(self) -> Any:
+        """The picture now, (height, width, 3)."""
+        return self._env.render()
+
+    def step(self, action: Array) -> tuple[Array, bool]:
+        """The next observation, and whether the episode goes on."""
+        space: Any = self._env.action_space
+        obs, _, terminated, truncated, _ = self._env.step(_rescaled(action, space.low, space.high))
+        return _cast(obs), not (terminated or truncated)
+
+    def close(self) -> None:
+        """Frees the renderer."""
+        self._env.close()
+
+
+def reward_threshold(name: str) -> float | None:
+    """The return at which Gymnasium calls the task solved, where it says so."""
+    return gym.spec(name).reward_threshold
 
 
 def _cast(obs: Any) -> Array:
@@ -136,8 +160,12 @@ def _step(obs: Any, next_obs: Any, reward: Any, terminated: Any, truncated: Any)
 
 
 def _sizes(name: str, obs: Any, action: Any) -> tuple[int, int]:
-    if not (isinstance(action, gym.spaces.Box) and len(action.shape) == 1 and np.isfinite(action.low).all() and np.isfinite(action.high).all()):
-        raise ValueError(f"environment {name!r} has action space {action}; agents here need a bounded one-dimensional Box: use a continuous task")
+    if not (
+        isinstance(action, gym.spaces.Box) and len(action.shape) == 1 and np.isfinite(action.low).all() and np.isfinite(action.high).all()
+    ):
+        raise ValueError(
+            f"environment {name!r} has action space {action}; agents here need a bounded one-dimensional Box: use a continuous task"
+        )
     if not (isinstance(obs, gym.spaces.Box) and len(obs.shape) == 1):
         raise ValueError(f"environment {name!r} has observation space {obs}; agents here need a one-dimensional Box")
     return obs.shape[0], action.shape[0]

@@ -84,7 +84,16 @@ class _Run:
     """The variables of one training."""
 
     def __init__(
-        self, agent: Agent, cfg: Any, schedule: Schedule, seeds: Sequence[int], eval_envs: Envs, logs: Sequence[RunLog], device: torch.device, about: dict[str, Any], tell: Callable[[Tick], None]
+        self,
+        agent: Agent,
+        cfg: Any,
+        schedule: Schedule,
+        seeds: Sequence[int],
+        eval_envs: Envs,
+        logs: Sequence[RunLog],
+        device: torch.device,
+        about: dict[str, Any],
+        tell: Callable[[Tick], None],
     ) -> None:
         self.agent, self.cfg, self.schedule, self.seeds = agent, cfg, schedule, list(seeds)
         self.eval_envs, self.logs, self.device, self.about, self.tell = eval_envs, logs, device, about, tell
@@ -97,7 +106,8 @@ class _Run:
         self.info: Info = {}
         self.sums, self.lengths = np.zeros(s), np.zeros(s, dtype=np.int64)
         self.returns, self.evals = np.full(s, np.nan, np.float32), np.full(s, np.nan, np.float32)
-        self.since = (time.perf_counter(), 0)
+        self.started = time.perf_counter()
+        self.since = (self.started, 0)
 
     def loop(self, envs: Envs, stopping: Callable[[], bool]) -> None:
         obs, every = envs.reset(self.seeds), self.schedule
@@ -109,7 +119,9 @@ class _Run:
             self.account(step, outcome)
             obs = outcome.obs
             if step >= every.warmup:
-                self.info = self.agent.update(self.cfg, self.state, self.replay.sample(self.cfg.batch), self.agent.noise(self.cfg, self.action_size, self.streams))
+                self.info = self.agent.update(
+                    self.cfg, self.state, self.replay.sample(self.cfg.batch), self.agent.noise(self.cfg, self.action_size, self.streams)
+                )
             if step % every.log_every == 0 or step % every.eval_every == 0 or step == every.steps:
                 self.look(step)
             if step % every.eval_every == 0 or step == every.steps:
@@ -162,9 +174,11 @@ class _Run:
         result = evaluate(self.agent, self.cfg, self.state, self.eval_envs, self.seeds, episodes, self.device)
         self.evals = result.returns.mean(-1)
         for s in range(len(self.seeds)):
-            self.write(s, step, {"eval/return": self.evals[s], "eval/return_std": result.returns[s].std(), "eval/length": result.lengths[s].mean()})
+            self.write(
+                s, step, {"eval/return": self.evals[s], "eval/return_std": result.returns[s].std(), "eval/length": result.lengths[s].mean()}
+            )
         self.save(step)
-        self.tell(Tick(step, (step - self.since[1]) / max(time.perf_counter() - self.since[0], 1e-9), self.returns, self.evals))
+        self.since = (time.perf_counter(), step)  # the rate of training leaves evaluations out
 
     def save(self, step: int) -> None:
         for s, log in enumerate(self.logs):
@@ -184,4 +198,7 @@ class _Run:
         for s, log in enumerate(self.logs):
             if self.endings[s] == "running":
                 self.endings[s] = status
-                log.close({"status": status, "step": step, "eval_return": float(self.evals[s])})
+                seconds = time.perf_counter() - self.started
+                log.close(
+                    {"status": status, "step": step, "eval_return": float(self.evals[s]), "seconds": seconds, "stack": len(self.seeds)}
+                )
