@@ -115,7 +115,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     value, slope = state.q.action_gradient(batch.obs, torch.tanh(u))
     squash = SQUASH[cfg.squash]
     x, score = squash.coordinate(u), squash.score(u.detach(), slope, cfg.alpha)
-    kl = svgd.velocity(x.detach(), score)
+    kl = svgd.unbiased(x.detach(), score)
     policy_loss = pull(x, kl)
     descend_(policy_loss, state.policy_adam)
 
