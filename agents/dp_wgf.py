@@ -148,5 +148,5 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         "flow/kl_speed": speed(kl),
         "flow/w2_speed": speed(w2),
         "flow/w2": mean_square(x.detach() - x_prev),
-        "policy/spread": torch.tanh(u.detach()).std(-2).mean((1, 2)),
+        "policy/spread": torch.tanh(u.detach()).std(-2, correction=0).mean((1, 2)),
     }

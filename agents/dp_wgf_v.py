@@ -54,7 +54,7 @@ class Config:
     previous: Literal["last", "average"] = "last"
     """Previous policy (App. E.1): the last iterate, or its moving average with rate tau."""
     backup: Literal["entropy", "normalizer"] = "entropy"
-    """J_V's target: E[Q - alpha log pi~] (what the paper ran), or log E[exp(Q / alpha) / pi~] + E[log pi~] (its exact form, entropy off)."""
+    """J_V's target: E[Q - alpha log pi~], what the paper ran; or log E[exp(Q / alpha) / pi~] + E[log pi~], its exact form, entropy off."""
     squash: Literal["exact", "soft_q"] = "exact"
     """Particles on u with the exact density, or on tanh(u) with the barrier of soft Q-learning's public code."""
     reward_scale: float = 1.0
@@ -109,8 +109,9 @@ def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generato
     q = QNetwork(obs, action, cfg.members, cfg.hidden, cfg.activation, generators).to(device)
     v = VNetwork(obs, cfg.hidden, cfg.activation, generators).to(device)
     log_alpha = torch.zeros(len(generators), device=device, requires_grad=True)
-    adams = (adam(network.parameters(), cfg.lr) for network in (policy, q, v))
-    return State(policy, deepcopy(policy), q, v, deepcopy(v), log_alpha, *adams, adam([log_alpha], cfg.lr))
+    policy_adam, q_adam, v_adam = (adam(network.parameters(), cfg.lr) for network in (policy, q, v))
+    alpha_adam = adam([log_alpha], cfg.lr)
+    return State(policy, deepcopy(policy), q, v, deepcopy(v), log_alpha, policy_adam, q_adam, v_adam, alpha_adam)
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Noise:

@@ -126,5 +126,5 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         "losses/q_values": q.detach().mean((1, 2)),
         "losses/policy": -value.mean((1, 2)),
         "flow/kl_speed": speed(kl),
-        "policy/spread": torch.tanh(u.detach()).std(-2).mean((1, 2)),
+        "policy/spread": torch.tanh(u.detach()).std(-2, correction=0).mean((1, 2)),
     }

@@ -49,7 +49,10 @@ def entropy_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
 
 
 def normalizer_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
-    """alpha log E_pi[exp(Q / alpha) / pi] + alpha E_pi[log pi] = V - alpha H, (S, B). **Source** Zhang et al. 2018, Sec. 4.2, the exact J_V."""
+    """alpha log E_pi[exp(Q / alpha) / pi] + alpha E_pi[log pi], (S, B, M) each -> (S, B): for many samples of any pi, V - alpha H(pi).
+
+    **Source** Zhang et al. 2018, Sec. 4.2, the exact J_V.
+    """
     log_mean = torch.logsumexp(q / alpha - log_prob, -1) - math.log(q.shape[-1])
     return (alpha * (log_mean[..., None] + log_prob.mean(-1, keepdim=True)))[..., 0]
 
@@ -69,7 +72,7 @@ def pull(x: Tensor, v: Tensor) -> Tensor:
 
 def speed(v: Tensor) -> Tensor:
     """Mean length of a velocity, (S, B, M, A) -> (S,)."""
-    return v.norm(dim=-1).mean((-2, -1))
+    return v.square().sum(-1).sqrt().mean((-2, -1))
 
 
 def mean_square(v: Tensor) -> Tensor:

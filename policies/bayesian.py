@@ -30,7 +30,7 @@ class BayesianPolicy(nn.Module):
     def particles(self, obs: Tensor, xi: Tensor) -> Tensor:
         """xi ~ N(0, I) (S, B, M, A) -> pre-tanh particles u (S, B, M, A); the first M/K are theta_1's, and so on."""
         mean, log_std = self.parameters_of(obs)
-        each = xi.unflatten(-2, (self.components, -1))
+        each = torch.unflatten(xi, -2, (self.components, -1))
         return (mean[..., None, :] + log_std.exp()[..., None, :] * each).flatten(-3, -2)
 
     def log_prob(self, obs: Tensor, u: Tensor) -> Tensor:

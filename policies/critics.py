@@ -20,11 +20,13 @@ class QNetwork(nn.Module):
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """obs (S, B, D) with action (S, B, A) -> (S, E, B), or with action particles (S, B, M, A) -> (S, E, B, M)."""
         obs = obs[:, None, :, None] if action.ndim == 4 else obs[:, None]
-        return self.net(obs, action[:, None])[..., 0]
+        q: Tensor = self.net(obs, action[:, None])
+        return q[..., 0]
 
     def least(self, obs: Tensor, action: Tensor) -> Tensor:
         """min_e Q_e(s, a), (S, B) or (S, B, M)."""
-        return self(obs, action).amin(1)
+        q: Tensor = self(obs, action)
+        return q.amin(1)
 
     def action_gradient(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """min_e Q_e and its gradient in the action, detached, shaped as ``action`` less its last axis and as ``action``."""
@@ -44,7 +46,8 @@ class VNetwork(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """(S, B, D) -> (S, B)."""
-        return self.net(obs)[..., 0]
+        v: Tensor = self.net(obs)
+        return v[..., 0]
 
 
 def best(q: QNetwork, obs: Tensor, actions: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class MixturePolicy(nn.Module):
         """(S, B, D) -> logits (S, B, K), means and log stds (S, B, K, A)."""
         k, a = self.shape
         logits, mean, log_std = self.net(obs).split([k, k * a, k * a], -1)
-        return logits, mean.unflatten(-1, (k, a)), log_std.unflatten(-1, (k, a)).clamp(*LOG_STD)
+        return logits, torch.unflatten(mean, -1, (k, a)), torch.unflatten(log_std, -1, (k, a)).clamp(*LOG_STD)
 
     def forward(self, obs: Tensor, pick: Tensor, xi: Tensor) -> Sample:
         """obs (S, B, D), pick ~ U(0, 1) (S, B) chooses the component, xi ~ N(0, I) (S, B, A). The choice carries no gradient."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import reduce
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,7 @@ class StackedMLP(nn.Module):
         super().__init__()
         self.stack = tuple(stack)
         self.activation = ACTIVATIONS[activation]
-        layers = [
-            (_uniform(self.stack, (i, o), i, generators), _uniform(self.stack, (1, o), i, generators))
-            for i, o in zip(sizes, sizes[1:], strict=False)
-        ]
+        layers = [(_uniform(self.stack, (i, o), i, generators), _uniform(self.stack, (1, o), i, generators)) for i, o in pairwise(sizes)]
         self.weights = nn.ParameterList([nn.Parameter(w) for w, _ in layers])
         self.biases = nn.ParameterList([nn.Parameter(b) for _, b in layers])
 
@@ -44,9 +41,10 @@ class StackedMLP(nn.Module):
     def _first(self, inputs: Sequence[Tensor]) -> Tensor:
         depth = len(self.stack)
         rows = torch.split(self.weights[0], [x.shape[-1] for x in inputs], dim=-2)
-        parts = [(x.flatten(depth, -2) @ w).unflatten(depth, x.shape[depth:-1]) for x, w in zip(inputs, rows, strict=True)]
-        bias = self.biases[0].reshape(*self.stack, *[1] * (inputs[0].ndim - depth - 1), -1)
-        return reduce(torch.add, parts) + bias
+        total = self.biases[0].reshape(*self.stack, *[1] * (inputs[0].ndim - depth - 1), -1)
+        for x, w in zip(inputs, rows, strict=True):
+            total = total + torch.unflatten(x.flatten(depth, -2) @ w, depth, x.shape[depth:-1])
+        return total
 
 
 def _uniform(stack: tuple[int, ...], shape: tuple[int, int], fan_in: int, generators: Sequence[torch.Generator]) -> Tensor:

@@ -20,7 +20,8 @@ class SamplingNetwork(nn.Module):
 
     def forward(self, obs: Tensor, xi: Tensor) -> Tensor:
         """obs (S, B, D), xi ~ N(0, I) (S, B, M, Z) -> pre-tanh particles u (S, B, M, A)."""
-        return self.net(obs[..., None, :], xi)
+        u: Tensor = self.net(obs[..., None, :], xi)
+        return u
 
     def act(self, obs: Tensor, xi: Tensor) -> Tensor:
         """Actions in (-1, 1): tanh f(s, xi), (S, B, M, A)."""
