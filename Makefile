@@ -1,0 +1,35 @@
+# Two commands: `make demo` trains and compares two agents, `make test` runs the tests. Each sets up its own virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+DEVICE ?= cpu
+INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/wgf compare --env InvertedDoublePendulum-v5 --agents sac dp-wgf-v --seeds 5 --steps 8000 --name demo
+
+test: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest --device $(DEVICE)
+
+check: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing into $(VENV), a few minutes the first time"
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) --editable ".[dev,envpool,video]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)
