@@ -41,7 +41,7 @@ class StackedMLP(nn.Module):
     def _first(self, inputs: Sequence[Tensor]) -> Tensor:
         depth = len(self.stack)
         rows = torch.split(self.weights[0], [x.shape[-1] for x in inputs], dim=-2)
-        total = self.biases[0].reshape(*self.stack, *[1] * (inputs[0].ndim - depth - 1), -1)
+        total: Tensor = self.biases[0].reshape(*self.stack, *[1] * (inputs[0].ndim - depth - 1), -1)
         for x, w in zip(inputs, rows, strict=True):
             total = total + torch.unflatten(x.flatten(depth, -2) @ w, depth, x.shape[depth:-1])
         return total
