@@ -78,7 +78,7 @@ def test_squashed_density_is_that_of_the_transformed_distribution():
     torch.testing.assert_close(sample.log_prob, law.log_prob(a), rtol=1e-11, atol=loss.item())
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0.0, 0.3), (0.4, 0.8), (-1.2, 0.5), (2.0, 1.0)])
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 0.3), (0.4, 0.8), (-1.2, 0.5), (1.5, 0.6)])
 def test_squashed_density_integrates_to_one(mean, std):
     u, w = quadrature()
     density = gaussian.log_prob(u[:, None], torch.tensor([mean]), torch.tensor([math.log(std)]))
