@@ -1,0 +1,220 @@
+"""Targets and losses against sums written out, quadrature and autograd."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from agents import targets
+from agents.training.envs import Step
+from agents.training.memory import Replay
+from wgf import transport
+
+S, E, B, M, A = 2, 3, 4, 5, 2
+
+
+@pytest.fixture(autouse=True)
+def double():
+    """float64 by default, so that a tolerance speaks of the formula."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def uniform(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def q_of(a):
+    """A Q of one action in (-1, 1)."""
+    return torch.sin(3.0 * a) + 0.5 * a
+
+
+def quadrature(n=200):
+    """Gauss-Legendre nodes and weights on (-1, 1): exact to rounding for the smooth integrands here."""
+    return (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(n))
+
+
+def soft_law(alpha):
+    """V = alpha log int exp(Q / alpha) da and the entropy of pi = exp((Q - V) / alpha)."""
+    a, w = quadrature()
+    v = alpha * (w * torch.exp(q_of(a) / alpha)).sum().log()
+    log_pi = (q_of(a) - v) / alpha
+    return v, -(w * log_pi.exp() * log_pi).sum()
+
+
+def draws_of_soft_law(alpha, n):
+    """n evenly spaced quantiles of pi = exp((Q - V) / alpha), with their Q and log pi, (1, 1, n)."""
+    grid = torch.linspace(-1.0, 1.0, 200_001)
+    cdf = torch.cumulative_trapezoid(torch.exp(q_of(grid) / alpha), grid)
+    cdf = torch.cat([torch.zeros(1), cdf / cdf[-1]])
+    a = torch.from_numpy(np.interp(((torch.arange(n) + 0.5) / n).numpy(), cdf.numpy(), grid.numpy()))
+    return q_of(a)[None, None], ((q_of(a) - soft_law(alpha)[0]) / alpha)[None, None]
+
+
+def test_td_target_is_the_reward_plus_the_discounted_value():
+    y = targets.td_target(torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 0.99]]), torch.tensor([[3.0, 10.0]]))
+    torch.testing.assert_close(y, torch.tensor([[2.5, 7.9]]), rtol=1e-14, atol=0.0)
+
+
+def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not():
+    gamma, zero, yes, no = 0.5, np.zeros((1, 1)), np.array([True]), np.array([False])
+    y = {}
+    for end, terminated, truncated in (("terminated", yes, no), ("truncated", no, yes), ("running", no, no)):
+        replay = Replay([0], 8, 1, 1, gamma, torch.device("cpu"))
+        step = Step(obs=zero, next_obs=zero, reward=np.array([0.25]), terminated=terminated, truncated=truncated, finite=yes)
+        replay.add(zero, torch.zeros(1, 1), step)
+        batch = replay.sample(1)
+        y[end] = targets.td_target(batch.reward, batch.discount, torch.full_like(batch.reward, 2.0)).item()
+    assert y == {"terminated": 0.25, "truncated": 0.25 + gamma * 2.0, "running": 0.25 + gamma * 2.0}
+
+
+def test_squared_error_is_half_the_mean_square_over_the_minibatch():
+    v, y = draw(S, B), draw(S, B, seed=1)
+    expected = torch.stack([sum((v[s, b] - y[s, b]) ** 2 for b in range(B)) / (2.0 * B) for s in range(S)])
+    torch.testing.assert_close(targets.squared_error(v, y), expected, rtol=1e-13, atol=0.0)
+
+
+def test_squared_error_sums_over_the_members_of_an_ensemble():
+    q, y = draw(S, E, B), draw(S, B, seed=1)
+    expected = sum(targets.squared_error(q[:, e], y) for e in range(E))
+    value = targets.squared_error(q, y)
+    assert value.shape == (S,)
+    torch.testing.assert_close(value, expected, rtol=1e-13, atol=0.0)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
+def test_soft_value_is_the_log_integral_of_the_exponential_of_q(alpha):
+    # evenly spaced midpoints stand for uniform draws: the midpoint rule, whose error is below (step^2 / 24) 2 max|f''| / int f
+    n = 4000
+    a = (2.0 * (torch.arange(n) + 0.5) / n - 1.0)[None, None]
+    curvature = (
+        3.5 / alpha
+    ) ** 2 + 9.0 / alpha  # f = exp(Q / alpha): f'' = (Q'^2 / alpha^2 + Q'' / alpha) f, and f <= e^(1.5 / alpha) of f's least
+    bound = alpha * (2.0 / n) ** 2 / 24.0 * 2.0 * curvature * math.exp(1.5 / alpha)
+    value = targets.soft_value(q_of(a), alpha, 1)
+    assert value.shape == (1, 1)
+    assert abs(value.item() - soft_law(alpha)[0].item()) < bound
+
+
+def test_soft_value_of_a_flat_q_is_q_plus_the_log_volume_of_the_actions():
+    q = draw(S, B)
+    torch.testing.assert_close(
+        targets.soft_value(q[..., None].expand(S, B, M), 0.7, 3), q + 0.7 * 3 * math.log(2.0), rtol=1e-13, atol=1e-14
+    )
+
+
+def test_soft_value_of_two_dimensions_averages_over_uniform_actions():
+    n, alpha = 200_000, 0.5
+    a = 2.0 * uniform(1, 1, n, 2) - 1.0
+    density = torch.exp((q_of(a[..., 0]) - a[..., 1].square()) / alpha)
+    x, w = quadrature()
+    exact = alpha * ((w * torch.exp(q_of(x) / alpha)).sum() * (w * torch.exp(-x.square() / alpha)).sum()).log()
+    error = 4.0 * alpha * density.std() / density.mean() / math.sqrt(n)  # delta method
+    assert abs(targets.soft_value(q_of(a[..., 0]) - a[..., 1].square(), alpha, 2) - exact) < error
+
+
+def test_expected_value_is_the_mean_over_the_particles():
+    q = draw(S, B, M)
+    torch.testing.assert_close(targets.expected_value(q), sum(q[..., m] for m in range(M)) / M, rtol=1e-13, atol=1e-15)
+
+
+def test_entropy_value_is_the_mean_of_q_less_alpha_log_pi():
+    q, log_prob, alpha = draw(S, B, M), draw(S, B, M, seed=1), torch.tensor([0.3, 2.0])[:, None, None]
+    for s in range(S):
+        expected = sum(q[s, :, m] - alpha[s, 0, 0] * log_prob[s, :, m] for m in range(M)) / M
+        torch.testing.assert_close(targets.entropy_value(q, log_prob, alpha)[s], expected, rtol=1e-13, atol=1e-14)
+
+
+def test_normalizer_value_is_the_importance_sampled_log_integral_less_the_entropy():
+    q, log_prob, alpha = draw(S, B, M), draw(S, B, M, seed=1), torch.tensor([0.3, 2.0])[:, None, None]
+    for s in range(S):
+        t = alpha[s, 0, 0]
+        integral = sum(torch.exp(q[s, :, m] / t) / torch.exp(log_prob[s, :, m]) for m in range(M)) / M
+        expected = t * torch.log(integral) + t * sum(log_prob[s, :, m] for m in range(M)) / M
+        torch.testing.assert_close(targets.normalizer_value(q, log_prob, alpha)[s], expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("alpha", [0.4, 1.0])
+def test_values_at_the_energy_based_policy(alpha):
+    """Prop. 8: with pi = exp((Q - V) / alpha), Q - alpha log pi = V everywhere, and E Q = V - alpha H."""
+    v, entropy = soft_law(alpha)
+    n = 2000
+    q, log_prob = draws_of_soft_law(alpha, n)
+    t = torch.tensor(alpha)[None, None, None]
+    torch.testing.assert_close(targets.entropy_value(q, log_prob, t), v[None, None], rtol=1e-12, atol=1e-13)
+    # n evenly spaced quantiles: a mean of Q over them is off by at most the range of Q over n
+    bound = (q.max() - q.min()).item() / n
+    assert abs(targets.normalizer_value(q, log_prob, t).item() - (v - alpha * entropy).item()) < bound
+    assert abs(targets.expected_value(q).item() - (v - alpha * entropy).item()) < bound
+
+
+@pytest.mark.parametrize("shape", [(B,), (B, M)])
+def test_temperature_rises_where_the_entropy_is_below_its_target(shape):
+    log_alpha = torch.tensor([0.5, 0.5], requires_grad=True)
+    log_prob = draw(S, *shape)
+    entropy = -log_prob.flatten(1).mean(-1)
+    target = entropy.mean().item()
+    loss = targets.temperature_loss(log_alpha, log_prob, target)
+    assert loss.shape == (S,)
+    (slope,) = torch.autograd.grad(loss.sum(), log_alpha)
+    torch.testing.assert_close(slope, entropy - target, rtol=1e-12, atol=1e-13)  # descending it raises alpha where entropy < target
+    torch.testing.assert_close(loss, log_alpha.detach() * (entropy - target), rtol=1e-12, atol=1e-13)
+
+
+def test_temperature_loss_leaves_the_policy_alone():
+    log_prob = draw(S, B).requires_grad_()
+    assert torch.autograd.grad(
+        targets.temperature_loss(torch.zeros(S, requires_grad=True), log_prob, -1.0).sum(), log_prob, allow_unused=True
+    ) == (None,)
+
+
+def test_descending_the_pull_moves_particles_along_the_velocity():
+    x, v = draw(S, B, M, A).requires_grad_(), draw(S, B, M, A, seed=1)
+    (slope,) = torch.autograd.grad(targets.pull(x, v).sum(), x)
+    torch.testing.assert_close(-slope, v / (B * M), rtol=1e-13, atol=1e-15)
+
+
+def test_pull_is_minus_the_inner_product_of_velocity_and_particles():
+    x, v = draw(S, B, M, A), draw(S, B, M, A, seed=1)
+    expected = torch.stack([-sum(v[s, b, m] @ x[s, b, m] for b in range(B) for m in range(M)) / (B * M) for s in range(S)])
+    torch.testing.assert_close(targets.pull(x, v), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_pull_holds_the_velocity_fixed():
+    x = draw(S, B, M, A).requires_grad_()
+    (slope,) = torch.autograd.grad(targets.pull(x, 3.0 * x).sum(), x)
+    torch.testing.assert_close(slope, -3.0 * x.detach() / (B * M), rtol=1e-13, atol=1e-15)
+
+
+def test_speed_is_the_mean_length():
+    v = draw(S, B, M, A)
+    expected = torch.stack(
+        [sum(math.hypot(*v[s, b, m].tolist()) for b in range(B) for m in range(M)) / torch.tensor(B * M) for s in range(S)]
+    )
+    torch.testing.assert_close(targets.speed(v), expected, rtol=1e-13, atol=0.0)
+
+
+def test_mean_square_is_the_mean_squared_length():
+    v = draw(S, B, M, A)
+    expected = torch.stack([sum(v[s, b, m] @ v[s, b, m] for b in range(B) for m in range(M)) / (B * M) for s in range(S)])
+    torch.testing.assert_close(targets.mean_square(v), expected, rtol=1e-13, atol=0.0)
+
+
+def test_mean_square_of_common_noise_bounds_the_wasserstein_distance():
+    x, y = draw(1, 1, M, A), draw(1, 1, M, A, seed=1)
+    assert targets.mean_square(x - y).item() >= transport.exact_cost(x, y).item()
+
+
+def test_reward_scales_are_those_of_table_6():
+    assert targets.REWARD_SCALE == {"Swimmer": 100.0, "Hopper": 1.0, "Walker2d": 3.0, "Humanoid": 3.0}
+
+
+def test_w2_velocities_go_by_their_names():
+    names = {"common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"}
+    assert {name: getattr(transport, name) for name in names} == targets.W2
