@@ -17,22 +17,22 @@ class QNetwork(nn.Module):
         super().__init__()
         self.net = StackedMLP([len(generators), members], [obs + action, *hidden, 1], activation, generators)
 
-    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
         """obs (S, B, D) with action (S, B, A) -> (S, E, B), or with action particles (S, B, M, A) -> (S, E, B, M)."""
         obs = obs[:, None, :, None] if action.ndim == 4 else obs[:, None]
-        q: Tensor = self.net(obs, action[:, None])
+        q: Tensor = self.net(obs, action[:, None], frozen=frozen)
         return q[..., 0]
 
-    def least(self, obs: Tensor, action: Tensor) -> Tensor:
+    def least(self, obs: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
         """min_e Q_e(s, a), (S, B) or (S, B, M)."""
-        q: Tensor = self(obs, action)
+        q: Tensor = self(obs, action, frozen=frozen)
         return q.amin(1)
 
     def action_gradient(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """min_e Q_e and its gradient in the action, detached, shaped as ``action`` less its last axis and as ``action``."""
         with torch.enable_grad():
             a = action.detach().requires_grad_()
-            q = self.least(obs, a)
+            q = self.least(obs, a, frozen=True)
             (slope,) = torch.autograd.grad(q.sum(), a)
         return q.detach(), slope
 

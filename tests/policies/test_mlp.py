@@ -123,3 +123,26 @@ def test_polyak_with_rate_one_copies():
     for p, q in zip(target.parameters(), source.parameters(), strict=True):
         assert torch.equal(p, q)
         assert p.data_ptr() != q.data_ptr()
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("shapes", [[(3, 4)], [(1, 4), (5, 2)], [(3, 1, 4), (3, 5, 2)]])
+def test_gradients_equal_finite_differences_for_inputs_and_parameters(activation, shapes):
+    net = StackedMLP([2, 3], [sum(s[-1] for s in shapes), 5, 4, 2], activation, seeds(0, 1)).double()
+    inputs = [draw(2, 1 + 2 * (k % 2), *s, seed=k).double().requires_grad_() for k, s in enumerate(shapes)]
+    names = [name for name, _ in net.named_parameters()]
+
+    def call(*tensors):
+        n = len(inputs)
+        return torch.func.functional_call(net, dict(zip(names, tensors[n:], strict=True)), tuple(tensors[:n]))
+
+    assert torch.autograd.gradcheck(call, (*inputs, *(p.detach().requires_grad_() for p in net.parameters())), eps=1e-6, atol=1e-7)
+
+
+def test_frozen_parameters_get_no_gradient_and_inputs_the_same():
+    net = StackedMLP([2], [3, 5, 1], "tanh", seeds(0, 1))
+    x = draw(2, 4, 3).requires_grad_()
+    (free,) = torch.autograd.grad(net(x).sum(), x)
+    net(x, frozen=True).sum().backward()
+    torch.testing.assert_close(x.grad, free, rtol=0, atol=0)
+    assert all(p.grad is None for p in net.parameters())
