@@ -89,9 +89,13 @@ def _shape(name: str, value: torch.Tensor, rule: str, axes: dict[str, Any]) -> N
 
 
 def _values(name: str, value: torch.Tensor, rule: str) -> None:
-    finite = value.isfinite()
-    if not finite.all():
-        raise ValueError(f"{name} holds {int((~finite).sum())} non-finite values of {value.numel()}; all must be finite")
+    largest = (torch.finfo(value.dtype).max / (16 * value.shape[-1])) ** 0.5  # 16 d largest^2, which bounds four costs, is finite
+    if not value.abs().amax() <= largest:  # true of nan, too
+        bad = int((~value.isfinite()).sum())
+        if bad:
+            raise ValueError(f"{name} holds {bad} non-finite values of {value.numel()}; all must be finite")
+        top = value.abs().amax().item()
+        raise ValueError(f"{name} holds a value of size {top:g}; squared distances overflow {value.dtype} beyond {largest:g}")
     if rule.startswith("weights") and not ((value >= 0).all() and (value.sum(-1) > 0).all()):
         raise ValueError(f"{name} must be non-negative weights with a positive sum; its least entry is {value.min().item():g}")
 

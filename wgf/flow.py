@@ -59,7 +59,8 @@ def jko(
     ``score(x)`` returns grad log p at particles (..., M, d); ``w2`` is a transport map, zero at x = x_prev.
 
     **Source** Zhang et al. 2018, Eq. 6 and 13; Jordan, Kinderlehrer, Otto 1998.
-    **Limits** h -> inf is the KL flow; N(m, s^2) to N(0, 1): m' = m / (1 + h), (1 + h) s'^2 - s s' - h = 0. Stable for lr < 2 / (1/h + Lip).
+    **Limits** h -> inf is the KL flow; N(m, s^2) to N(0, 1): m' = m / (1 + h), (1 + h) s'^2 - s s' - h = 0.
+    Stable for lr < 2 / (1/h + Lip), Lip the Lipschitz constant of the KL velocity.
     """
 
     def init(x: Tensor) -> State:

@@ -23,7 +23,9 @@ class Kernel(Protocol):
     """``kernel(x, y) -> (gram, repulsion)`` with gram_ij = k(x_i, y_j), (..., M, N), and, for weights w (..., N),
     ``repulsion(w)_i = sum_j w_j grad_{y_j} k(x_i, y_j)``, (..., M, d)."""
 
-    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Repulsion]: ...
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Repulsion]:
+        """The gram matrix and the repulsion."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class RBF:
     lengthscale: Tensor | float
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Repulsion]:
-        gram = torch.exp(-_radius(x, y, self.lengthscale).clamp_max(80.0))
+        """The gram matrix and the repulsion."""
+        gram = _radius(x, y, self.lengthscale).clamp_max(80.0).neg().exp()
         return gram, _radial(x, y, gram, self.lengthscale)
 
 
@@ -44,6 +47,7 @@ class IMQ:
     lengthscale: Tensor | float
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Repulsion]:
+        """The gram matrix and the repulsion."""
         gram = torch.rsqrt(1.0 + _radius(x, y, self.lengthscale))
         return gram, _radial(x, y, 0.5 * gram**3, self.lengthscale)
 
@@ -55,36 +59,50 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     Both clouds are centred and the product is taken in float64, so neither a common offset nor near-duplicates far from the
     centre lose their digits; rounding below zero is clamped. Costs one (M, d) x (d, N) product; no (M, N, d) tensor is made.
     """
+    return distances_to(y)(x)
+
+
+def distances_to(y: Tensor) -> Callable[[Tensor], Tensor]:
+    """x -> |x_i - y_j|^2, (..., M, N): what depends on y alone is prepared once, for use with many blocks of rows of x."""
     centre = y.detach().double().mean(-2, keepdim=True)
-    p, q = x.double() - centre, y.double() - centre
-    gram = p @ q.mT
-    norms = p.square().sum(-1)[..., :, None] + q.square().sum(-1)[..., None, :]
-    return (norms - 2.0 * gram).clamp_min(0.0).to(x.dtype)
+    q = y.double() - centre
+    right = torch.cat([-2.0 * q, torch.ones_like(q[..., :1]), q.square().sum(-1, keepdim=True)], -1).mT
+
+    def distances(x: Tensor) -> Tensor:
+        p = x.double() - centre
+        left = torch.cat([p, p.square().sum(-1, keepdim=True), torch.ones_like(p[..., :1])], -1)
+        return (left @ right).to(x.dtype).clamp_min_(0.0)
+
+    return distances
 
 
 def row_blocks(x: Tensor, y: Tensor) -> Iterator[slice]:
     """Slices of the M rows of x for which a block of the (..., M, N) matrix stays below ``BLOCK`` entries."""
-    rows = max(1, BLOCK // max(1, x[..., 0, 0].numel() * y.shape[-2]))
+    rows = max(1, BLOCK // (x[..., 0, 0].numel() * y.shape[-2]))
     for start in range(0, x.shape[-2], rows):
         yield slice(start, start + rows)
 
 
-def _column(scale: Tensor | float) -> Tensor | float:
+def per_pair(scale: Tensor | float) -> Tensor | float:
+    """A scale a batch entry (...), shaped to meet a matrix (..., M, N)."""
     return scale[..., None, None] if isinstance(scale, Tensor) else scale
 
 
 def _radius(x: Tensor, y: Tensor, lengthscale: Tensor | float) -> Tensor:
-    return squared_distances(x, y) / (2.0 * _column(lengthscale) ** 2)
+    return squared_distances(x, y) / (2.0 * per_pair(lengthscale) ** 2)
 
 
 def _radial(x: Tensor, y: Tensor, slope: Tensor, lengthscale: Tensor | float) -> Repulsion:
-    """k = kappa(r), slope = -kappa'(r): grad_{y_j} k(x_i, y_j) = slope_ij (x_i - y_j) / lengthscale^2."""
-    centre = y.mean(-2, keepdim=True)
+    """k = kappa(r), slope = -kappa'(r): grad_{y_j} k(x_i, y_j) = slope_ij (x_i - y_j) / lengthscale^2.
+
+    In float64: a short lengthscale would blow up the rounding of x_i - y_j.
+    """
+    centre = y.double().mean(-2, keepdim=True)
 
     def repulsion(w: Tensor) -> Tensor:
-        weighted = slope * w[..., None, :]
-        pull = (x - centre) * weighted.sum(-1, keepdim=True) - weighted @ (y - centre)
-        return pull / _column(lengthscale) ** 2
+        weights = w.double()[..., None]
+        pull = slope.double() @ torch.cat([weights * (y - centre), weights], -1)
+        return (((x - centre) * pull[..., -1:] - pull[..., :-1]) / per_pair(lengthscale) ** 2).to(x.dtype)
 
     return repulsion
 
@@ -92,25 +110,21 @@ def _radial(x: Tensor, y: Tensor, slope: Tensor, lengthscale: Tensor | float) ->
 # --- median bandwidths: a length each, detached, one function a convention -------------------------------------------
 
 
-def _median(values: Tensor) -> Tensor:
+def median(values: Tensor) -> Tensor:
     """The median over the last axis, (...): the mean of the two middle values where their number is even."""
     n = values.shape[-1]
-    low = values.kthvalue((n + 1) // 2, dim=-1).values
-    if n % 2:
-        return low
-    rest = torch.where(values > low[..., None], values, math.inf).amin(-1)
-    tied = (values <= low[..., None]).sum(-1) > n // 2
-    return 0.5 * (low + torch.where(tied, low, rest))
+    lower = values.topk(n // 2 + 1, largest=False, sorted=False).values
+    return lower.topk(2 - n % 2).values.mean(-1)
 
 
-def _thinned(x: Tensor) -> Tensor:
+def thinned(x: Tensor) -> Tensor:
     """Every k-th particle, detached, so that a median looks at no more than ``SUBSAMPLE`` of them."""
     return x.detach()[..., :: -(-x.shape[-2] // SUBSAMPLE), :]
 
 
 def _pairs(x: Tensor) -> Tensor:
     """|x_i - x_j|^2 over i < j, (..., M (M - 1) / 2)."""
-    x = _thinned(x)
+    x = thinned(x)
     i, j = torch.triu_indices(x.shape[-2], x.shape[-2], 1, device=x.device)
     return squared_distances(x, x)[..., i, j]
 
@@ -127,7 +141,7 @@ def median_svgd(x: Tensor, floor: float = 1e-10) -> Tensor:
     """
     if x.shape[-2] == 1:
         return _length(torch.ones_like(x[..., 0, 0]), floor)
-    return _length(_median(_pairs(x).sqrt()) ** 2 / math.log(x.shape[-2]), floor)
+    return _length(median(_pairs(x).sqrt()) ** 2 / math.log(x.shape[-2]), floor)
 
 
 @door(x="*b M d", floor=">0")
@@ -136,8 +150,8 @@ def median_full(x: Tensor, floor: float = 1e-10) -> Tensor:
 
     Source: the public SVGD code of Liu & Wang 2016, whose kernel is exp(-|x - y|^2 / (2 s^2)) with s^2 = h / 2.
     """
-    thin = _thinned(x)
-    return _length(_median(squared_distances(thin, thin).flatten(-2)) / math.log(x.shape[-2] + 1), floor)
+    thin = thinned(x)
+    return _length(median(squared_distances(thin, thin).flatten(-2)) / math.log(x.shape[-2] + 1), floor)
 
 
 @door(x="*b M d", floor=">0")
@@ -146,8 +160,8 @@ def median_svpg(x: Tensor, floor: float = 1e-10) -> Tensor:
 
     Source: the public SVPG code of Liu et al. 2017.
     """
-    thin = _thinned(x)
-    return _length(_median(squared_distances(thin, thin).flatten(-2)) / (2.0 * math.log(x.shape[-2] + 1)), floor)
+    thin = thinned(x)
+    return _length(median(squared_distances(thin, thin).flatten(-2)) / (2.0 * math.log(x.shape[-2] + 1)), floor)
 
 
 @door(x="*b M d", y="*b N d", floor=">0")
@@ -156,5 +170,5 @@ def median_cross(x: Tensor, y: Tensor, floor: float = 1e-3) -> Tensor:
 
     Source: the public soft Q-learning code of Haarnoja et al. 2017, whose floor is 1e-3. Limits: log 2 stands in for log 1.
     """
-    cost = squared_distances(_thinned(x), _thinned(y))
-    return _length(_median(cost.flatten(-2)) / math.log(max(2, x.shape[-2])), floor)
+    cost = squared_distances(thinned(x), thinned(y))
+    return _length(median(cost.flatten(-2)) / math.log(max(2, x.shape[-2])), floor)

@@ -4,6 +4,8 @@ Every function returns a direction to ADD to the particles; it decreases KL(mu |
 ``score`` = grad log p at the particles. Shapes: x, score, velocity (..., M, d). Memory grows as M: rows go in blocks.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,10 +34,11 @@ def velocity(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
 
 @door(x="*b M d", score="*b M d")
 def unbiased(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
-    """SVGD for independent draws x_i ~ q: phi(x_i) without its own term, (1/(M-1)) sum_{j != i} [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ].
+    """SVGD for independent draws x_i ~ q: (1/(M-1)) sum_{j != i} [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ].
 
-    **Source** Zhang et al. 2018, Eq. 7. Departs: j = i is left out. It adds score_i / M and no repulsion; where the particles are fresh draws
-    of a network, nothing balances it, and q ends 15 % too narrow at M = 32. Left out, the mean over draws is that of M -> inf: zero at q = p.
+    **Source** Zhang et al. 2018, Eq. 7. Departs: j = i is left out. It adds score_i / M and no repulsion; where the particles are
+    fresh draws of a network, nothing balances it, and q ends 15 % too narrow at M = 32. Left out, the mean over draws is that of
+    M -> inf: zero at q = p.
     **Sign** add it. **Limits** one particle follows its score, as in ``velocity``; kernels with k(x, x) = 1 and a zero gradient there.
     """
     m = x.shape[-2]
@@ -79,7 +82,7 @@ def langevin(score: Tensor, noise: Tensor, *, lr: float) -> Tensor:
     **Source** Zhang et al. 2018, Eq. 2 to 4. Departs: Eq. 3 prints U = log p / 2 with a diffusion that lacks its factor 1/2;
     this is the consistent pair U = log p, sigma = sqrt(2) I, whose law tends to p. **Sign** add ``lr`` times it.
     """
-    return score + (2.0 / lr) ** 0.5 * noise
+    return score + math.sqrt(2.0 / lr) * noise
 
 
 def _mass(x: Tensor, kernel: Kernel) -> Tensor:

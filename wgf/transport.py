@@ -7,6 +7,7 @@ M W2^2 / 2: weighted by 1/h they are the proximal term of a JKO step of size h. 
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +16,12 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from wgf.door import door
-from wgf.kernels import BLOCK, _column, _median, _thinned, row_blocks, squared_distances
+from wgf.kernels import distances_to, median, per_pair, row_blocks, squared_distances, thinned
 
 CHECK_EVERY = 10  # Sinkhorn iterations between two looks at the marginal error, each a wait for the device
 ANNEALING = 0.5  # factor of eps an iteration, from the largest cost down to the eps asked for
-LOWEST = -80.0  # exponents below count as exp(-80) = 2e-35: far below float32's digits, above its slow underflow
+LOWEST = -60.0  # exponents below count as exp(-60) = 9e-27: far below any digit, far above float32's slow underflow
+KEPT = 2**24  # entries of a cost matrix that is kept between iterations: 128 MiB in float64
 
 
 class Plan(NamedTuple):
@@ -42,7 +44,7 @@ class Plan(NamedTuple):
     def log_plan(self) -> Tensor:
         """log P, dense, (..., M, N)."""
         cost = squared_distances(self.x, self.y)
-        exponent = (self.f[..., :, None] + self.g[..., None, :] - cost) / _column(self.eps)
+        exponent = (self.f[..., :, None] + self.g[..., None, :] - cost) / per_pair(self.eps)
         return exponent + self.log_a[..., :, None] + self.log_b[..., None, :]
 
     @property
@@ -52,7 +54,7 @@ class Plan(NamedTuple):
         blocks = []
         for rows in row_blocks(self.x, self.y):
             cost = squared_distances(self.x[..., rows, :], self.y)
-            exponent = self.log_b[..., None, :] + (self.g[..., None, :] - cost) / _column(self.eps)
+            exponent = self.log_b[..., None, :] + (self.g[..., None, :] - cost) / per_pair(self.eps)
             blocks.append(_softmax(exponent) @ (self.y - centre))
         return torch.cat(blocks, -2) + centre
 
@@ -63,6 +65,7 @@ class Plan(NamedTuple):
 
 
 @door(x="*b M d", y="*b N d", eps=">0", a="weights *b M", b="weights *b N", tol=">0", max_iters=">0")
+@torch.no_grad()
 def sinkhorn(
     x: Tensor,
     y: Tensor,
@@ -73,34 +76,38 @@ def sinkhorn(
     tol: float = 1e-3,
     max_iters: int = 1000,
 ) -> Plan:
-    """argmin_P <c, P> + eps KL(P | a b^T) over plans with marginals a and b, in the log domain.
+    """argmin_P <c, P> + eps KL(P | a b^T) over plans with marginals a and b, in the log domain; detached.
 
-    f_i = -eps log sum_j b_j exp((g_j - c_ij) / eps), and g alike, with eps annealed from the largest cost. Weights default to
-    uniform and are normalised. Stops when every problem's ``gap`` is at most ``tol``, looked at every few iterations, or after
-    ``max_iters``: then ``converged`` says where it is not. Float32 resolves the cost to 1e-7 of its size: for eps below about
-    1e-5 of the cost use float64.
+    f_i = -eps log sum_j b_j exp((g_j - c_ij) / eps), and g alike, with eps annealed from the largest cost and g carried on by
+    momentum, which restarts where it leads down the dual. Weights default to uniform and are normalised. Stops when every problem's
+    ``gap`` is at most ``tol``, looked at every few iterations, or after ``max_iters``: then ``converged`` says where it is not.
+    Float32 resolves the cost to 1e-7 of its size: for eps below about 1e-5 of the cost use float64.
 
     **Source** Cuturi 2013; Zhang et al. 2018, Eq. 8, whose plan kernel exp(-c/lam) is eps = lam.
-    **Limits** eps -> inf: P = a b^T; eps -> 0: the exact plan. Cost O(M N) an iteration; above ``BLOCK`` entries the cost matrix is
-    made again in blocks of rows, so that memory grows as M + N.
+    **Limits** eps -> inf: P = a b^T; eps -> 0: the exact plan. An iteration is one pass over c, O(M N); a cost matrix of more than
+    ``KEPT`` entries is made again in blocks of rows, so that memory grows as M + N.
     """
     log_a, log_b = _log_weights(a, x), _log_weights(b, y)
     target = torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(x.shape[:-2])
-    forth, back, level = _softmins(x, y, log_a, log_b)
-    if not (torch.compiler.is_compiling() or level.isfinite().all()):
-        raise ValueError(f"the squared distances of x and y overflow {x.dtype}; rescale the particles or use float64")
-    g = torch.zeros_like(log_b)
-    for i in range(max_iters):
-        level = torch.maximum(target, ANNEALING * level)
-        f = forth(g, level)
-        g_next = back(f, level)
-        if (i + 1) % CHECK_EVERY == 0 and bool(((level <= target) & (_gap(g, g_next, log_b, target) <= tol)).all()):
+    level = 4.0 * _spread(x, y)
+    if not (torch.compiler.is_compiling() or (level / target).isfinite().all()):
+        raise ValueError(
+            f"eps = {target.min().item():g} is too small: cost / eps overflows {x.dtype} for costs up to {level.max().item():g}"
+        )
+    sweep = _sweeps(x, y, log_a, log_b)
+    b = log_b.exp()
+    g = last = torch.zeros_like(b)
+    age = torch.zeros_like(level)
+    for i in range(max_iters + 1):
+        level = torch.maximum(target, ANNEALING * level) if i < max_iters else target
+        f, columns = sweep(g, level)
+        gap = (b * (columns - 1.0).abs()).sum(-1)
+        if i == max_iters or ((i + 1) % CHECK_EVERY == 0 and bool(((level <= target) & (gap <= tol)).all())):
             break
-        g = g_next
-    else:
-        f = forth(g, target)
-        g_next = back(f, target)
-    gap = _gap(g, g_next, log_b, target)
+        step = g - level[..., None] * columns.log()
+        ascends = (b * (1.0 - columns) * (step - last)).sum(-1) > 0.0
+        age = torch.where(ascends & (level <= target), age + 1.0, 0.0)
+        g, last = step + (age / (age + 3.0))[..., None] * (step - last), step
     return Plan(f, g, gap, gap <= tol, x, y, log_a, log_b, target)
 
 
@@ -110,42 +117,36 @@ def _log_weights(weights: Tensor | None, x: Tensor) -> Tensor:
     return (weights / weights.sum(-1, keepdim=True)).log()
 
 
-def _gap(g: Tensor, g_next: Tensor, log_b: Tensor, eps: Tensor) -> Tensor:
-    """With f = softmin(g) the rows are exact and column j sums to b_j exp((g_j - g_next_j) / eps)."""
-    return (log_b.exp() * torch.expm1(((g - g_next) / eps[..., None]).clamp_max(-LOWEST)).abs()).sum(-1)
-
-
-def _softmins(x: Tensor, y: Tensor, log_a: Tensor, log_b: Tensor):  # type: ignore[no-untyped-def]
-    """(g, eps) -> f, (f, eps) -> g, and the largest cost (...). The cost matrix is kept only where it is small."""
-    small = x[..., 0].numel() * y.shape[-2] <= 4 * BLOCK
-    cost = squared_distances(x, y) if small else None
-    largest = cost.flatten(-2).amax(-1) if cost is not None else 4.0 * _spread(x, y)
-
-    def forth(g: Tensor, eps: Tensor) -> Tensor:
-        return _softmin(x, y, log_b, g, eps, cost)
-
-    def back(f: Tensor, eps: Tensor) -> Tensor:
-        return _softmin(y, x, log_a, f, eps, None if cost is None else cost.mT)
-
-    return forth, back, largest
-
-
 def _spread(x: Tensor, y: Tensor) -> Tensor:
     """The largest squared distance from y's centre, (...): a quarter of an upper bound of every cost."""
     centre = y.mean(-2, keepdim=True)
     return torch.cat([x - centre, y - centre], -2).square().sum(-1).amax(-1)
 
 
-def _softmin(x: Tensor, y: Tensor, log_b: Tensor, g: Tensor, eps: Tensor, cost: Tensor | None) -> Tensor:
-    """-eps log sum_j b_j exp((g_j - c_ij) / eps), (..., M), in blocks of rows."""
-    scaled = log_b + g / eps[..., None]
-    blocks = []
-    for rows in row_blocks(x, y):
-        c = squared_distances(x[..., rows, :], y) if cost is None else cost[..., rows, :]
-        z = scaled[..., None, :] - c / _column(eps)
-        top = z.amax(-1, keepdim=True)
-        blocks.append(top[..., 0] + (z - top).clamp_min(LOWEST).exp().sum(-1).log())
-    return -eps[..., None] * torch.cat(blocks, -1)
+def _sweeps(x: Tensor, y: Tensor, log_a: Tensor, log_b: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """(g, eps) -> f, the softmin along the rows, and the sums of that plan's columns over b_j: one pass over the cost.
+
+    The cost matrix is kept where it is small and made again, block by block, where it is not.
+    """
+    distances = distances_to(y)
+    blocks = list(row_blocks(x, y))
+    kept = [distances(x[..., rows, :]) for rows in blocks] if x[..., 0].numel() * y.shape[-2] <= KEPT else None
+    a, b = log_a.exp()[..., None, :], log_b.exp()
+
+    def sweep(g: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        scaled = (log_b + g / eps[..., None])[..., None, :]
+        f, columns = [], torch.zeros_like(g)
+        for k, rows in enumerate(blocks):
+            cost = kept[k] if kept else distances(x[..., rows, :])
+            z = (cost / -per_pair(eps)).add_(scaled)
+            top = z.amax(-1, keepdim=True)
+            p = z.sub_(top).clamp_min_(LOWEST).exp_()
+            total = p.sum(-1, keepdim=True)
+            f.append((top + total.log())[..., 0])
+            columns += ((a[..., rows] / total.mT) @ p)[..., 0, :]
+        return -eps[..., None] * torch.cat(f, -1), torch.where(b > 0.0, columns / b, 1.0)
+
+    return sweep
 
 
 def _softmax(z: Tensor) -> Tensor:
@@ -164,7 +165,10 @@ def entropic_cost(x: Tensor, y: Tensor, eps: Tensor | float) -> Tensor:
 
 @door(x="*b M d", y="*b N d", eps=">0")
 def sinkhorn_divergence(x: Tensor, y: Tensor, eps: Tensor | float) -> Tensor:
-    """S_eps(x, y) = OT_eps(x, y) - OT_eps(x, x) / 2 - OT_eps(y, y) / 2, (...). Zero at x = y; W2^2 as eps -> 0. Source: Feydy et al. 2019."""
+    """S_eps(x, y) = OT_eps(x, y) - OT_eps(x, x) / 2 - OT_eps(y, y) / 2, (...).
+
+    **Source** Feydy et al. 2019. **Limits** zero at x = y; W2^2 as eps -> 0.
+    """
     return entropic_cost(x, y, eps) - 0.5 * entropic_cost(x, x, eps) - 0.5 * entropic_cost(y, y, eps)
 
 
@@ -174,10 +178,11 @@ def exact_cost(x: Tensor, y: Tensor, *, a: Tensor | None = None, b: Tensor | Non
     import ot
 
     log_a, log_b = _log_weights(a, x), _log_weights(b, y)
-    cost = squared_distances(x, y).detach().cpu().double().flatten(0, -3).numpy() if x.ndim > 2 else squared_distances(x, y).detach().cpu().double()[None].numpy()
-    rows = log_a.exp().cpu().double().reshape(-1, x.shape[-2]).numpy()
-    columns = log_b.exp().cpu().double().reshape(-1, y.shape[-2]).numpy()
-    values = [ot.emd2(r / r.sum(), k / k.sum(), c) for r, k, c in zip(rows, columns, cost, strict=True)]
+    batch = (-1, x.shape[-2], y.shape[-2])
+    cost = squared_distances(x, y).detach().double().cpu().reshape(batch).numpy()
+    rows = log_a.double().softmax(-1).cpu().reshape(batch[:2]).numpy()
+    columns = log_b.double().softmax(-1).cpu().reshape(batch[::2]).numpy()
+    values = [ot.emd2(r, k, c, numItermax=10_000_000) for r, k, c in zip(rows, columns, cost, strict=True)]
     return torch.tensor(values, dtype=x.dtype, device=x.device).reshape(x.shape[:-2])
 
 
@@ -190,8 +195,8 @@ def median_lam(x: Tensor, x_prev: Tensor) -> Tensor:
 
     **Source** Zhang et al. 2018, App. D. **Limits** log 2 stands in for log 1; a floor of 1e-10 for clouds that coincide.
     """
-    distances = squared_distances(_thinned(x), _thinned(x_prev)).flatten(-2).sqrt()
-    return (_median(distances) ** 2 / math.log(max(2, x.shape[-2]))).clamp_min(1e-10)
+    distances = squared_distances(thinned(x), thinned(x_prev)).flatten(-2).sqrt()
+    return (median(distances) ** 2 / math.log(max(2, x.shape[-2]))).clamp_min(1e-10)
 
 
 @door(x="*b M d", x_prev="*b N d", lam=">0")
@@ -208,7 +213,7 @@ def eq9_sum(x: Tensor, x_prev: Tensor, lam: Tensor | float | None = None) -> Ten
     blocks = []
     for rows in row_blocks(x, x_prev):
         here = x[..., rows, :]
-        ratio = squared_distances(here, x_prev) / _column(lam)
+        ratio = squared_distances(here, x_prev) / per_pair(lam)
         weight = 2.0 * (1.0 - ratio) * torch.exp(-ratio.clamp_max(-LOWEST))
         blocks.append((here - centre) * weight.sum(-1, keepdim=True) - weight @ (x_prev - centre))
     return torch.cat(blocks, -2)
@@ -225,7 +230,8 @@ def entropic(x: Tensor, x_prev: Tensor, eps: Tensor | float | None = None) -> Te
     """T_eps(x_i) - x_i = -(M/2) grad_{x_i} OT_eps(x, x_prev), by the envelope theorem. ``eps=None`` is 0.05 of the median cost.
 
     **Source** Zhang et al. 2018, Eq. 8, differentiated with its plan held fixed, as the optimal plan allows.
-    **Sign** add it. **Stationary** not zero at x = x_prev: shrinks towards the plan's barycentres (std -20 % at eps = 0.05 median, h = 0.5).
+    **Sign** add it. **Stationary** not zero at x = x_prev: shrinks towards the plan's barycentres (std -20 % at eps = 0.05 median,
+    h = 0.5).
     """
     return sinkhorn(x, x_prev, _default_eps(x, x_prev) if eps is None else eps).barycentre - x
 
@@ -242,7 +248,7 @@ def debiased(x: Tensor, x_prev: Tensor, eps: Tensor | float | None = None) -> Te
 
 
 def _default_eps(x: Tensor, x_prev: Tensor) -> Tensor:
-    return (0.05 * _median(squared_distances(_thinned(x), _thinned(x_prev)).flatten(-2))).clamp_min(1e-10)
+    return (0.05 * median(squared_distances(thinned(x), thinned(x_prev)).flatten(-2))).clamp_min(1e-10)
 
 
 @door(x="*b M d", x_prev="*b M d")
