@@ -2,9 +2,10 @@
 
 import difflib
 from importlib import import_module
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from agents.training.protocol import Agent
+if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents at once
+    from agents.training.protocol import Agent
 
 AGENTS = {
     "dp-wgf": {"paper": "dp_wgf", "modern": "dp_wgf"},
@@ -14,7 +15,7 @@ AGENTS = {
 }
 
 
-def find(name: str, preset: str) -> tuple[Agent, Any]:
+def find(name: str, preset: str) -> "tuple[Agent, Any]":
     """(module, configuration) of an agent's preset. Raises ValueError for a name that is not there, with the nearest one."""
     for value, known, what in ((name, AGENTS, "agent"), (preset, AGENTS.get(name, {}), "preset")):
         if value not in known:
@@ -22,5 +23,5 @@ def find(name: str, preset: str) -> tuple[Agent, Any]:
             raise ValueError(
                 f"{what} {value!r} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
             )
-    agent = cast(Agent, import_module(f"agents.{AGENTS[name][preset]}"))
+    agent = cast("Agent", import_module(f"agents.{AGENTS[name][preset]}"))
     return agent, agent.PRESETS[preset]

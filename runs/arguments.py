@@ -2,24 +2,35 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import tyro
 
 T = TypeVar("T")
+
+PLAINER = (  # Python's words, and a person's
+    (r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*')", r"\1 is \2; it must be a whole number"),
+    (r"Error parsing (\S+): could not convert string to float: ('.*')", r"\1 is \2; it must be a number"),
+    (r"Error parsing (\w[\w.]*): ", ""),
+    (r"invalid choice (\S+) for argument '(\S+)'\. Expected one of \((.*)\)\.", r"\2 is \1; choose from \3"),
+    (r"Unrecognized options: (--[\w-]+)[^;]*", r"option \1 is unknown"),
+    (r"Unrecognized options: ([^;]*)", r"argument '\1' is not understood"),
+    (r"Missing from [\w -]+: (\S+) .*", r"\1 is missing"),
+)
 
 
 class UsageError(Exception):
     """A command line that cannot be understood; its text is the one line a person reads."""
 
 
-def parse(cls: type[T], args: Sequence[str], *, default: T, prog: str, config: tuple[Any, ...] = (tyro.conf.OmitArgPrefixes,)) -> T:
+def parse(cls: type[T], args: Sequence[str], *, default: Any = tyro.MISSING_NONPROP, prog: str) -> T:
     """A dataclass from command-line arguments. Raises UsageError in place of tyro's box; --help prints and exits as usual."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(cls, args=list(args), default=default, prog=prog, config=config)
+            return cast(T, tyro.cli(cls, args=list(args), default=default, prog=prog, config=(tyro.conf.OmitArgPrefixes,)))
     except SystemExit as stop:
         if stop.code:
             raise UsageError(f"{_one_line(errors.getvalue())} (see {prog} --help)") from None
@@ -33,7 +44,9 @@ def _one_line(box: str) -> str:
         if line.startswith("──"):
             break
         first.append(line)
-    text = " ".join(first)
+    text = " ".join(first).strip()
     if "Perhaps you meant:" in lines:
         text += f"; did you mean {lines[lines.index('Perhaps you meant:') + 1].split()[0]}?"
+    for pattern, words in PLAINER:
+        text = re.sub(pattern, words, text)
     return text

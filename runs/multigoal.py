@@ -17,8 +17,10 @@ from agents import registry
 from agents.training import checkpoint
 from agents.training.envs import Array, Step
 from agents.training.log import RunLog
-from agents.training.loop import Schedule, train
+from agents.training.loop import Task, begin, train
 from agents.training.protocol import Agent, Streams
+from agents.training.record import Record
+from agents.training.schedule import Schedule
 from runs.arguments import UsageError, parse
 from runs.progress import Progress
 from runs.training import stop_signals
@@ -105,11 +107,9 @@ def learn(name: str, options: Options) -> Policy:
     seeds, cpu = range(options.seeds), torch.device("cpu")
     about = {"agent": name, "env": "MultiGoal", "config": asdict(cfg), "steps": options.steps}
     logs = [RunLog(options.out / name / f"seed-{k}", about) for k in seeds]
+    task = Task(agent, cfg, schedule, seeds, MultiGoal(len(seeds)), MultiGoal(len(seeds)), cpu)
     with stop_signals() as stopping, Progress(name, options.steps) as progress:
-        n = len(seeds)
-        endings = train(
-            agent, cfg, schedule, seeds, MultiGoal(n), MultiGoal(n), logs, cpu, about=about, tell=progress.tell, stopping=stopping
-        )
+        endings = train(task, begin(task), Record(logs, seeds, about), tell=progress.tell, stopping=stopping)
     if any(ending != "finished" for ending in endings):
         sys.exit(f"{name}: {endings}")
     state = agent.init(cfg, 2, 2, [torch.Generator() for _ in seeds], cpu)

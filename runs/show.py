@@ -1,71 +1,98 @@
 """A saved policy at work: returns over episodes, and a film of one."""
 
 import os
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from agents import registry
 from agents.training import checkpoint, envs
-from agents.training.evaluate import evaluate
+from agents.training.evaluate import LONGEST, Policy, deterministic, evaluate, starts
+from agents.training.protocol import Agent
+from agents.training.ranges import check
 
 CPU = torch.device("cpu")
 
 
-def load(run: Path) -> tuple[dict[str, Any], Any, Any, Any]:
-    """(about, agent, cfg, state) of a run folder. Raises ValueError, in one line, for a folder that is none."""
+class Saved(NamedTuple):
+    """A saved policy: what its file says about it, its agent, configuration and state."""
+
+    about: dict[str, Any]
+    agent: Agent
+    cfg: Any
+    state: Any
+
+
+def load(run: Path) -> Saved:
+    """The policy of a run folder. Raises ValueError, in one line, for a folder that is none."""
     about, tensors = checkpoint.load(run)
     try:
         agent, preset = registry.find(about["agent"], about["preset"])
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about["config"].items()}
-        cfg = type(preset)(**settings)
+        cfg = type(preset)(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["config"].items()})
+        check(cfg)
         state = agent.init(cfg, about["obs_size"], about["action_size"], [torch.Generator().manual_seed(0)], CPU)
-    except (KeyError, TypeError) as error:
+        checkpoint.restore_(state, [tensors])
+    except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{run / 'policy.json'} does not describe an agent of this version: {error}") from None
-    checkpoint.restore_(state, [tensors])
-    return about, agent, cfg, state
+    return Saved(about, agent, cfg, state)
 
 
 def show(run: Path, episodes: int, video: Path | None) -> str:
-    """Mean, spread and every return of ``episodes`` deterministic episodes; films one if asked. Returns the text to print."""
+    """Mean, spread and every return of ``episodes`` deterministic episodes; films the first if asked. Returns the text to print."""
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}; it must be at least 1")
+    if video is not None and (video.suffix != ".mp4" or not video.parent.is_dir()):
+        raise ValueError(f"video {str(video)!r} must be an .mp4 file in a folder that exists")
     about, agent, cfg, state = load(run)
-    side = envs.make(about["env"], episodes)
-    result = evaluate(agent, cfg, state, side, [about["seed"]], episodes, CPU)
+    act = deterministic(agent, cfg, state, CPU)
+    side = envs.make(about["env"], episodes, about["backend"])
+    if (side.obs_size, side.action_size) != (about["obs_size"], about["action_size"]):
+        raise ValueError(
+            f"{run} was trained on {about['obs_size']} observation and {about['action_size']} action numbers; "
+            f"{about['env']!r} has {side.obs_size} and {side.action_size} here: install the versions that its policy.json names"
+        )
+    try:
+        result = evaluate(act, side, [about["seed"]], episodes)
+    except envs.BrokenEnvironment as error:
+        raise ValueError(str(error)) from None
     side.close()
-    r = result.returns[0]
-    text = f"{about['agent']} on {about['env']}, seed {about['seed']}, step {about['step']:,}: return {r.mean():.1f} +- {r.std():.1f} over {episodes} episodes\n"
+    assert result is not None  # nothing asks it to stop
+    r, name = result.returns[0], f"{about['agent']} on {about['env']}, seed {about['seed']}, step {about['step']:,}"
+    text = f"{name}: return {r.mean():.1f} +- {r.std():.1f} over {episodes} episode{'s' * (episodes > 1)}\n"
     text += "returns: " + " ".join(f"{v:.1f}" for v in r)
     if video is not None:
-        frames = film(about["env"], agent, cfg, state, about["seed"], video)
-        text += f"\nvideo: {video} ({frames} frames)"
+        frames, total = film(about["env"], act, about["seed"], video)
+        text += f"\nvideo: {video} ({frames} frames, return {total:.1f})"
     return text
 
 
-def film(name: str, agent: Any, cfg: Any, state: Any, seed: int, video: Path) -> int:
-    """Writes one episode as mp4 without a display; returns the number of frames. Raises ValueError where that cannot be done."""
-    if video.suffix != ".mp4" or not video.parent.is_dir():
-        raise ValueError(f"video {str(video)!r} must be an .mp4 file in a folder that exists")
+def film(name: str, act: Policy, seed: int, video: Path) -> tuple[int, float]:
+    """Writes the first episode as mp4, without a display; returns frames and return. Raises ValueError where that cannot be done."""
     os.environ.setdefault("MUJOCO_GL", "egl")
     try:
-        import imageio.v2 as imageio
-        import imageio_ffmpeg  # noqa: F401 - imageio's mp4 writer
+        import imageio_ffmpeg  # type: ignore[import-untyped]
     except ImportError:
-        raise ValueError("video needs the package imageio-ffmpeg: pip install 'wgf[video]'") from None
+        raise ValueError("video needs the package imageio-ffmpeg: pip install imageio-ffmpeg") from None
     try:
-        env = envs.Film(name, seed)
+        env = envs.Film(name, starts([seed], 1)[0])
     except Exception as error:
-        raise ValueError(f"video of {name!r} cannot be rendered ({str(error).splitlines()[0]}); try MUJOCO_GL=osmesa") from None
-    with imageio.get_writer(video, fps=env.fps, macro_block_size=1) as writer:
-        count, obs, running = 0, env.obs, True
-        while running:
-            writer.append_data(np.asarray(env.frame()))
-            with torch.no_grad():
-                action = agent.greedy(cfg, state, torch.from_numpy(obs).reshape(1, 1, -1))
-            obs, running = env.step(action[0, 0].numpy())
-            count += 1
-    env.close()
-    return count
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"video of {name!r} cannot be rendered ({reason}); try MUJOCO_GL=egl or MUJOCO_GL=osmesa") from None
+    frames, total, obs, running = 0, 0.0, env.obs, True
+    try:
+        height, width, _ = env.frame().shape
+        writer = imageio_ffmpeg.write_frames(str(video), (width, height), fps=env.fps, macro_block_size=1)
+        with closing(writer):
+            writer.send(None)
+            while running and frames < LONGEST:
+                writer.send(np.ascontiguousarray(env.frame()))
+                obs, reward, running = env.step(act(obs[None, None])[0, 0])
+                frames, total = frames + 1, total + reward
+    except OSError as error:
+        raise ValueError(f"video {str(video)!r} cannot be written: {error.strerror or error}") from None
+    finally:
+        env.close()
+    return frames, total

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 FORMAT = 1
+A_RUN = "give the folder of a run, such as runs/main/ENV/AGENT/seed-0"
 
 
 def tensors(state: Any) -> dict[str, Tensor]:
@@ -24,7 +25,7 @@ def tensors(state: Any) -> dict[str, Tensor]:
     for field in fields(state):
         value = getattr(state, field.name)
         if isinstance(value, nn.Module):
-            found |= {f"{field.name}.{name}": p.detach() for name, p in value.named_parameters()}
+            found |= {f"{field.name}.{name}": t for name, t in value.state_dict().items()}
         elif isinstance(value, torch.optim.Optimizer):
             for i, p in enumerate(value.param_groups[0]["params"]):
                 found |= {f"{field.name}.{i}.{key}": m for key, m in _moments(value, p).items()}
@@ -35,9 +36,10 @@ def tensors(state: Any) -> dict[str, Tensor]:
 
 def _moments(optimizer: torch.optim.Optimizer, p: Tensor) -> dict[str, Tensor]:
     """Adam's state of one parameter; made where no step has been taken yet."""
-    if not optimizer.state[p]:
-        optimizer.state[p] = {"step": torch.zeros((), device=p.device), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-    return optimizer.state[p]
+    moments: dict[str, Tensor] = optimizer.state[p]
+    if not moments:
+        moments |= {"step": torch.zeros((), device=p.device), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+    return moments
 
 
 def seed_slice(state: Any, s: int) -> dict[str, Tensor]:
@@ -52,22 +54,21 @@ def restore_(state: Any, slices: Sequence[dict[str, Tensor]]) -> None:
     for values in slices:
         if odd := sorted(own.keys() ^ values.keys()):
             raise ValueError(f"the checkpoint and the agent differ in tensor {odd[0]!r}: it belongs to another agent or version")
+        for name, t in own.items():
+            needed = f"{t.dtype} of shape {(1, *t.shape[1:]) if t.ndim else ()}"
+            if (found := f"{values[name].dtype} of shape {tuple(values[name].shape)}") != needed:
+                raise ValueError(f"tensor {name!r} is {found} in the checkpoint; the agent needs {needed}")
     for name, t in own.items():
-        value = torch.cat([v[name] for v in slices]) if t.ndim else slices[0][name]
-        if value.shape != t.shape:
-            raise ValueError(f"tensor {name!r} has shape {tuple(value.shape)} in the checkpoint; the agent needs {tuple(t.shape)}")
-        t.copy_(value)
+        t.copy_(torch.cat([v[name] for v in slices]) if t.ndim else slices[0][name])
 
 
-def save(folder: Path, values: dict[str, Tensor], about: dict[str, Any]) -> None:
+def save(folder: Path, values: dict[str, Tensor], about: Mapping[str, Any]) -> None:
     """Writes policy-<step>.safetensors, then policy.json, which names it with its sha256; only then are older files removed."""
     data = serialize(values)
     file = folder / f"policy-{about['step']}.safetensors"
     replace(file, data)
-    replace(
-        folder / "policy.json",
-        json.dumps({"format": FORMAT, "file": file.name, "sha256": hashlib.sha256(data).hexdigest(), **about}, indent=1).encode(),
-    )
+    whole = {"format": FORMAT, "file": file.name, "sha256": hashlib.sha256(data).hexdigest(), **about}
+    write_json(folder / "policy.json", {**whole, "seal": _seal(whole)})
     for old in folder.glob("policy-*.safetensors"):
         if old != file:
             old.unlink()
@@ -76,11 +77,11 @@ def save(folder: Path, values: dict[str, Tensor], about: dict[str, Any]) -> None
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(about, tensors) of a folder that ``save`` wrote. Raises ValueError, in one line, for anything else."""
     about = read_json(folder / "policy.json")
-    name = about.get("file")
+    name, seal = about.get("file"), about.pop("seal", None)
     if about.get("format") != FORMAT or not isinstance(name, str) or not re.fullmatch(r"policy-\d+\.safetensors", name):
-        raise ValueError(
-            f"{folder / 'policy.json'} is not a policy of format {FORMAT}; give the folder of a run, such as runs/main/ENV/AGENT/seed-0"
-        )
+        raise ValueError(f"{folder / 'policy.json'} is not a policy of format {FORMAT}; {A_RUN}")
+    if seal != _seal(about):
+        raise ValueError(f"{folder / 'policy.json'} is damaged or was edited: its seal does not fit its text; restore it from a copy")
     try:
         data = (folder / name).read_bytes()
     except OSError as error:
@@ -93,24 +94,43 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"{folder / name} is not a safetensors file: {error}") from None
 
 
+def _seal(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises ValueError, in one line."""
+    """A JSON object from a file. Raises ValueError, in one line; no key may come twice."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text("utf-8"), object_pairs_hook=_once)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}; give the folder of a run, such as runs/main/ENV/AGENT/seed-0") from None
-    except ValueError:
+        raise ValueError(f"{path} cannot be read: {error.strerror}; {A_RUN}") from None
+    except (ValueError, RecursionError):
         raise ValueError(f"{path} is not JSON: it was not written by wgf, or is damaged") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds no JSON object: it was not written by wgf")
     return value
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key comes twice")
+    return dict(pairs)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """A JSON object into a file, whole; numbers must be finite."""
+    replace(path, json.dumps(value, indent=1, allow_nan=False).encode())
+
+
 def replace(path: Path, data: bytes) -> None:
-    """Writes a file whole: to a temporary name, to the disk, then renamed."""
+    """Writes a file whole: to a temporary name, to the disk, then renamed. Where that fails, the old file stands."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -5,10 +5,15 @@ Actions are (-1, 1)^A to an agent and are rescaled to the environment's bounds h
 """
 
 import difflib
-from collections.abc import Sequence
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
@@ -34,9 +39,18 @@ class Envs(Protocol):
     obs_size: int
     action_size: int
 
-    def reset(self, seeds: Sequence[int]) -> Array: ...
-    def step(self, action: Array) -> Step: ...
-    def close(self) -> None: ...
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """First observations (S, D), environment s seeded with seeds[s]."""
+
+    def step(self, action: Array) -> Step:
+        """Applies actions (S, A) in (-1, 1)."""
+
+    def close(self) -> None:
+        """Frees the simulators."""
+
+
+class BrokenEnvironment(Exception):
+    """An environment raised an error while it ran; the text is one line, the error itself is the cause."""
 
 
 def make(name: str, n: int, backend: str = "gymnasium") -> Envs:
@@ -44,14 +58,22 @@ def make(name: str, n: int, backend: str = "gymnasium") -> Envs:
     return EnvPool(name, n) if backend == "envpool" else Gymnasium(name, n)
 
 
+def sizes(name: str, backend: str = "gymnasium") -> tuple[int, int]:
+    """Numbers in an observation and in an action of one environment. Raises as ``make`` does."""
+    one = make(name, 1, backend)
+    one.close()
+    return one.obs_size, one.action_size
+
+
 class Gymnasium:
     """Gymnasium's vector environment in this process."""
 
     def __init__(self, name: str, n: int) -> None:
-        try:
-            self.envs = gym.make_vec(name, n, vectorization_mode="sync", vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP})
-        except gym.error.Error as error:
-            raise ValueError(_unknown(name, error)) from None
+        self.name = name
+        same_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.envs = _made(name, lambda: gym.make_vec(name, n, vectorization_mode="sync", vector_kwargs=same_step))
+        if self.envs.spec.id != name.rpartition(":")[2]:
+            raise ValueError(f"environment {name!r} has no version; did you mean {self.envs.spec.id!r}?")
         if self.envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
             raise ValueError(f"environment {name!r} does not offer autoreset in the same step; use one made by gymnasium.make")
         self.obs_size, self.action_size = _sizes(name, self.envs.single_observation_space, self.envs.single_action_space)
@@ -59,11 +81,13 @@ class Gymnasium:
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """First observations (S, D); environment s is seeded with seeds[s] and keeps its own stream from then on."""
-        return _cast(self.envs.reset(seed=[int(s) for s in seeds])[0])
+        with _named(self.name):
+            return _cast(self.envs.reset(seed=[int(s) for s in seeds])[0])
 
     def step(self, action: Array) -> Step:
         """Applies actions (S, A) in (-1, 1)."""
-        obs, reward, terminated, truncated, info = self.envs.step(_rescaled(action, self._low, self._high))
+        with _named(self.name):
+            obs, reward, terminated, truncated, info = self.envs.step(_rescaled(action, self._low, self._high))
         next_obs = obs
         if "final_obs" in info:
             next_obs = obs.copy()
@@ -81,34 +105,40 @@ class EnvPool:
 
     def __init__(self, name: str, n: int) -> None:
         self.name, self.n = name, n
-        self.obs_size, self.action_size = _sizes(name, *self._spaces(name))
+        with _quiet():
+            spec = self._spec(name)
+            obs, action = spec.observation_space, spec.action_space
+        self.obs_size, self.action_size = _sizes(name, obs, action)
+        self._low, self._high = action.low, action.high
         self._envs: Any = None
 
-    def _spaces(self, name: str) -> tuple[Any, Any]:
+    @staticmethod
+    def _spec(name: str) -> Any:
         try:
             import envpool
         except ImportError:
-            raise ValueError("backend 'envpool' needs the package envpool: pip install 'wgf[envpool]'") from None
-        if name not in envpool.list_all_envs():
-            raise ValueError(f"environment {name!r} is not one of EnvPool's; use --backend gymnasium")
-        spec = envpool.make_spec(name)
-        self._low, self._high = spec.action_space.low, spec.action_space.high
-        return spec.observation_space, spec.action_space
+            raise ValueError("backend 'envpool' needs the package envpool: pip install envpool, or use --backend gymnasium") from None
+        known = envpool.list_all_envs()
+        if name not in known:
+            raise ValueError(f"environment {name!r} is not one of EnvPool's{_near(name, known)}; or use --backend gymnasium")
+        return envpool.make_spec(name)
 
     def reset(self, seeds: Sequence[int]) -> Array:
-        """First observations (S, D); environment s is seeded with seeds[s]."""
+        """First observations (S, D); environment s is seeded with seeds[s]. EnvPool seeds at birth only: the environments are new."""
         import envpool
 
-        self._envs = envpool.make(self.name, env_type="gymnasium", num_envs=self.n, seed=[int(s) for s in seeds])
-        return _cast(self._envs.reset()[0])
+        with _quiet():
+            self._envs = envpool.make(self.name, env_type="gymnasium", num_envs=self.n, seed=[int(s) for s in seeds])
+            return _cast(self._envs.reset()[0])
 
     def step(self, action: Array) -> Step:
         """Applies actions (S, A) in (-1, 1). EnvPool would reset one step late: ended environments are reset here at once."""
-        next_obs, reward, terminated, truncated, _ = self._envs.step(_rescaled(action, self._low, self._high).astype(np.float64))
+        next_obs, reward, terminated, truncated, _ = self._envs.step(_rescaled(action, self._low, self._high).astype(self._low.dtype))
         obs, ended = next_obs, np.flatnonzero(terminated | truncated).astype(np.int32)
         if len(ended):
+            first, info = self._envs.reset(ended)
             obs = next_obs.copy()
-            obs[ended] = self._envs.reset(ended)[0]
+            obs[info["env_id"]] = first
         return _step(obs, next_obs, reward, terminated, truncated)
 
     def close(self) -> None:
@@ -120,20 +150,20 @@ class Film:
     """One environment that renders, seeded; ``frame()`` is an RGB array, ``step`` takes an action in (-1, 1)^A."""
 
     def __init__(self, name: str, seed: int) -> None:
-        self._env = gym.make(name, render_mode="rgb_array")
+        self._env = _made(name, lambda: gym.make(name, render_mode="rgb_array"))
         self.fps = int(self._env.metadata.get("render_fps", 30))
         self.obs = _cast(self._env.reset(seed=seed)[0])
-        self._env.render()  # fails here where nothing can be drawn
+        self.frame()  # fails here where nothing can be drawn
 
     def frame(self) -> Any:
         """The picture now, (height, width, 3)."""
-        return self._env.render()
+        return np.asarray(self._env.render())
 
-    def step(self, action: Array) -> tuple[Array, bool]:
-        """The next observation, and whether the episode goes on."""
-        space: Any = self._env.action_space
-        obs, _, terminated, truncated, _ = self._env.step(_rescaled(action, space.low, space.high))
-        return _cast(obs), not (terminated or truncated)
+    def step(self, action: Array) -> tuple[Array, float, bool]:
+        """The next observation, the reward, and whether the episode goes on."""
+        space = self._env.action_space
+        obs, reward, terminated, truncated, _ = self._env.step(_rescaled(action, space.low, space.high))
+        return _cast(obs), float(reward), not (terminated or truncated)
 
     def close(self) -> None:
         """Frees the renderer."""
@@ -141,12 +171,66 @@ class Film:
 
 
 def reward_threshold(name: str) -> float | None:
-    """The return at which Gymnasium calls the task solved, where it says so."""
-    return gym.spec(name).reward_threshold
+    """The return at which Gymnasium calls the task solved; None where it does not say, or does not know the task."""
+    try:
+        threshold: float | None = gym.spec(name).reward_threshold
+    except (gym.error.Error, ImportError):
+        return None
+    return threshold
+
+
+def _made(name: str, make: Callable[[], Any]) -> Any:
+    """What ``make`` makes, without Gymnasium's and MuJoCo's remarks; ValueError, in one line, where it cannot."""
+    module, _, rest = name.rpartition(":")
+    if module and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # "my_tasks:Maze-v0" may lie where the person is
+    mujoco.set_mju_user_warning(_mujoco_warning)
+    try:
+        with _quiet():
+            return make()
+    except (gym.error.Error, ImportError) as error:
+        reason = " ".join(str(error).split("Did you mean")[0].split()).rstrip(".")
+    except Exception as error:  # an environment's own code may raise anything
+        reason = _described(error)
+    raise ValueError(f"environment {name!r} cannot be made: {reason}{_near(rest, gym.registry)}")
+
+
+def _mujoco_warning(text: str) -> None:
+    """MuJoCo would print every remark and leave a MUJOCO_LOG.TXT in the person's folder; only a simulation that breaks is worth a word."""
+    if "unstable" in text:
+        warnings.warn(f"MuJoCo: {text.splitlines()[0]}", stacklevel=2)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise BrokenEnvironment(f"environment {name!r} raised {_described(error)}") from error
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _near(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+    """ "; did you mean ...?", where a name that is known differs by little: the same task's latest version before others."""
+    task = name.rpartition("-v")[0] or name
+    versions = sorted((k for k in known if k.rpartition("-v")[0].lower() == task.lower()), key=lambda k: (len(k), k))
+    near = versions[-1:] or difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f"; did you mean {near[0]!r}?" if near and near[0] != name else ""
 
 
 def _cast(obs: Any) -> Array:
-    return np.asarray(obs, dtype=np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 it is inf, and ``finite`` says so
+        return np.asarray(obs).astype(np.float32)
 
 
 def _rescaled(action: Array, low: Any, high: Any) -> Any:
@@ -160,18 +244,20 @@ def _step(obs: Any, next_obs: Any, reward: Any, terminated: Any, truncated: Any)
 
 
 def _sizes(name: str, obs: Any, action: Any) -> tuple[int, int]:
-    if not (
-        isinstance(action, gym.spaces.Box) and len(action.shape) == 1 and np.isfinite(action.low).all() and np.isfinite(action.high).all()
-    ):
-        raise ValueError(
-            f"environment {name!r} has action space {action}; agents here need a bounded one-dimensional Box: use a continuous task"
-        )
+    if not isinstance(action, gym.spaces.Box):
+        raise ValueError(f"environment {name!r} has {_space(action)} actions; agents here need Box actions: choose a continuous task")
+    if len(action.shape) != 1 or action.dtype.kind != "f":
+        raise ValueError(f"environment {name!r} has {_space(action)} actions; agents here need a Box of one axis of real numbers")
+    if not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
+        raise ValueError(f"environment {name!r} has unbounded actions; wrap it in gymnasium.wrappers.RescaleAction, or give it bounds")
     if not (isinstance(obs, gym.spaces.Box) and len(obs.shape) == 1):
-        raise ValueError(f"environment {name!r} has observation space {obs}; agents here need a one-dimensional Box")
+        raise ValueError(
+            f"environment {name!r} has {_space(obs)} observations; agents here need a Box of one axis: "
+            "wrap it in gymnasium.wrappers.FlattenObservation"
+        )
     return obs.shape[0], action.shape[0]
 
 
-def _unknown(name: str, error: Exception) -> str:
-    near = difflib.get_close_matches(name, gym.registry, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near and near[0] != name else ""
-    return f"environment {name!r} cannot be made: {str(error).splitlines()[0]}{hint}"
+def _space(space: Any) -> str:
+    kind = type(space).__name__
+    return f"{kind}({space.n})" if hasattr(space, "n") else f"{kind}{space.shape}" if space.shape else kind

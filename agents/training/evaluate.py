@@ -1,6 +1,6 @@
 """Evaluation: deterministic actions in environments of their own, the same starts at every evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +8,10 @@ import torch
 
 from agents.training.envs import Array, Envs
 from agents.training.protocol import Agent
+
+LONGEST = 10_000  # steps of an episode; a task without an end or a time limit is cut here
+
+Policy = Callable[[Array], Array]  # observations (S, n, D) -> actions (S, n, A)
 
 
 class Episodes(NamedTuple):
@@ -17,21 +21,36 @@ class Episodes(NamedTuple):
     lengths: Array
 
 
-def evaluate(agent: Agent, cfg: Any, state: Any, envs: Envs, seeds: Sequence[int], episodes: int, device: torch.device) -> Episodes:
-    """``episodes`` episodes a seed, all side by side in ``envs`` (len(seeds) * episodes of them), with the agent's greedy action.
+def deterministic(agent: Agent, cfg: Any, state: Any, device: torch.device) -> Policy:
+    """The agent's greedy actions; where they are not finite, as a policy that diverged gives them, zero."""
 
-    Episode i of seed k starts from environment seed 1,000,000 + 1,000 k + i.
-    """
-    starts = [1_000_000 + 1_000 * k + i for k in seeds for i in range(episodes)]
-    obs = envs.reset(starts)
-    returns, lengths, running = np.zeros(len(starts)), np.zeros(len(starts)), np.ones(len(starts), dtype=bool)
-    while running.any():
+    def policy(obs: Array) -> Array:
         with torch.no_grad():
-            action = agent.greedy(cfg, state, torch.from_numpy(obs).to(device).reshape(len(seeds), episodes, -1))
-        step = envs.step(torch.nan_to_num(action).flatten(0, 1).cpu().numpy())
-        returns += running * step.reward
-        lengths += running
+            action = agent.greedy(cfg, state, torch.from_numpy(obs).to(device))
+        return torch.nan_to_num(action).cpu().numpy()
+
+    return policy
+
+
+def starts(seeds: Sequence[int], episodes: int) -> list[int]:
+    """Environment seeds: episode i of seed k starts from 1,000,000 + 1,000 k + i, far from any seed of training."""
+    return [1_000_000 + 1_000 * k + i for k in seeds for i in range(episodes)]
+
+
+def evaluate(
+    policy: Policy, envs: Envs, seeds: Sequence[int], episodes: int, stopping: Callable[[], bool] = lambda: False
+) -> Episodes | None:
+    """``episodes`` episodes a seed, all side by side in ``envs`` (len(seeds) * episodes of them); None where it was stopped halfway."""
+    shape = (len(seeds), episodes)
+    obs = envs.reset(starts(seeds, episodes))
+    n = len(obs)
+    returns, lengths, running = np.zeros(n), np.zeros(n), np.ones(n, dtype=bool)
+    while running.any() and lengths.max() < LONGEST:
+        if stopping():
+            return None
+        step = envs.step(policy(obs.reshape(*shape, -1)).reshape(n, -1))
+        returns[running] += step.reward[running]
+        lengths[running] += 1
         running &= ~(step.terminated | step.truncated) & step.finite
         obs = step.obs
-    shape = (len(seeds), episodes)
     return Episodes(returns.reshape(shape).astype(np.float32), lengths.reshape(shape).astype(np.float32))

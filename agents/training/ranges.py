@@ -1,0 +1,43 @@
+"""What values a setting of an agent may take, by its name: agents that share a setting share its range."""
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+
+class Range(NamedTuple):
+    """A test of a value, and the words for it."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+POSITIVE = Range(lambda x: 0.0 < x < math.inf, "above 0")
+COUNT = Range(lambda x: x >= 1, "at least 1")
+RANGES = {
+    "hidden": Range(lambda sizes: all(n >= 1 for n in sizes), "layers of at least 1 unit"),
+    "activation": Range(lambda name: name in ("tanh", "relu"), "tanh or relu"),
+    "batch": COUNT,
+    "particles": COUNT,
+    "value_particles": COUNT,
+    "components": COUNT,
+    "members": COUNT,
+    "lr": POSITIVE,
+    "alpha": POSITIVE,
+    "reward_scale": POSITIVE,
+    "gamma": Range(lambda x: 0.0 <= x <= 1.0, "from 0 to 1"),
+    "tau": Range(lambda x: 0.0 < x <= 1.0, "above 0, at most 1"),
+    "w2_scale": Range(lambda x: 0.0 <= x < math.inf, "at least 0"),
+    "regularization": Range(lambda x: 0.0 <= x < math.inf, "at least 0"),
+}
+
+
+def check(cfg: Any) -> None:
+    """Raises ValueError, naming the setting and its range, where one is outside."""
+    for field in fields(cfg):
+        value = getattr(cfg, field.name)
+        allowed = RANGES.get(field.name)
+        if allowed and not allowed.holds(value):
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise ValueError(f"{field.name} is {shown}; it must be {allowed.words}")

@@ -1,0 +1,74 @@
+"""What becomes of each seed of a stack: its log, its saved policies, and how it ended."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.training import checkpoint
+from agents.training.envs import Array
+from agents.training.log import RunLog
+
+RUNNING, FINISHED, INTERRUPTED = "running", "finished", "interrupted"
+
+
+class Record:
+    """The logs of S seeds. A seed that fails is closed at once and written no more; ``endings`` says how each ended."""
+
+    def __init__(self, logs: Sequence[RunLog], seeds: Sequence[int], about: Mapping[str, Any]) -> None:
+        self.logs, self.seeds, self.about = list(logs), list(seeds), about
+        self.endings = [RUNNING] * len(self.seeds)
+        self.latest: dict[str, Array] = {}
+        self._started = time.perf_counter()
+
+    @property
+    def running(self) -> list[int]:
+        """The rows of the stack that still train."""
+        return [s for s, ending in enumerate(self.endings) if ending == RUNNING]
+
+    def write(self, step: int, values: Mapping[str, Any], rows: Sequence[int] | None = None) -> None:
+        """Writes tag -> (S,) for every seed, or for some rows of the stack. A value that is not finite stops its seed."""
+        for s in self.running if rows is None else [s for s in rows if self.endings[s] == RUNNING]:
+            own = {tag: float(value[s]) for tag, value in values.items()}
+            for tag, value in own.items():
+                self.latest.setdefault(tag, np.full(len(self.seeds), np.nan, np.float32))[s] = value
+            self.logs[s].scalars(step, own)
+            bad = [f"{tag} is {value}" for tag, value in own.items() if not math.isfinite(value)]
+            if bad:
+                self.fail(s, step, f"{bad[0]} for seed {self.seeds[s]} at step {step}")
+
+    def save(self, state: Any, step: int) -> None:
+        """Saves the policy of every seed that still trains; one that is not finite stops its seed, and the one before it stays."""
+        for s in self.running:
+            values = checkpoint.seed_slice(state, s)
+            bad = [name for name, t in values.items() if not torch.isfinite(t).all()]
+            if bad:
+                self.fail(s, step, f"{bad[0]} is not finite for seed {self.seeds[s]} at step {step}")
+            else:
+                checkpoint.save(self.logs[s].folder, values, {**self.about, "seed": self.seeds[s], "step": step})
+
+    def flush(self) -> None:
+        """Hands what the logs hold to the operating system."""
+        for s in self.running:
+            self.logs[s].flush()
+
+    def fail(self, s: int, step: int, reason: str) -> None:
+        """Ends one seed."""
+        self._end(s, step, "failed", reason)
+
+    def close(self, step: int, status: str, reason: str | None = None, trace: str | None = None) -> None:
+        """Ends every seed that still trains, the same way."""
+        for s in self.running:
+            self._end(s, step, status, reason, trace)
+
+    def _end(self, s: int, step: int, status: str, reason: str | None = None, trace: str | None = None) -> None:
+        self.endings[s] = status if reason is None else f"{status}: {reason}"
+        last = float(self.latest["eval/return"][s]) if "eval/return" in self.latest else math.nan
+        result = {"status": status, "reason": reason, "step": step, "eval_return": last if math.isfinite(last) else None}
+        spent = {"seconds": time.perf_counter() - self._started, "stack": len(self.seeds)}
+        with suppress(OSError):  # a disk that is full has been reported by what filled it
+            self.logs[s].close({**result, **spent, **({"traceback": trace} if trace else {})})

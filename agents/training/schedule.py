@@ -1,0 +1,32 @@
+"""How long a training is and how often it looks up. Free of torch, so that a command line can show it at once."""
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how often, in environment steps of one seed."""
+
+    steps: int = 100_000
+    """Environment steps a seed."""
+    warmup: int = 1_000
+    """Steps of uniform actions before the first update."""
+    replay: int = 1_000_000
+    """Rows of the replay a seed, at least 4 (Table 6 of Zhang et al. 2018: 1e6)."""
+    log_every: int = 500
+    """Steps between two looks at the losses."""
+    eval_every: int = 5_000
+    """Steps between two evaluations, at which the policy is saved."""
+    eval_episodes: int = 5
+    """Episodes an evaluation and seed."""
+
+    def __post_init__(self) -> None:
+        least = {"warmup": 0, "replay": 4}
+        for name in (f.name for f in fields(self)):
+            value = getattr(self, name)
+            if value < least.get(name, 1):
+                raise ValueError(f"{name} is {value}; it must be at least {least.get(name, 1)}")
+
+    def rows(self) -> int:
+        """Rows of replay that this training can fill: at most two a step, where every step ends an episode."""
+        return max(4, min(self.replay, 2 * self.steps + 2))

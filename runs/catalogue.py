@@ -1,0 +1,30 @@
+"""The agents and their presets, read from the sources: shown at once, without importing torch."""
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+
+from agents.registry import AGENTS
+
+DEFAULT = """
+The default is --preset paper: the settings of Zhang et al. 2018 (Tables 5 and 6), so that a run answers to the paper's figures.
+--preset modern is what is used today: wider ReLU networks, larger minibatches, twin Q networks.
+wgf train AGENT --help lists what each sets.
+"""
+
+
+def catalogue() -> str:
+    """One line a preset, the default marked, and why it is the default."""
+    lines = []
+    for name, presets in AGENTS.items():
+        for preset, module in presets.items():
+            mark = "(default)" if preset == "paper" else ""
+            lines.append(f"{name:9} --preset {preset:6} {mark:9}  {summary(module)}")
+    return "\n".join(lines) + "\n" + DEFAULT
+
+
+def summary(module: str) -> str:
+    """First line of an agent's docstring, without its reference."""
+    spec = find_spec(f"agents.{module}")
+    source = Path(str(spec and spec.origin)).read_text("utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0].split(" (")[0].rstrip(".")

@@ -1,0 +1,86 @@
+"""The options of the commands. Free of torch, so that --help answers at once; each field's docstring is its help."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Preset = Literal["paper", "modern"]
+
+
+@dataclass(frozen=True)
+class What:
+    """What to train on."""
+
+    env: str = "Hopper-v5"
+    """Gymnasium id of an environment with Box actions; MODULE:ID imports MODULE first."""
+    seeds: int = 1
+    """Number of seeds, trained as one stack."""
+    first_seed: int = 0
+    """The first of them."""
+    preset: Preset = "paper"
+    """paper: the tables of Zhang et al. 2018. modern: what is used today. It changes the agent options below."""
+
+    def chosen(self) -> tuple[int, ...]:
+        """The seeds. Raises ValueError for none."""
+        return seeds(self.seeds, self.first_seed)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What to compare."""
+
+    agents: tuple[str, ...] = ("sac", "dp-wgf-v")
+    """Agents, the first the baseline. Settings follow a colon: dp-wgf-v:w2_scale=0, sac:preset=modern:lr=0.001."""
+    env: str = "Hopper-v5"
+    """Gymnasium id of an environment with Box actions; MODULE:ID imports MODULE first."""
+    seeds: int = 5
+    """Number of seeds, trained as one stack an agent."""
+    preset: Preset = "paper"
+    """paper: the tables of Zhang et al. 2018. modern: what is used today."""
+    threshold: float | None = None
+    """Return for the column "episodes to"; by default that of the paper's Table 2, or Gymnasium's own."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where results go and what computes them."""
+
+    out: str = "runs"
+    """Folder for results, made if missing."""
+    name: str = "main"
+    """Name of the experiment: runs are written to OUT/NAME/ENV/AGENT/seed-K."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N; auto is a GPU where there is one."""
+    threads: int = 0
+    """CPU threads; 0 chooses by the size of the stack."""
+    backend: Literal["gymnasium", "envpool"] = "gymnasium"
+    """Who steps the environments."""
+
+    def __post_init__(self) -> None:
+        if self.name in ("", ".", "..") or "/" in self.name:
+            raise ValueError(f"name is {self.name!r}; it must be the name of one folder")
+        if self.threads < 0:
+            raise ValueError(f"threads is {self.threads}; it must be at least 0, where 0 chooses")
+
+
+@dataclass(frozen=True)
+class Show:
+    """Returns of a saved policy with its deterministic actions."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of a run, such as runs/main/Hopper-v5/sac/seed-0."""
+    episodes: int = 10
+    """Episodes."""
+    video: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mp4")] = None
+    """Film the first episode; needs no display."""
+
+
+def seeds(n: int, first: int = 0) -> tuple[int, ...]:
+    """n seeds from ``first`` on. Raises ValueError for none, or for one that environments do not take."""
+    if n < 1:
+        raise ValueError(f"seeds is {n}; it must be at least 1")
+    if not 0 <= first <= 1_000_000 - n:
+        raise ValueError(f"first-seed is {first}; seeds must lie from 0 to 999,999")
+    return tuple(range(first, first + n))
