@@ -1,0 +1,551 @@
+"""Two updates of every agent against the same updates written by hand.
+
+By hand: one seed at a time, one state and one action at a time, log-densities from torch.distributions, gradients by plain autograd of
+the paper's objective, velocities by double loops, and Adam from its paper. Networks, targets and previous policies all start different.
+"""
+
+import math
+from dataclasses import fields, replace
+from itertools import permutations
+from types import ModuleType
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from agents import dp_wgf, dp_wgf_v, sac, sac_v, soft_q
+from agents.training.protocol import Batch, Streams
+from wgf import transport
+
+D, A, B, M = 3, 2, 3, 4
+PHI = {"tanh": torch.tanh, "relu": torch.relu}
+TINY = {"hidden": (8,), "batch": B, "lr": 1e-2, "tau": 0.2, "reward_scale": 3.0}
+FLOW = {"particles": M, "w2_scale": 0.3}
+
+
+@pytest.fixture(autouse=True)
+def double():
+    """float64 by default, so that a tolerance speaks of the formula."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+# --- by hand: networks, Adam, velocities ------------------------------------------------------------------------------
+
+
+def network(parameters, x, cfg, member=None):
+    """One network (or one member of an ensemble) on one input vector; ``parameters`` are its weights, then its biases."""
+    layers = len(parameters) // 2
+    for i in range(layers):
+        w, b = parameters[i], parameters[layers + i]
+        w, b = (w, b) if member is None else (w[member], b[member])
+        x = (PHI[cfg.activation](x) if i else x) @ w + b[0]
+    return x
+
+
+class Adam:
+    """Kingma & Ba 2015, Algorithm 1."""
+
+    def __init__(self, parameters, lr):
+        self.parameters, self.lr, self.t = parameters, lr, 0
+        self.m, self.v = [[torch.zeros_like(p) for p in parameters] for _ in range(2)]
+
+    @torch.no_grad()
+    def step(self, gradients):
+        self.t += 1
+        for p, g, m, v in zip(self.parameters, gradients, self.m, self.v, strict=True):
+            m.copy_(0.9 * m + 0.1 * g)
+            v.copy_(0.999 * v + 0.001 * g * g)
+            p -= self.lr * (m / (1.0 - 0.9**self.t)) / (torch.sqrt(v / (1.0 - 0.999**self.t)) + 1e-8)
+
+
+class Alone:
+    """One seed of a state as lists of leaf tensors, and what is done with them."""
+
+    def __init__(self, state, s, cfg):
+        self.cfg, self.gradients = cfg, {}
+        self.p = {f.name: self.copied(getattr(state, f.name), s) for f in fields(state) if not f.name.endswith("_adam")}
+        self.adam = {f.name[:-5]: f.name[:-5] for f in fields(state) if f.name.endswith("_adam")}
+        self.adam = {name: Adam(self.p["log_alpha" if name == "alpha" else name], cfg.lr) for name in self.adam}
+
+    @staticmethod
+    def copied(value, s):
+        tensors = value.parameters() if isinstance(value, torch.nn.Module) else [value]
+        return [p[s].detach().clone().requires_grad_() for p in tensors]
+
+    def descend(self, name, gradients):
+        self.gradients[name] = gradients
+        self.adam[name].step(gradients)
+
+    @torch.no_grad()
+    def smooth(self, target, source, rate):
+        for p, q in zip(self.p[target], self.p[source], strict=True):
+            p.copy_((1.0 - rate) * p + rate * q)
+
+    def q(self, obs, action, name="q"):
+        """Q of every member at one state and action."""
+        members = len(self.p[name][0])
+        return torch.stack([network(self.p[name], torch.cat([obs, action]), self.cfg, e)[0] for e in range(members)])
+
+    def v(self, obs, name="v"):
+        return network(self.p[name], obs, self.cfg)[0]
+
+    def alpha(self):
+        return self.p["log_alpha"][0].detach().exp()
+
+    def fit_q(self, batch, next_value):
+        """Descends sum_e mean_b (Q_e(s, a) - r - discount V(s'))^2 / 2, ``next_value(b)`` = V(s'_b)."""
+        q = torch.stack([self.q(batch.obs[b], batch.action[b]) for b in range(B)])
+        y = torch.stack([self.cfg.reward_scale * batch.reward[b] + batch.discount[b] * next_value(b) for b in range(B)]).detach()
+        loss = sum((q[b] - y[b]).square().sum() / 2.0 for b in range(B)) / B
+        self.descend("q", torch.autograd.grad(loss, self.p["q"]))
+        return {"losses/q": loss, "losses/q_values": q.mean()}
+
+    def fit_v(self, batch, target):
+        loss = sum((self.v(batch.obs[b]) - target(b).detach()).square() / 2.0 for b in range(B)) / B
+        self.descend("v", torch.autograd.grad(loss, self.p["v"]))
+        return {"losses/v": loss}
+
+    def fit_alpha(self, log_prob):
+        """alpha by d/dlog alpha of -log alpha (log pi - A), a target entropy of -A."""
+        self.descend("alpha", [-(log_prob.detach().mean() - A)])
+
+
+def normal_log_prob(u, mean, log_std):
+    return Normal(mean, log_std.exp()).log_prob(u).sum()
+
+
+def jacobian(u):
+    """sum log(1 - tanh^2 u)."""
+    return -2.0 * torch.log(torch.cosh(u)).sum()
+
+
+def gaussian(out):
+    """Mean and log std, two halves of a network's output; log std within (-20, 2)."""
+    return out[: len(out) // 2], out[len(out) // 2 :].clamp(-20.0, 2.0)
+
+
+def svgd(x, score):
+    """Eq. 7 with h = med^2 / log M and without its term j = i, particle by particle."""
+    n = len(x)
+    lengths = sorted(torch.dist(x[i], x[j]).item() for i in range(n) for j in range(i))
+    med = (lengths[(len(lengths) - 1) // 2] + lengths[len(lengths) // 2]) / 2.0
+    h = med**2 / math.log(n)
+    v = torch.zeros_like(x)
+    for i in range(n):
+        for j in [j for j in range(n) if j != i]:
+            k = torch.exp(-(x[i] - x[j]).square().sum() / h)
+            v[i] += (k * score[j] + 2.0 / h * (x[i] - x[j]) * k) / (n - 1)
+    return v
+
+
+def eq9(x, y, total):
+    """Eq. 9 with lam = med^2 / log M, its sum or its mean."""
+    n = len(x)
+    c = [[(x[i] - y[j]).square().sum() for j in range(n)] for i in range(n)]
+    lengths = sorted(math.sqrt(c[i][j].item()) for i in range(n) for j in range(n))
+    lam = ((lengths[(n * n - 1) // 2] + lengths[n * n // 2]) / 2.0) ** 2 / math.log(n)
+    v = torch.zeros_like(x)
+    for i in range(n):
+        for j in range(n):
+            v[i] += 2.0 * (1.0 - c[i][j] / lam) * torch.exp(-c[i][j] / lam) * (x[i] - y[j]) / (1.0 if total else n)
+    return v
+
+
+def assigned(x, y):
+    """To the pairing of least total cost, found among all of them."""
+    return min((y[list(order)] - x for order in permutations(range(len(x)))), key=lambda t: t.square().sum().item())
+
+
+W2 = {
+    "eq9_sum": lambda x, y: torch.stack([eq9(*pair, True) for pair in zip(x, y, strict=True)]),
+    "eq9_mean": lambda x, y: torch.stack([eq9(*pair, False) for pair in zip(x, y, strict=True)]),
+    "common_noise": lambda x, y: y - x,
+    "exact": lambda x, y: torch.stack([assigned(*pair) for pair in zip(x, y, strict=True)]),
+    "entropic": transport.entropic,  # their iterations stop together, so these are taken from the engine, whose tests are its own
+    "debiased": transport.debiased,
+}
+
+
+def flow(alone, batch, u, alpha, u_prev=None):
+    """Descends the policy's parameters along the particles u (B, M, A): -d/dphi <x, SVGD + scale W2> / (B M). Returns Info."""
+    cfg = alone.cfg
+    x = u if cfg.squash == "exact" else torch.tanh(u)
+    score, value = torch.zeros_like(u), torch.zeros(B, M)
+    for b in range(B):
+        for m in range(M):
+            at = x[b, m].detach().requires_grad_()
+            a = torch.tanh(at) if cfg.squash == "exact" else at
+            value_at = alone.q(batch.obs[b], a).min()
+            barrier = torch.log(1.0 - a.square() + (0.0 if cfg.squash == "exact" else 1e-6)).sum()
+            (score[b, m],) = torch.autograd.grad(value_at / alpha + barrier, at)
+            value[b, m] = value_at.detach()
+    kl = torch.stack([svgd(x[b].detach(), score[b]) for b in range(B)])
+    info = {"losses/policy": -value.mean(), "flow/kl_speed": kl.norm(dim=-1).mean()}
+    v = kl
+    if u_prev is not None:
+        x_prev = u_prev if cfg.squash == "exact" else torch.tanh(u_prev)
+        w2 = torch.zeros_like(kl)
+        if cfg.w2_scale:
+            w2 = cfg.w2_scale * W2[cfg.w2](x.detach(), x_prev.detach())
+        v = kl + w2
+        info |= {"flow/w2_speed": w2.norm(dim=-1).mean(), "flow/w2": (x - x_prev).square().sum(-1).mean()}
+        alone.smooth("previous", "policy", 1.0 if cfg.previous == "last" else cfg.tau)  # before the policy moves: phi_{k-1}
+    alone.descend("policy", torch.autograd.grad(x, alone.p["policy"], grad_outputs=-v / (B * M)))
+    return info
+
+
+# --- by hand: the updates ---------------------------------------------------------------------------------------------
+
+
+def sac_by_hand(alone, batch, noise):
+    cfg, alpha = alone.cfg, alone.alpha()
+
+    def draw(obs, xi):
+        mean, log_std = gaussian(network(alone.p["policy"], obs, cfg))
+        u = mean + log_std.exp() * xi
+        return torch.tanh(u), normal_log_prob(u, mean, log_std) - jacobian(u)
+
+    def next_value(b):
+        a, log_prob = draw(batch.next_obs[b], noise.target[b])
+        return alone.q(batch.next_obs[b], a, "q_target").min() - alpha * log_prob
+
+    info = alone.fit_q(batch, next_value)
+    samples = [draw(batch.obs[b], noise.policy[b]) for b in range(B)]
+    log_prob = torch.stack([sample[1] for sample in samples])
+    q = torch.stack([alone.q(batch.obs[b], samples[b][0]).min() for b in range(B)])
+    loss = (alpha * log_prob - q).mean()
+    alone.descend("policy", torch.autograd.grad(loss, alone.p["policy"]))
+    alone.fit_alpha(log_prob)
+    alone.smooth("q_target", "q", cfg.tau)
+    return info | {"losses/policy": loss, "policy/entropy": -log_prob.mean(), "policy/alpha": alpha}
+
+
+def sac_v_by_hand(alone, batch, noise):
+    cfg, k = alone.cfg, alone.cfg.components
+
+    def heads(obs):
+        out = network(alone.p["policy"], obs, cfg)
+        return out[:k].softmax(0), out[k : k + k * A].reshape(k, A), out[k + k * A :].reshape(k, A).clamp(-20.0, 2.0)
+
+    def log_prob_of(obs, u):
+        weight, mean, log_std = heads(obs)
+        return torch.log(sum(weight[i] * normal_log_prob(u, mean[i], log_std[i]).exp() for i in range(k))) - jacobian(u)
+
+    u = []
+    for b in range(B):
+        weight, mean, log_std = heads(batch.obs[b])
+        chosen, edge = 0, weight[0].item()
+        while noise.pick[b].item() > edge:
+            chosen += 1
+            edge += weight[chosen].item()
+        u.append((mean[chosen] + log_std[chosen].exp() * noise.xi[b]).detach())
+    q = [alone.q(batch.obs[b], torch.tanh(u[b]))[0].detach() for b in range(B)]
+    v = [alone.v(batch.obs[b]).detach() for b in range(B)]
+    log_prob = torch.stack([log_prob_of(batch.obs[b], u[b]) for b in range(B)])
+
+    info = alone.fit_q(batch, lambda b: alone.v(batch.next_obs[b], "v_target"))
+    info |= alone.fit_v(batch, lambda b: q[b] - log_prob[b])
+    # likelihood ratio: mean of (log pi - Q + V) grad log pi, and the code's penalty .001 (mean mu^2 + mean log_std^2) / 2
+    bracket = [(log_prob[b] - q[b] + v[b]).item() for b in range(B)]
+    size = sum(mean.square().mean() + log_std.square().mean() for _, mean, log_std in (heads(batch.obs[b]) for b in range(B))) / B
+    penalty = cfg.regularization * size / 2.0
+    gradients = [torch.zeros_like(p) for p in alone.p["policy"]]
+    for b in range(B):
+        for g, each in zip(gradients, torch.autograd.grad(log_prob[b], alone.p["policy"], retain_graph=True), strict=True):
+            g += bracket[b] * each / B
+    for g, each in zip(gradients, torch.autograd.grad(penalty, alone.p["policy"]), strict=True):
+        g += each
+    alone.descend("policy", gradients)
+    alone.smooth("v_target", "v", cfg.tau)
+    loss = sum(log_prob[b] * bracket[b] for b in range(B)) / B + penalty
+    return info | {"losses/policy": loss, "policy/entropy": -log_prob.mean()}
+
+
+def sampled(alone, name, obs, xi):
+    """Particles f(s, xi) of the sampling network, (B, M, A)."""
+    return torch.stack(
+        [torch.stack([network(alone.p[name], torch.cat([s, z]), alone.cfg) for z in each]) for s, each in zip(obs, xi, strict=True)]
+    )
+
+
+def soft_value(alone, obs, actions):
+    """alpha log of the integral of exp(min Q_target / alpha) over (-1, 1)^A, the mean over uniform actions times the volume 2^A."""
+    density = [torch.exp(alone.q(obs, a, "q_target").min() / alone.cfg.alpha) for a in actions]
+    return alone.cfg.alpha * torch.log(2.0**A * sum(density) / len(density))
+
+
+def spread(u):
+    """Standard deviation of the particles' actions, mean over states and axes."""
+    a = torch.tanh(u)
+    return (a - a.mean(1, keepdim=True)).square().mean(1).sqrt().mean()
+
+
+def soft_q_by_hand(alone, batch, noise):
+    info = alone.fit_q(batch, lambda b: soft_value(alone, batch.next_obs[b], noise.value[b]))
+    u = sampled(alone, "policy", batch.obs, noise.policy)
+    info |= flow(alone, batch, u, alone.cfg.alpha)
+    alone.smooth("q_target", "q", alone.cfg.tau)
+    return info | {"policy/spread": spread(u)}
+
+
+def dp_wgf_by_hand(alone, batch, noise):
+    def expected_value(b):
+        actions = torch.tanh(sampled(alone, "policy", batch.next_obs[b : b + 1], noise.value[b : b + 1]))[0]
+        return sum(alone.q(batch.next_obs[b], a, "q_target").min() for a in actions) / M
+
+    soft = alone.cfg.backup == "soft"
+    info = alone.fit_q(batch, (lambda b: soft_value(alone, batch.next_obs[b], noise.value[b])) if soft else expected_value)
+    u = sampled(alone, "policy", batch.obs, noise.policy)
+    info |= flow(alone, batch, u, alone.cfg.alpha, sampled(alone, "previous", batch.obs, noise.policy))
+    alone.smooth("q_target", "q", alone.cfg.tau)
+    return info | {"policy/spread": spread(u)}
+
+
+def dp_wgf_v_by_hand(alone, batch, noise):
+    cfg, alpha, k = alone.cfg, alone.alpha(), alone.cfg.components
+
+    def heads(name, obs):
+        return [gaussian(network(alone.p[name], obs, cfg, i)) for i in range(k)]
+
+    def particles(name):
+        rows = []
+        for b in range(B):
+            pairs = [pair for pair in heads(name, batch.obs[b]) for _ in range(M // k)]
+            rows.append(torch.stack([mean + log_std.exp() * xi for (mean, log_std), xi in zip(pairs, noise[b], strict=True)]))
+        return torch.stack(rows)
+
+    def log_prob_of(obs, u):
+        return torch.log(sum(normal_log_prob(u, *pair).exp() for pair in heads("policy", obs)) / k) - jacobian(u)
+
+    info = alone.fit_q(batch, lambda b: alone.v(batch.next_obs[b], "v_target"))
+    u = particles("policy")
+    log_prob = torch.stack([torch.stack([log_prob_of(batch.obs[b], u[b, m]) for m in range(M)]) for b in range(B)]).detach()
+
+    def target(b):
+        q = torch.stack([alone.q(batch.obs[b], torch.tanh(u[b, m])).min() for m in range(M)])
+        if cfg.backup == "entropy":
+            return (q - alpha * log_prob[b]).mean()
+        return alpha * torch.log((torch.exp(q / alpha) / torch.exp(log_prob[b])).mean()) + alpha * log_prob[b].mean()
+
+    info |= alone.fit_v(batch, target)
+    info |= flow(alone, batch, u, alpha, particles("previous"))
+    if cfg.temperature == "automatic":
+        alone.fit_alpha(log_prob)
+    alone.smooth("v_target", "v", cfg.tau)
+    return info | {"policy/entropy": -log_prob.mean(), "policy/alpha": alpha}
+
+
+# --- the comparison ---------------------------------------------------------------------------------------------------
+
+BY_HAND = {sac: sac_by_hand, sac_v: sac_v_by_hand, soft_q: soft_q_by_hand, dp_wgf: dp_wgf_by_hand, dp_wgf_v: dp_wgf_v_by_hand}
+
+
+def variants(agent: ModuleType, start, *changes):
+    """(agent, configuration) of a start and of each change to it."""
+    first = replace(agent.Config(), **TINY, **start)
+    return [(agent, first), *((agent, replace(first, **change)) for change in changes)]
+
+
+CASES = [
+    *variants(sac, {"members": 2}, {"members": 1, "activation": "tanh"}),
+    *variants(sac_v, {"components": 3}, {"components": 1, "activation": "relu", "regularization": 0.5}),
+    *variants(
+        soft_q,
+        {"particles": M, "value_particles": 5, "alpha": 0.7},
+        {"squash": "exact", "members": 2, "activation": "relu"},
+        {"squash": "exact"},
+    ),
+    *variants(
+        dp_wgf,
+        {**FLOW, "alpha": 0.7},
+        {"w2": "eq9_mean", "previous": "average", "backup": "expected", "members": 2},
+        {"w2": "common_noise", "squash": "exact", "previous": "average", "activation": "relu"},
+        {"w2": "exact", "squash": "exact", "backup": "expected"},
+        {"w2": "entropic"},
+        {"w2": "debiased", "squash": "exact"},
+        {"w2_scale": 0.0},
+    ),
+    *variants(
+        dp_wgf_v,
+        {**FLOW, "components": 2},
+        {"w2": "eq9_mean", "previous": "average", "backup": "normalizer", "members": 2},
+        {"w2": "common_noise", "squash": "soft_q", "temperature": "automatic", "backup": "normalizer", "components": 4},
+        {"w2": "exact", "previous": "average", "temperature": "automatic", "activation": "relu"},
+        {"w2": "entropic", "squash": "soft_q", "components": 1},
+        {"w2": "debiased"},
+        {"w2_scale": 0.0},
+    ),
+]
+
+
+def named(case):
+    agent, cfg = case
+    changed = {f.name: getattr(cfg, f.name) for f in fields(cfg) if getattr(cfg, f.name) != getattr(agent.Config(), f.name)}
+    return "-".join([agent.__name__.split(".")[1], *(f"{k}={v}" for k, v in changed.items() if k not in (*TINY, "particles"))])
+
+
+def started(agent, cfg, seeds):
+    """A state whose networks, targets and previous policies all differ, with temperatures away from 1."""
+    state = agent.init(cfg, D, A, [torch.Generator().manual_seed(k) for k in range(seeds)], torch.device("cpu"))
+    g = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for f in fields(state):
+            if isinstance(getattr(state, f.name), torch.nn.Module):
+                for p in getattr(state, f.name).parameters():
+                    p += 0.3 * torch.randn(p.shape, generator=g)
+        if hasattr(state, "log_alpha"):
+            state.log_alpha.copy_(torch.tensor([0.4, -0.3])[:seeds])
+    return state
+
+
+def minibatch(seeds, k):
+    g = torch.Generator().manual_seed(100 + k)
+    action = 1.8 * torch.rand(seeds, B, A, generator=g) - 0.9
+    obs, reward, next_obs = (torch.randn(seeds, B, *shape, generator=g) for shape in ((D,), (), (D,)))
+    return Batch(obs, action, reward, torch.tensor([0.99, 0.0, 0.6]).expand(seeds, B), next_obs)
+
+
+def of_seed(values, s):
+    return values[s] if isinstance(values, torch.Tensor) else type(values)(*(t[s] for t in values))
+
+
+@pytest.mark.parametrize(("agent", "cfg"), CASES, ids=map(named, CASES))
+def test_update_is_the_update_by_hand(agent, cfg):
+    seeds = 1 if getattr(cfg, "w2", "") in ("entropic", "debiased") else 2
+    state = started(agent, cfg, seeds)
+    alone = [Alone(state, s, cfg) for s in range(seeds)]
+    draw = Streams([torch.Generator().manual_seed(50 + s) for s in range(seeds)])
+    near = {"rtol": 1e-9, "atol": 1e-11}  # sums of a hundred terms of order one in float64, Adam's quotient and 1 - tanh^2
+    for step in range(2):
+        batch, noise = minibatch(seeds, step), agent.noise(cfg, A, draw)
+        info = agent.update(cfg, state, batch, noise)
+        for s in range(seeds):
+            expected = BY_HAND[agent](alone[s], of_seed(batch, s), of_seed(noise, s))
+            assert info.keys() == expected.keys()
+            for tag, value in expected.items():
+                assert info[tag].shape == (seeds,)
+                torch.testing.assert_close(info[tag][s], value.detach(), **near, msg=lambda m, tag=tag: f"{tag}: {m}")
+            for name, gradients in alone[s].gradients.items():
+                value = getattr(state, "log_alpha" if name == "alpha" else name)
+                own = [p.grad[s] for p in ([value] if name == "alpha" else value.parameters())]
+                for got, want in zip(own, gradients, strict=True):
+                    torch.testing.assert_close(got, want, **near, msg=lambda m, name=name: f"gradient of {name}: {m}")
+            for name, parameters in alone[s].p.items():
+                value = getattr(state, name)
+                own = [p[s] for p in ([value] if name == "log_alpha" else value.parameters())]
+                for got, want in zip(own, parameters, strict=True):
+                    torch.testing.assert_close(got, want, **near, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("agent", BY_HAND, ids=lambda agent: agent.__name__)
+def test_every_choice_of_a_configuration_is_updated_by_hand(agent):
+    configurations = [cfg for owner, cfg in CASES if owner is agent]
+    choices = {name: set(get_args(t)) for name, t in get_type_hints(agent.Config).items() if get_origin(t) is Literal}
+    choices |= {"activation": {"tanh", "relu"}}
+    if hasattr(agent.Config, "members"):
+        choices |= {"members": {1, 2}}
+    for name, values in choices.items():
+        assert {getattr(cfg, name) for cfg in configurations} == values
+
+
+@pytest.mark.parametrize("agent", [dp_wgf, dp_wgf_v], ids=["dp_wgf", "dp_wgf_v"])
+@pytest.mark.parametrize("w2", ["eq9_sum", "exact"])
+def test_w2_scale_of_zero_is_the_kl_flow_alone(agent, w2):
+    """Whatever the W2 velocity and the previous policy, the policy moves as without them."""
+    moved = []
+    for change in ({"w2_scale": 0.0, "w2": w2}, {"w2_scale": 0.0, "w2": "common_noise", "previous": "average"}):
+        cfg = replace(agent.Config(), **TINY, **{**FLOW, **change})
+        state = started(agent, cfg, 2)
+        info = agent.update(cfg, state, minibatch(2, 0), agent.noise(cfg, A, Streams([torch.Generator().manual_seed(k) for k in (0, 1)])))
+        assert torch.equal(info["flow/w2_speed"], torch.zeros(2))
+        moved.append(list(state.policy.parameters()))
+    for p, q in zip(*moved, strict=True):
+        assert torch.equal(p, q)
+
+
+# --- actions and noise ------------------------------------------------------------------------------------------------
+
+
+def candidates(agent, cfg, alone, obs):
+    """The actions among which greedy chooses at one state, by hand: (K, A)."""
+    if agent is sac:
+        return torch.tanh(network(alone.p["policy"], obs, cfg)[:A])[None]
+    if agent is sac_v:
+        return torch.tanh(network(alone.p["policy"], obs, cfg)[cfg.components : cfg.components * (1 + A)].reshape(-1, A))
+    if agent is dp_wgf_v:
+        return torch.stack([torch.tanh(network(alone.p["policy"], obs, cfg, i)[:A]) for i in range(cfg.components)])
+    xi = torch.randn(cfg.particles, A, generator=torch.Generator().manual_seed(0))
+    return torch.tanh(sampled(alone, "policy", obs[None], xi[None]))[0]
+
+
+@pytest.mark.parametrize("agent", BY_HAND, ids=lambda agent: agent.__name__)
+def test_greedy_is_the_candidate_with_the_largest_q(agent):
+    cfg = next(cfg for owner, cfg in CASES if owner is agent)
+    state, obs, chosen = started(agent, cfg, 2), minibatch(2, 0).obs, set()
+    action = agent.greedy(cfg, state, obs)
+    for s in range(2):
+        alone = Alone(state, s, cfg)
+        for b in range(B):
+            options = candidates(agent, cfg, alone, obs[s, b])
+            q = [alone.q(obs[s, b], a).min().item() for a in options]
+            chosen.add(q.index(max(q)))
+            torch.testing.assert_close(action[s, b], options[q.index(max(q))], rtol=1e-11, atol=1e-12)
+    assert len(chosen) > 1 or agent is sac
+
+
+@pytest.mark.parametrize("agent", BY_HAND, ids=lambda agent: agent.__name__)
+def test_act_draws_what_update_draws(agent):
+    """The actions that explore come from the policy that is trained: the same noise gives the particles of ``update``."""
+    cfg = next(cfg for owner, cfg in CASES if owner is agent)
+    state, obs = started(agent, cfg, 2), minibatch(2, 0).obs
+    noise = agent.act_noise(cfg, A, B, Streams([torch.Generator().manual_seed(k) for k in (0, 1)]))
+    action = agent.act(cfg, state, obs, noise)
+    assert action.shape == (2, B, A)
+    for s in range(2):
+        alone = Alone(state, s, cfg)
+        for b in range(B):
+            if agent is sac:
+                mean, log_std = gaussian(network(alone.p["policy"], obs[s, b], cfg))
+                u = mean + log_std.exp() * noise[s, b]
+            elif agent is sac_v:
+                out = network(alone.p["policy"], obs[s, b], cfg)
+                k = cfg.components
+                chosen = int((noise.pick[s, b] > out[:k].softmax(0).cumsum(0)).sum())
+                mean, log_std = out[k : k + k * A].reshape(k, A)[chosen], out[k + k * A :].reshape(k, A)[chosen].clamp(-20.0, 2.0)
+                u = mean + log_std.exp() * noise.xi[s, b]
+            elif agent is dp_wgf_v:
+                mean, log_std = gaussian(network(alone.p["policy"], obs[s, b], cfg, int(noise.pick[s, b] * cfg.components)))
+                u = mean + log_std.exp() * noise.xi[s, b]
+            else:
+                u = network(alone.p["policy"], torch.cat([obs[s, b], noise[s, b, 0]]), cfg)
+            torch.testing.assert_close(action[s, b], torch.tanh(u), rtol=1e-11, atol=1e-12)
+
+
+NORMAL, UNIFORM, SIGNED = (
+    (0.0, 1.0, 2.0),
+    (0.5, 1.0 / 12.0, 1.0 / 180.0),
+    (0.0, 1.0 / 3.0, 4.0 / 45.0),
+)  # mean, variance, variance of square
+LAWS = [
+    (sac, {}, [("target", NORMAL), ("policy", NORMAL)]),
+    (sac_v, {}, [("pick", UNIFORM), ("xi", NORMAL)]),
+    (soft_q, {"particles": M, "value_particles": 5}, [("policy", NORMAL), ("value", SIGNED)]),
+    (dp_wgf, {"particles": M}, [("policy", NORMAL), ("value", SIGNED)]),
+    (dp_wgf, {"particles": M, "backup": "expected"}, [("policy", NORMAL), ("value", NORMAL)]),
+    (dp_wgf_v, {"particles": M}, [(None, NORMAL)]),
+]
+
+
+@pytest.mark.parametrize(("agent", "change", "laws"), LAWS, ids=["sac", "sac_v", "soft_q", "dp_wgf soft", "dp_wgf expected", "dp_wgf_v"])
+def test_noise_has_the_law_that_its_docstring_states(agent, change, laws):
+    cfg = replace(agent.Config(), batch=2000, **change)
+    noise = agent.noise(cfg, A, Streams([torch.Generator().manual_seed(k) for k in (0, 1)]))
+    for name, (mean, variance, of_square) in laws:
+        x = noise if name is None else getattr(noise, name)
+        assert x.shape[:2] == (2, 2000)
+        n = x.numel()
+        assert abs(x.mean() - mean) < 4.0 * math.sqrt(variance / n)
+        assert abs((x - mean).square().mean() - variance) < 4.0 * math.sqrt(of_square / n)
