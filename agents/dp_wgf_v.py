@@ -158,7 +158,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
     x, score = squash.coordinate(u), squash.score(u.detach(), slope, alpha)
     with torch.no_grad():
         x_prev = squash.coordinate(state.previous.particles(batch.obs, noise))
-    kl = svgd.unbiased(x.detach(), score)
+    kl = svgd.unbiased(x.detach(), score, groups=cfg.components)
     w2 = cfg.w2_scale * W2[cfg.w2](x.detach(), x_prev)
     policy_loss = pull(x, kl + w2)
     polyak_(state.previous, state.policy, 1.0 if cfg.previous == "last" else cfg.tau)  # Update prior policy parameters
