@@ -54,6 +54,10 @@ def test_a_network_without_hidden_layers_is_affine():
     net = StackedMLP([2], [3, 4], "relu", seeds(0, 1))
     x = draw(2, 5, 3)
     torch.testing.assert_close(net(x), x @ net.weights[0] + net.biases[0], rtol=1e-13, atol=1e-14)
+    g = draw(2, 5, 4, seed=1)
+    (net(x) * g).sum().backward()
+    torch.testing.assert_close(net.weights[0].grad, x.mT @ g, rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(net.biases[0].grad, g.sum(1, keepdim=True), rtol=1e-13, atol=1e-14)
 
 
 def test_several_inputs_are_one_concatenated_input():
