@@ -38,13 +38,11 @@ def parse(cls: type[T], args: Sequence[str], *, default: Any = tyro.MISSING_NONP
 
 
 def _one_line(box: str) -> str:
+    """The first part of tyro's box, and the first option that it would have understood."""
     lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
-    first = []
-    for line in lines:
-        if line.startswith("──"):
-            break
-        first.append(line)
-    text = " ".join(first).strip()
+    rules = [i for i, line in enumerate(lines) if re.fullmatch("[─-]+", line)] + [len(lines)]
+    parts = [lines[a:b] for a, b in zip([0, *(i + 1 for i in rules)], rules, strict=False)]  # in ASCII a rule comes first too
+    text = " ".join(next(part for part in parts if part)).strip()
     if "Perhaps you meant:" in lines:
         text += f"; did you mean {lines[lines.index('Perhaps you meant:') + 1].split()[0]}?"
     for pattern, words in PLAINER:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+LARGE = 60e6
 PACKAGES = ("wgf", "torch", "gymnasium", "mujoco", "numpy", "envpool")
 
 
@@ -25,10 +26,15 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def find_threads(asked: int, seeds: int, batch: int) -> int:
-    """Small products of one seed run fastest on one thread; stacks and large minibatches use up to four."""
+def find_threads(asked: int, seeds: int, cfg: Any) -> int:
+    """As asked; 0 chooses one thread for small updates, which more threads only slow down, and up to four for large ones.
+
+    The size is that of a hidden layer's product over the stack: seeds x batch x particles x width^2. The choice depends on nothing that
+    changes from run to run, since the number of threads moves the last digits of a sum.
+    """
+    work = seeds * cfg.batch * getattr(cfg, "particles", 1) * max(cfg.hidden, default=1) ** 2
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return asked or (min(4, cores) if seeds > 1 or batch > 64 else 1)
+    return asked or (min(4, cores) if work >= LARGE else 1)
 
 
 def free_memory(device: torch.device) -> int:

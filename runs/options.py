@@ -54,7 +54,7 @@ class Place:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; auto is a GPU where there is one."""
     threads: int = 0
-    """CPU threads; 0 chooses by the size of the stack."""
+    """CPU threads; 0 chooses by the size of an update."""
     backend: Literal["gymnasium", "envpool"] = "gymnasium"
     """Who steps the environments."""
 

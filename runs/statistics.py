@@ -51,6 +51,6 @@ def episodes_to(returns: Values, threshold: float, window: int = 10) -> float:
     """Episodes until the mean of the last ``window`` training returns reaches ``threshold``; inf where it never does."""
     if len(returns) < window:
         return np.inf
-    means = np.convolve(returns, np.full(window, 1.0 / window), mode="valid")
+    means = np.convolve(returns, np.ones(window), mode="valid") / window
     above = np.flatnonzero(means >= threshold)
     return float(above[0] + window) if len(above) else np.inf

@@ -77,7 +77,7 @@ def override(cfg: Any, settings: Sequence[str]) -> Any:
 def run(job: Job, say: Callable[[str], None]) -> list[str]:
     """Trains every seed of a job side by side; returns how each ended. Raises ValueError before anything is written."""
     agent, _ = registry.find(job.agent, job.preset)
-    device, threads = machine.find_device(job.place.device), machine.find_threads(job.place.threads, len(job.seeds), job.cfg.batch)
+    device, threads = machine.find_device(job.place.device), machine.find_threads(job.place.threads, len(job.seeds), job.cfg)
     for seed in job.seeds:
         if job.folder(seed).is_dir() and any(job.folder(seed).iterdir()):
             raise ValueError(f"{job.folder(seed)} already holds a run; give another --name or --out, or move it away")

@@ -3,15 +3,36 @@
 import csv
 import fcntl
 import json
+import os
+import platform
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.summary import hparams, scalar, text
 
 from agents.training.checkpoint import write_json
+
+
+class Events:
+    """A TensorBoard event file, written in this thread: a disk that is full is an OSError here, where SummaryWriter's thread would die."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = open(folder / f"events.out.tfevents.{int(time.time())}.{platform.node()}.{os.getpid()}", "xb")  # noqa: SIM115
+        self._records = RecordWriter(self.file)
+        self._write(Event(file_version="brain.Event:2"))
+
+    def add(self, summary: Any, step: int = 0) -> None:
+        """Adds a summary at a step."""
+        self._write(Event(summary=summary, step=step))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
 
 
 class RunLog:
@@ -29,34 +50,33 @@ class RunLog:
         self._rows = csv.writer(self._file)
         self._rows.writerow(["step", "tag", "value"])
         write_json(folder / "config.json", config)
-        self._events = SummaryWriter(str(folder))
-        self._events.add_text("config", "```json\n" + json.dumps(config, indent=1) + "\n```")
+        self._events = Events(folder)
+        self._events.add(text("config", "```json\n" + json.dumps(config, indent=1) + "\n```"))
         settings = {k: config[k] for k in ("agent", "preset", "env", "seed") if k in config} | config["config"]
         flat = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in settings.items()}
         for summary in hparams(flat, {"eval/return": 0.0}):  # into this run's own events: add_hparams would make a run of its own
-            self._events.file_writer.add_summary(summary)
+            self._events.add(summary)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes tag -> value at an environment step."""
         for tag, value in values.items():
-            self._events.add_scalar(tag, value, step)
+            self._events.add(scalar(tag, value), step)
             self._rows.writerow([step, tag, repr(float(value))])
 
     def flush(self) -> None:
         """Hands everything written so far to the operating system."""
-        self._events.flush()
+        self._events.file.flush()
         self._file.flush()
 
     def close(self, result: Mapping[str, Any]) -> None:
-        """Writes result.json and closes the files, as many as the disk still takes; raises the first OSError."""
+        """Writes result.json and closes the files, as many as the disk still takes; raises its OSError."""
         try:
-            self.flush()
             write_json(self.folder / "result.json", result)
+            self.flush()
         finally:
-            with suppress(OSError):
-                self._events.close()
-            with suppress(OSError):
-                self._file.close()
+            for file in (self._events.file, self._file):
+                with suppress(OSError):
+                    file.close()
 
 
 def being_written(folder: Path) -> bool:

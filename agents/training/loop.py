@@ -94,17 +94,18 @@ def steps(task: Task, run: Training, record: Record, tell: Callable[[Tick], None
         advance(task, run, record)
         last = run.step == every.steps
         due = last or run.step % every.eval_every == 0
-        if due or stopping() or run.step % every.log_every == 0:
+        stop = stopping()
+        if due or stop or run.step % every.log_every == 0:
             since = look(run, record, since)
             if due:
-                examine(task, run, record, stopping)
+                stop = not examine(task, run, record, stopping)
                 since = (time.perf_counter(), run.step)  # the rate of training leaves evaluations out
-            if due or stopping():
+            if due or stop:
                 record.save(run.state, run.step)
             record.flush()
             tell(_tick(run.step, record))
-        if last or stopping():
-            record.close(run.step, INTERRUPTED if stopping() else FINISHED)
+        if last or stop:
+            record.close(run.step, INTERRUPTED if stop else FINISHED)
 
 
 def advance(task: Task, run: Training, record: Record) -> None:
@@ -154,13 +155,15 @@ def look(run: Training, record: Record, since: tuple[float, int]) -> tuple[float
     return now, run.step
 
 
-def examine(task: Task, run: Training, record: Record, stopping: Callable[[], bool]) -> None:
-    """Evaluates every seed and logs the mean return; an evaluation that is stopped halfway is not logged."""
+def examine(task: Task, run: Training, record: Record, stopping: Callable[[], bool]) -> bool:
+    """Evaluates every seed and logs the mean return; False where it was stopped halfway, which is not logged."""
     policy = deterministic(task.agent, task.cfg, run.state, task.device)
     result = evaluate(policy, task.eval_envs, task.seeds, task.schedule.eval_episodes, stopping)
-    if result is not None:
-        spread = {"eval/return_std": result.returns.std(-1), "eval/length": result.lengths.mean(-1)}
-        record.write(run.step, {"eval/return": result.returns.mean(-1), **spread})
+    if result is None:
+        return False
+    spread = {"eval/return_std": result.returns.std(-1), "eval/length": result.lengths.mean(-1)}
+    record.write(run.step, {"eval/return": result.returns.mean(-1), **spread})
+    return True
 
 
 def _numbers(info: Info) -> dict[str, Array]:

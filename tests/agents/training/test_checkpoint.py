@@ -1,0 +1,216 @@
+"""Saved policies: every agent's state comes back bit for bit, and every damaged or foreign file is refused in one line."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save as serialize
+
+from agents.registry import AGENTS, find
+from agents.training import checkpoint
+from agents.training.protocol import Batch, Streams
+
+CPU = torch.device("cpu")
+PRESETS = [(name, preset) for name in AGENTS for preset in AGENTS[name]]
+
+
+def trained(name, preset, seeds, updates=2):
+    """A state of small networks after a few updates."""
+    agent, cfg = find(name, preset)
+    cfg = replace(cfg, hidden=(8, 8), batch=4)
+    state = agent.init(cfg, 3, 2, [torch.Generator().manual_seed(k) for k in seeds], CPU)
+    draw = Streams([torch.Generator().manual_seed(k) for k in seeds])
+    for _ in range(updates):
+        obs, action, reward, next_obs = draw.normal(4, 3), 2 * draw.uniform(4, 2) - 1, draw.normal(4), draw.normal(4, 3)
+        agent.update(cfg, state, Batch(obs, action, reward, torch.full_like(reward, 0.9), next_obs), agent.noise(cfg, 2, draw))
+    return agent, cfg, state
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_every_agent_comes_back_bit_for_bit(name, preset, tmp_path):
+    agent, cfg, state = trained(name, preset, (0, 1))
+    for s in (0, 1):
+        (tmp_path / str(s)).mkdir()
+        checkpoint.save(tmp_path / str(s), checkpoint.seed_slice(state, s), {"step": 2})
+    fresh = agent.init(cfg, 3, 2, [torch.Generator().manual_seed(k) for k in (7, 8)], CPU)
+    checkpoint.restore_(fresh, [checkpoint.load(tmp_path / str(s))[1] for s in (0, 1)])
+    own, back = checkpoint.tensors(state), checkpoint.tensors(fresh)
+    assert own.keys() == back.keys()
+    for tensor_name, t in own.items():
+        assert torch.equal(t, back[tensor_name]), tensor_name
+    # and goes on as the one that was saved: optimisers are whole
+    batch = Batch(torch.ones(2, 4, 3), torch.zeros(2, 4, 2), torch.ones(2, 4), torch.full((2, 4), 0.9), torch.zeros(2, 4, 3))
+    noise = agent.noise(cfg, 2, Streams([torch.Generator().manual_seed(k) for k in (3, 4)]))
+    for one in (state, fresh):
+        agent.update(cfg, one, batch, noise)
+    assert all(torch.equal(t, checkpoint.tensors(fresh)[n]) for n, t in checkpoint.tensors(state).items())
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_every_parameter_and_every_moment_is_in_the_file(name, preset):
+    _, _, state = trained(name, preset, (0,))
+    named = checkpoint.tensors(state)
+    pointers = {t.data_ptr() for t in named.values()}
+    for value in vars(state).values():
+        if isinstance(value, torch.nn.Module):
+            assert {p.data_ptr() for p in value.parameters()} <= pointers
+        elif isinstance(value, torch.optim.Optimizer):
+            assert {m.data_ptr() for moments in value.state.values() for m in moments.values()} <= pointers
+        else:
+            assert value.data_ptr() in pointers
+
+
+def test_a_slice_is_its_seed():
+    _, _, both = trained("sac", "paper", (0, 1), updates=0)
+    _, _, one = trained("sac", "paper", (1,), updates=0)
+    for name, t in checkpoint.tensors(one).items():
+        assert torch.equal(checkpoint.seed_slice(both, 1)[name], t)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    folder = tmp_path / "seed-0"
+    folder.mkdir()
+    checkpoint.save(folder, {"w": torch.arange(12.0).reshape(1, 12)}, {"step": 7, "agent": "toy"})
+    return folder
+
+
+def reseal(folder, **changes):
+    """What a person who knows the format could write: a policy.json whose seal fits."""
+    about = json.loads((folder / "policy.json").read_text())
+    del about["seal"]
+    about |= changes
+    (folder / "policy.json").write_text(json.dumps({**about, "seal": checkpoint._seal(about)}))
+
+
+def refused(folder, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        checkpoint.load(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_policy_comes_back(saved):
+    about, tensors = checkpoint.load(saved)
+    assert about["step"] == 7
+    assert tensors["w"].tolist() == [list(map(float, range(12)))]
+    assert sorted(p.name for p in saved.iterdir()) == ["policy-7.safetensors", "policy.json"]
+
+
+def test_the_next_policy_takes_the_place_of_the_last(saved):
+    checkpoint.save(saved, {"w": torch.zeros(1)}, {"step": 9})
+    assert sorted(p.name for p in saved.iterdir()) == ["policy-9.safetensors", "policy.json"]
+    assert checkpoint.load(saved)[0]["step"] == 9
+
+
+def test_a_save_that_fails_leaves_the_last_policy(saved, monkeypatch):
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(saved, {"w": torch.zeros(1)}, {"step": 9})
+    assert checkpoint.load(saved)[0]["step"] == 7
+    assert sorted(p.name for p in saved.iterdir()) == ["policy-7.safetensors", "policy.json"]
+
+
+@pytest.mark.parametrize("name", ["policy-7.safetensors", "policy.json"])
+def test_every_flipped_bit_and_every_cut_is_noticed(saved, name):
+    data = (saved / name).read_bytes()
+    about, tensors = checkpoint.load(saved)
+    draws = torch.randint(len(data) * 8, (150,), generator=torch.Generator().manual_seed(0)).tolist()
+    for bit in draws:
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (saved / name).write_bytes(flipped)
+        try:
+            again = checkpoint.load(saved)
+        except ValueError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - most flips raise; a blank turned into another blank means the same
+        else:
+            assert (again[0], again[1]["w"].tolist()) == (about, tensors["w"].tolist())
+    for size in (0, 1, 8, len(data) // 2, len(data) - 1):
+        (saved / name).write_bytes(data[:size])
+        refused(saved, "is damaged|is not JSON")
+
+
+def test_swapped_files_are_noticed(saved, tmp_path):
+    other = tmp_path / "seed-1"
+    other.mkdir()
+    checkpoint.save(other, {"w": torch.zeros(1, 12)}, {"step": 7, "agent": "toy"})
+    (saved / "policy-7.safetensors").write_bytes((other / "policy-7.safetensors").read_bytes())
+    refused(saved, "is damaged: its sha256 is not the one in policy.json")
+
+
+def test_missing_files_are_named(saved, tmp_path):
+    (saved / "policy-7.safetensors").unlink()
+    refused(saved, r"policy-7\.safetensors cannot be read: No such file or directory")
+    refused(tmp_path / "nowhere", r"policy\.json cannot be read: No such file or directory; give the folder of a run")
+
+
+def test_an_edited_json_is_noticed(saved):
+    path = saved / "policy.json"
+    path.write_text(path.read_text().replace('"step": 7', '"step": 8'))
+    refused(saved, "is damaged or was edited")
+
+
+@pytest.mark.parametrize("name", ["../policy-7.safetensors", "/etc/passwd", "policy-7.pt", "policy-7.safetensors\n", "", None, 3, ["policy-7.safetensors"]])
+def test_a_file_outside_the_folder_is_not_opened(saved, name):
+    reseal(saved, file=name)
+    refused(saved, "is not a policy of format 1")
+
+
+def test_another_format_is_refused(saved):
+    reseal(saved, format=2)
+    refused(saved, "is not a policy of format 1")
+
+
+@pytest.mark.parametrize("text", ['{"format": 1, "format": 1}', "[" * 100_000, "[1]", '"text"', "", "\x00", "{'a': 1}", "\ud800"])
+def test_what_is_no_json_object_is_refused(saved, text):
+    (saved / "policy.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    refused(saved, "is not JSON|holds no JSON object")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.", b"\xff" * 8 + b"{}", b"\x02" + b"\0" * 7 + b"{}" + b"x"])
+def test_what_is_no_safetensors_file_is_refused(saved, data):
+    (saved / "policy-7.safetensors").write_bytes(data)
+    reseal(saved, sha256=hashlib.sha256(data).hexdigest())
+    refused(saved, "is not a safetensors file")
+
+
+def test_a_tensor_larger_than_its_file_is_refused(saved):
+    header = json.dumps({"w": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}).encode()
+    data = len(header).to_bytes(8, "little") + header
+    (saved / "policy-7.safetensors").write_bytes(data)
+    reseal(saved, sha256=hashlib.sha256(data).hexdigest())
+    refused(saved, "is not a safetensors file")
+
+
+def test_tensors_that_do_not_fit_the_agent_are_named():
+    _, _, state = trained("sac", "paper", (0,))
+    good = checkpoint.seed_slice(state, 0)
+    name = next(n for n in good if n.endswith("weights.0"))
+    short = good | {name: good[name][:, :-1]}
+    with pytest.raises(ValueError, match=rf"tensor '{name}' is torch.float32 of shape .* in the checkpoint; the agent needs torch.float32 of shape"):
+        checkpoint.restore_(state, [short])
+    with pytest.raises(ValueError, match=rf"tensor '{name}' is torch.float64 of shape"):
+        checkpoint.restore_(state, [good | {name: good[name].double()}])
+    with pytest.raises(ValueError, match="differ in tensor 'extra'"):
+        checkpoint.restore_(state, [good | {"extra": torch.zeros(1)}])
+    assert torch.equal(checkpoint.tensors(state)[name], good[name])
+
+
+def test_numbers_that_json_does_not_know_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        checkpoint.write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_loading_runs_no_code(saved, tmp_path):
+    trap = serialize({"w": torch.zeros(1)}, metadata={"__reduce__": "os.system('touch owned')"})
+    (saved / "policy-7.safetensors").write_bytes(trap)
+    reseal(saved, sha256=hashlib.sha256(trap).hexdigest())
+    assert checkpoint.load(saved)[1]["w"].tolist() == [0.0]
+    assert [p.name for p in tmp_path.iterdir()] == ["seed-0"]

@@ -1,0 +1,209 @@
+"""Environments against ones stepped by hand, and what they refuse."""
+
+import os
+import subprocess
+import sys
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from agents.training import envs
+
+
+def by_hand(name, seed, actions, low, high):
+    """(obs to act on, obs led to, reward, terminated, truncated) a step, of one environment that is reset when it ends."""
+    env = gym.make(name)
+    obs, rows = env.reset(seed=seed)[0], []
+    for action in actions:
+        next_obs, reward, terminated, truncated, _ = env.step(low + 0.5 * (action + 1.0) * (high - low))
+        obs = env.reset()[0] if terminated or truncated else next_obs
+        rows.append((obs, next_obs, reward, terminated, truncated))
+    return [np.array(column) for column in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["toy/Walk-v0", "InvertedPendulum-v5", "Pendulum-v1"])
+def test_every_step_is_that_of_an_environment_stepped_by_hand(name):
+    side = envs.make(name, 3)
+    space = gym.make(name).action_space
+    actions = np.random.default_rng(0).uniform(-1, 1, (250, 3, side.action_size))
+    np.testing.assert_array_equal(side.reset([5, 6, 7]), [gym.make(name).reset(seed=k)[0].astype(np.float32) for k in (5, 6, 7)])
+    steps = [side.step(a) for a in actions]
+    for s, seed in enumerate((5, 6, 7)):
+        expected = by_hand(name, seed, actions[:, s], space.low, space.high)
+        for column, want in zip(("obs", "next_obs", "reward", "terminated", "truncated"), expected, strict=True):
+            np.testing.assert_array_equal([getattr(step, column)[s] for step in steps], want.astype(getattr(steps[0], column).dtype))
+        assert any(expected[3]) or any(expected[4])
+    assert all(step.obs.dtype == step.next_obs.dtype == step.reward.dtype == np.float32 and step.finite.all() for step in steps)
+
+
+def test_the_last_observation_of_an_episode_is_its_own():
+    side = envs.make("toy/Walk-v0", 2)
+    side.reset([0, 1])
+    seen = set()
+    for _ in range(60):
+        step = side.step(np.zeros((2, 1)))
+        for s in range(2):
+            episode, t = divmod(step.reward[s], 100.0)  # the reward tells episode and step
+            assert tuple(step.next_obs[s, :2]) == (episode, t)
+            ended = step.terminated[s] or step.truncated[s]
+            assert tuple(step.obs[s, :2]) == ((episode + 1, 0) if ended else (episode, t))
+            seen.add((bool(step.terminated[s]), bool(step.truncated[s])))
+    assert seen >= {(False, False), (True, False), (False, True)}
+
+
+def test_actions_are_clipped_and_rescaled_to_the_bounds():
+    side = envs.make("toy/Walk-v0", 4)
+    side.reset([0, 1, 2, 3])
+    step = side.step(np.array([[-1.0, -1.0], [0.5, 0.0], [1.0, 1.0], [7.0, -9.0]]))  # the task checks its second number itself
+    np.testing.assert_array_equal(step.next_obs[:, 2], [-2.0, 1.0, 2.0, 2.0])
+
+
+def test_a_simulator_gone_wrong_is_marked():
+    side = envs.make("toy/Nan-v0", 2)
+    side.reset([0, 1])
+    finite = np.array([side.step(np.zeros((2, 1))).finite for _ in range(35)])
+    assert finite[:, 0].all()
+    np.testing.assert_array_equal(np.flatnonzero(~finite[:, 1]), [29])
+
+
+@pytest.mark.parametrize("value", [1e39, np.inf, np.nan])
+def test_numbers_beyond_float32_are_not_finite(value):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step = envs._step(np.array([[value], [0.0]]), np.zeros((2, 1)), np.zeros(2), np.zeros(2, bool), np.zeros(2, bool))
+    np.testing.assert_array_equal(step.finite, [False, True])
+
+
+def test_an_environment_that_raises_is_named():
+    side = envs.make("toy/Raises-v0", 2)
+    side.reset([0, 1])
+    with pytest.raises(envs.BrokenEnvironment, match=r"^environment 'toy/Raises-v0' raised RuntimeError: the gearbox broke$"):
+        for _ in range(35):
+            side.step(np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize("name", ["Hopper-v5", "Pendulum-v1"])
+def test_envpool_is_envpool_stepped_by_hand_and_reset_at_once(name):
+    pool = pytest.importorskip("envpool")
+    side = envs.make(name, 3, "envpool")
+    low, high = side._low, side._high
+    start = side.reset([5, 6, 7])
+    rng, ends = np.random.default_rng(0), 0
+    by_hand = [pool.make(name, env_type="gymnasium", num_envs=1, seed=[k]) for k in (5, 6, 7)]
+    np.testing.assert_array_equal(start, np.concatenate([one.reset()[0] for one in by_hand]).astype(np.float32))
+    for _ in range(250):
+        action = rng.uniform(-1, 1, (3, side.action_size))
+        step = side.step(action)
+        for s, one in enumerate(by_hand):
+            real = (low + 0.5 * (action[s] + 1.0) * (high - low)).astype(low.dtype)
+            obs, reward, terminated, truncated, _ = one.step(real[None])
+            np.testing.assert_array_equal(step.next_obs[s], obs[0].astype(np.float32))
+            assert (step.reward[s], step.terminated[s], step.truncated[s]) == (np.float32(reward[0]), terminated[0], truncated[0])
+            if terminated[0] or truncated[0]:
+                ends += 1
+                obs = one.reset()[0]
+            np.testing.assert_array_equal(step.obs[s], obs[0].astype(np.float32))
+    assert ends >= 3
+    assert step.obs.dtype == np.float32
+
+
+def test_envpool_starts_again_as_it_was_seeded():
+    pytest.importorskip("envpool")
+    side = envs.make("Pendulum-v1", 2, "envpool")
+    first = side.reset([3, 4])
+    side.step(np.zeros((2, 1)))
+    np.testing.assert_array_equal(side.reset([4, 3]), first[::-1])
+
+
+class Odd(gym.Env):
+    """A task with spaces of one's choice."""
+
+    def __init__(self, obs, action):
+        self.observation_space, self.action_space = obs, action
+
+
+BOX = gym.spaces.Box(-1.0, 1.0, (2,))
+ODD = {
+    "Discrete": (BOX, gym.spaces.Discrete(3), r"has Discrete\(3\) actions; agents here need Box actions"),
+    "Many": (BOX, gym.spaces.MultiDiscrete([2, 2]), r"has MultiDiscrete\(2,\) actions"),
+    "DictAction": (BOX, gym.spaces.Dict(a=BOX), r"has Dict actions; agents here need Box actions"),
+    "Plane": (BOX, gym.spaces.Box(-1.0, 1.0, (2, 2)), r"has Box\(2, 2\) actions; agents here need a Box of one axis"),
+    "Whole": (BOX, gym.spaces.Box(0, 5, (2,), np.int64), r"a Box of one axis of real numbers"),
+    "Unbounded": (BOX, gym.spaces.Box(-np.inf, np.inf, (2,)), r"has unbounded actions"),
+    "Dict": (gym.spaces.Dict(a=BOX), BOX, r"has Dict observations; .*FlattenObservation"),
+    "Image": (gym.spaces.Box(0, 255, (8, 8, 3), np.uint8), BOX, r"has Box\(8, 8, 3\) observations"),
+}
+for task, (obs_space, action_space, _) in ODD.items():
+    gym.register(f"odd/{task}-v0", entry_point=Odd, kwargs={"obs": obs_space, "action": action_space})
+
+
+@pytest.mark.parametrize("task", ODD)
+def test_spaces_that_agents_cannot_use_are_refused(task):
+    with pytest.raises(ValueError, match=ODD[task][2]) as caught:
+        envs.make(f"odd/{task}-v0", 1)
+    assert f"'odd/{task}-v0'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Hoper-v5", "did you mean 'Hopper-v5'?"),
+        ("hopper-v5", "did you mean 'Hopper-v5'?"),
+        ("Hopper-v9", "did you mean 'Hopper-v5'?"),
+        ("Hopper-v3", "moved to the gymnasium-robotics project"),
+        ("Hopper", "has no version; did you mean 'Hopper-v5'?"),
+        ("CartPole-v1", "has Discrete(2) actions"),
+        ("Nothing-v0", "doesn't exist"),
+        ("", "Malformed environment ID"),
+        ("nothing:Task-v0", "No module named 'nothing'"),
+        ("phys2d/CartPole-v1", ""),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_an_environment_that_cannot_be_made_is_one_line(name, words):
+    with pytest.raises(ValueError, match=r"^environment .*$") as caught:
+        envs.make(name, 1)
+    assert repr(name) in str(caught.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_envpool_names_what_it_lacks(monkeypatch):
+    pytest.importorskip("envpool")
+    with pytest.raises(ValueError, match=r"'Hoppr-v5' is not one of EnvPool's; did you mean 'Hopper-v5'\?"):
+        envs.make("Hoppr-v5", 1, "envpool")
+    with pytest.raises(ValueError, match="'CartpoleSwingup-v1' has Dict observations"):
+        envs.make("CartpoleSwingup-v1", 1, "envpool")
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(ValueError, match=r"^backend 'envpool' needs the package envpool: pip install envpool, or use --backend gymnasium$"):
+        envs.make("Hopper-v5", 1, "envpool")
+
+
+def test_making_and_stepping_is_silent_and_leaves_nothing_behind(tmp_path):
+    code = (
+        "from agents.training import envs; import numpy as np, sys\n"
+        "for backend in ('gymnasium', *sys.argv[1:]):\n"
+        "    for name in ('HalfCheetah-v5', 'Hopper-v4', 'Pendulum-v1'):\n"
+        "        side = envs.make(name, 2, backend); side.reset([0, 1]); side.step(np.ones((2, side.action_size))); side.close()\n"
+    )
+    pool = ["envpool"] if pytest.importorskip("envpool") else []
+    done = subprocess.run([sys.executable, "-c", code, *pool], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_broken_simulation_is_worth_a_word():
+    side = envs.make("Hopper-v5", 1)
+    side.reset([0])
+    side.envs.envs[0].unwrapped.data.qvel[:] = 1e12
+    with pytest.warns(UserWarning, match="MuJoCo: Nan, Inf or huge value in QVEL"):
+        side.step(np.zeros((1, 3)))
+
+
+def test_thresholds_are_gymnasiums():
+    assert envs.reward_threshold("Hopper-v5") == 3800.0
+    assert envs.reward_threshold("toy/Walk-v0") is None
+    assert envs.reward_threshold("Nothing-v0") is None

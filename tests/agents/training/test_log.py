@@ -1,0 +1,90 @@
+"""What a run leaves on disk, read back with TensorBoard's own reader."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from agents.training.log import RunLog, being_written
+
+CONFIG = {"agent": "sac", "preset": "paper", "env": "Hopper-v5", "seed": 3, "config": {"lr": 3e-4, "hidden": [8, 8], "activation": "tanh"}}
+
+
+@pytest.fixture
+def written(tmp_path):
+    log = RunLog(tmp_path / "a" / "seed-3", CONFIG)
+    log.scalars(10, {"eval/return": 1.5, "losses/q": float("nan")})
+    log.scalars(20, {"eval/return": 2.5})
+    log.close({"status": "finished"})
+    return log.folder
+
+
+def read(folder):
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return accumulator
+
+
+def test_tensorboard_reads_every_scalar_at_its_environment_step(written):
+    events = read(written)
+    assert [(e.step, e.value) for e in events.Scalars("eval/return")] == [(10, 1.5), (20, 2.5)]
+    assert sorted(events.Tags()["scalars"]) == ["eval/return", "losses/q"]
+
+
+def test_hyper_parameters_are_in_the_runs_own_events(written):
+    content = read(written).summary_metadata
+    data = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/session_start_info"].plugin_data.content)
+    values = {k: v.number_value or v.string_value for k, v in data.session_start_info.hparams.items()}
+    assert values == {
+        "agent": "sac", "preset": "paper", "env": "Hopper-v5", "seed": 3.0, "lr": 3e-4, "hidden": "[8, 8]", "activation": "tanh"
+    }  # fmt: skip
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/experiment"].plugin_data.content)
+    assert [m.name.tag for m in experiment.experiment.metric_infos] == ["eval/return"]
+    runs = EventMultiplexer().AddRunsFromDirectory(str(written.parents[1])).Runs()
+    assert list(runs) == ["a/seed-3"]
+
+
+def test_the_configuration_is_a_text(written):
+    tensor = read(written).Tensors("config/text_summary")[0].tensor_proto
+    assert json.loads(tensor.string_val[0].decode().removeprefix("```json\n").removesuffix("\n```")) == CONFIG
+    assert json.loads((written / "config.json").read_text()) == CONFIG
+
+
+def test_the_csv_holds_what_tensorboard_shows(written):
+    with open(written / "metrics.csv", newline="") as f:
+        rows = list(csv.reader(f))
+    assert rows == [["step", "tag", "value"], ["10", "eval/return", "1.5"], ["10", "losses/q", "nan"], ["20", "eval/return", "2.5"]]
+
+
+def test_a_folder_takes_one_run(written):
+    with pytest.raises(FileExistsError):
+        RunLog(written, CONFIG)
+    assert json.loads((written / "result.json").read_text()) == {"status": "finished"}
+
+
+def test_a_flush_is_enough_to_be_read(tmp_path):
+    log = RunLog(tmp_path, CONFIG)
+    log.scalars(10, {"eval/return": 1.5})
+    log.flush()
+    assert [e.value for e in read(tmp_path).Scalars("eval/return")] == [1.5]
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[1] == "10,eval/return,1.5"
+    log.close({})
+
+
+def test_a_living_run_is_seen_and_a_dead_one_is_not(tmp_path):
+    code = (
+        "import json, sys; from pathlib import Path; from agents.training.log import RunLog\n"
+        "log = RunLog(Path(sys.argv[1]), json.loads(sys.argv[2])); print('ready', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run"), json.dumps(CONFIG)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "ready\n"
+        assert being_written(tmp_path / "run")
+        other.kill()
+    assert not being_written(tmp_path / "run")
+    assert not being_written(tmp_path / "nowhere")

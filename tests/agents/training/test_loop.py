@@ -1,0 +1,246 @@
+"""The loop: what it logs, what it keeps when something goes wrong, and that a seed of a stack is the seed alone."""
+
+import csv
+import json
+import resource
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from agents import registry
+from agents.training import checkpoint, envs
+from agents.training.loop import Task, act, advance, begin
+from agents.training.schedule import Schedule
+
+
+def metrics(folder):
+    rows = {}
+    with open(folder / "metrics.csv", newline="") as f:
+        for row in csv.DictReader(f):
+            rows.setdefault(row["tag"], []).append((int(row["step"]), float(row["value"])))
+    return rows
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+class Recorder:
+    """Environments that remember what they were told and what they answered."""
+
+    def __init__(self, inner):
+        self.inner, self.obs_size, self.action_size = inner, inner.obs_size, inner.action_size
+        self.actions, self.steps, self.first = [], [], None
+
+    def reset(self, seeds):
+        self.first = self.inner.reset(seeds)
+        return self.first
+
+    def step(self, action):
+        self.actions.append(action.copy())
+        self.steps.append(self.inner.step(action))
+        return self.steps[-1]
+
+
+def stream(name, env, seeds, steps, warmup):
+    """(first observations, actions, answers) of a real agent's training."""
+    agent, preset = registry.find(name, "paper")
+    cfg = type(preset)(hidden=(8, 8), batch=8)
+    side = Recorder(envs.make(env, len(seeds)))
+    task = Task(agent, cfg, Schedule(steps=steps, warmup=warmup), seeds, side, side, torch.device("cpu"))
+    training, quiet = begin(task), SimpleNamespace(write=lambda *_: None, running=[])
+    for _ in range(steps):
+        advance(task, training, quiet)
+    columns = {c: np.stack([getattr(s, c) for s in side.steps], 1) for c in ("obs", "next_obs", "reward", "terminated", "truncated")}
+    return side.first, np.stack(side.actions, 1), columns
+
+
+@pytest.mark.parametrize("name", ["sac", "dp-wgf-v"])
+def test_a_seed_of_a_stack_has_the_environment_stream_that_it_has_alone(name):
+    warmup, steps = 60, 90
+    first, actions, stack = stream(name, "InvertedPendulum-v5", (3, 8, 5), steps, warmup)
+    alone_first, alone_actions, alone = stream(name, "InvertedPendulum-v5", (8,), steps, warmup)
+    np.testing.assert_array_equal(first[1:2], alone_first)
+    for column, values in stack.items():  # with uniform actions every bit is the same
+        np.testing.assert_array_equal(values[1, :warmup], alone[column][0, :warmup])
+    np.testing.assert_array_equal(actions[1, :warmup], alone_actions[0, :warmup])
+    np.testing.assert_allclose(actions[1], alone_actions[0], atol=1e-4)  # then they differ by float32 sums in another order
+    ended = stack["terminated"][1] | stack["truncated"][1]
+    np.testing.assert_array_equal(ended, alone["terminated"][0] | alone["truncated"][0])
+    assert ended[warmup:].any()
+    np.testing.assert_array_equal(stack["obs"][1][ended], alone["obs"][0][ended])  # every episode starts at the same bits
+
+
+def test_seeds_differ():
+    first, actions, _ = stream("sac", "InvertedPendulum-v5", (3, 8), 5, 5)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(actions[0], actions[1])
+
+
+def test_actions_are_uniform_until_warmup_is_over_and_the_agents_after():
+    calls = []
+    agent = SimpleNamespace(act_noise=lambda *_: None, act=lambda cfg, state, obs, noise: calls.append(1) or torch.full((1, 1, 4), torch.nan))
+    task = SimpleNamespace(schedule=Schedule(warmup=3), envs=SimpleNamespace(action_size=4), agent=agent, cfg=None, device=torch.device("cpu"))
+    uniform = torch.rand(4, generator=torch.Generator().manual_seed(0))
+    streams = SimpleNamespace(uniform=lambda n: uniform[None])
+    training = SimpleNamespace(step=3, streams=streams, obs=np.zeros((1, 2), np.float32), state=None)
+    torch.testing.assert_close(act(task, training)[0], 2 * uniform - 1)
+    assert not calls
+    training.step = 4
+    assert act(task, training).tolist() == [[0.0] * 4]  # a policy that is not finite stands still
+    assert calls
+
+
+def test_updates_begin_with_the_last_step_of_the_warmup(train_toy):
+    assert train_toy("toy/Limited-v0", schedule={"warmup": 70}).state.updates.tolist() == [31.0]
+    assert train_toy("toy/Limited-v0", schedule={"warmup": 0}, out="b").state.updates.tolist() == [100.0]
+
+
+def test_every_episode_and_evaluation_is_logged_at_its_step(train_toy):
+    done = train_toy("toy/Limited-v0", (0, 1))
+    for folder in done.folders:
+        rows = metrics(folder)
+        assert rows["charts/episodic_return"] == rows["charts/episodic_length"] == [(5 * i, 5.0) for i in range(1, 21)]
+        assert rows["eval/return"] == rows["eval/length"] == [(20 * i, 5.0) for i in range(1, 6)]
+        assert [step for step, _ in rows["losses/q"]] == list(range(10, 101, 10))
+        assert all(value > 0 for _, value in rows["charts/steps_per_second"])
+        assert result(folder).items() >= {"status": "finished", "reason": None, "step": 100, "eval_return": 5.0, "stack": 2}.items()
+    assert [t.step for t in done.ticks] == list(range(10, 101, 10))
+    assert done.ticks[-1].returns.tolist() == done.ticks[-1].evals.tolist() == [5.0, 5.0]
+
+
+def test_episode_returns_are_sums_of_their_own_rewards(train_toy):
+    rows = metrics(train_toy("toy/Walk-v0").folders[0])
+    for episode, (total, length) in enumerate(zip(rows["charts/episodic_return"], rows["charts/episodic_length"], strict=True), 1):
+        n = length[1]
+        assert total[1] == 100.0 * episode * n + n * (n + 1) / 2
+    assert sum(n for _, n in rows["charts/episodic_length"]) == rows["charts/episodic_length"][-1][0]
+
+
+def test_the_rate_counts_steps_between_looks_and_leaves_evaluations_out(train_toy, monkeypatch):
+    clock = {"now": 0.0}
+    monkeypatch.setattr("agents.training.loop.time", SimpleNamespace(perf_counter=lambda: clock["now"]))
+    real_step, real_evaluate = envs.Gymnasium.step, __import__("agents.training.loop", fromlist=["evaluate"]).evaluate
+
+    def step(self, action):
+        clock["now"] += 0.25 if len(action) == 1 else 0.0  # the training environment; an evaluation has two
+        return real_step(self, action)
+
+    def evaluate(*args):
+        clock["now"] += 1000.0
+        return real_evaluate(*args)
+
+    monkeypatch.setattr(envs.Gymnasium, "step", step)
+    monkeypatch.setattr("agents.training.loop.evaluate", evaluate)
+    rows = metrics(train_toy("toy/Limited-v0").folders[0])
+    assert rows["charts/steps_per_second"] == [(10 * i, 4.0) for i in range(1, 11)]
+
+
+def test_a_loss_that_is_not_finite_stops_its_seed_alone(train_toy):
+    done = train_toy("toy/Limited-v0", (4, 5, 6), poison=5)
+    assert done.endings == ["finished", "failed: losses/q is nan for seed 5 at step 50", "finished"]  # its 40th update is at step 49
+    alone = train_toy("toy/Limited-v0", (6,), out="alone")
+    torch.testing.assert_close(done.state.value[2:], alone.state.value, atol=0, rtol=0)
+    about, tensors = checkpoint.load(done.folders[1])
+    assert about["step"] == 40
+    assert all(torch.isfinite(t).all() for t in tensors.values())
+    assert result(done.folders[1])["reason"] == "losses/q is nan for seed 5 at step 50"
+    assert checkpoint.load(done.folders[0])[0]["step"] == 100
+
+
+def test_a_policy_that_is_not_finite_is_not_saved(train_toy):
+    done = train_toy("toy/Limited-v0", (5,), poison=5, schedule={"steps": 49, "warmup": 10, "log_every": 100})
+    # the update that ruins the values reports the finite loss from before it
+    assert done.endings == ["failed: value is not finite for seed 5 at step 49"]
+    assert checkpoint.load(done.folders[0])[0]["step"] == 40
+
+
+def test_a_simulator_gone_wrong_stops_its_seed_alone(train_toy):
+    done = train_toy("toy/Nan-v0", (0, 1))
+    assert done.endings == ["finished", "failed: the environment's observation or reward is not finite for seed 1 at step 30"]
+    assert checkpoint.load(done.folders[1])[0]["step"] == 20
+
+
+def test_all_seeds_failing_ends_the_training(train_toy):
+    done = train_toy("toy/Nan-v0", (1,))
+    assert done.ticks[-1].step == 30
+    assert result(done.folders[0])["step"] == 30
+
+
+def test_an_environment_that_raises_keeps_what_was_learnt(train_toy):
+    done = train_toy("toy/Raises-v0", (0, 1))
+    reason = "environment 'toy/Raises-v0' raised RuntimeError: the gearbox broke at step 30"
+    assert done.endings == [f"failed: {reason}"] * 2
+    for folder in done.folders:
+        assert result(folder)["reason"] == reason
+        assert "the gearbox" in result(folder)["traceback"]
+        assert checkpoint.load(folder)[0]["step"] == 30
+        assert metrics(folder)["charts/episodic_return"][-1] == (25, 5.0)
+
+
+def test_an_error_of_the_program_is_named_with_its_traceback_kept(train_toy):
+    done = train_toy("toy/Limited-v0", fault=ArithmeticError)
+    assert done.endings == ["failed: ArithmeticError: of the update at step 49"]
+    assert "in update" in result(done.folders[0])["traceback"]
+
+
+def test_a_second_interrupt_leaves_a_closed_log_and_the_last_policy(train_toy, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train_toy("toy/Limited-v0", fault=KeyboardInterrupt)
+    folder = tmp_path / "toy" / "seed-0"
+    assert result(folder)["status"] == "interrupted"
+    assert checkpoint.load(folder)[0]["step"] == 40
+    assert metrics(folder)["charts/episodic_return"][-1] == (45, 5.0)
+
+
+def test_being_asked_to_stop_saves_and_leaves(train_toy):
+    asked = iter([False] * 33 + [True])
+    done = train_toy("toy/Limited-v0", (0, 1), stopping=lambda: next(asked), schedule={"eval_every": 1000, "log_every": 1000})
+    assert [tick.step for tick in done.ticks] == [34]
+    assert done.endings == ["interrupted"] * 2
+    for folder in done.folders:
+        step = result(folder)["step"]
+        assert checkpoint.load(folder)[0]["step"] == step < 100
+        assert metrics(folder)["losses/q"][-1][0] == step
+        assert result(folder)["eval_return"] is None
+
+
+def test_an_evaluation_that_is_stopped_is_not_logged(train_toy):
+    asked = iter([False] * 23 + [True])  # one question a step, one a step of the evaluation, which begins at step 20
+    done = train_toy("toy/Limited-v0", stopping=lambda: next(asked))
+    assert done.endings == ["interrupted"]
+    assert checkpoint.load(done.folders[0])[0]["step"] == 20
+    assert "eval/return" not in metrics(done.folders[0])
+
+
+def test_a_policy_is_there_from_the_first_moment(train_toy):
+    done = train_toy("toy/Limited-v0", stopping=lambda: True)
+    assert done.endings == ["interrupted"]
+    assert checkpoint.load(done.folders[0])[0]["step"] == 1
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_last_policy_whole(train_toy, tmp_path):
+    """Files may grow to 6 KiB: the metrics of a longer training do not fit."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6 << 10, before[1]))
+        done = train_toy("toy/Limited-v0", schedule={"steps": 2000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert done.endings[0].endswith("cannot be written: File too large")
+    about, _ = checkpoint.load(done.folders[0])
+    assert 0 < about["step"] < 2000
+    assert result(done.folders[0])["status"] == "failed"
+    assert not list(tmp_path.glob("**/.*.tmp"))
+
+
+@pytest.mark.parametrize("field", ["steps", "log_every", "eval_every", "eval_episodes"])
+def test_a_schedule_without_steps_is_refused(field):
+    with pytest.raises(ValueError, match=rf"^{field} is 0; it must be at least 1$"):
+        Schedule(**{field: 0})
+    with pytest.raises(ValueError, match=r"^warmup is -1; it must be at least 0$"):
+        Schedule(warmup=-1)

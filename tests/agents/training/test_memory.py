@@ -1,0 +1,117 @@
+"""The replay against a plain list of transitions, and what a critic learns through it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from agents.training.envs import Step
+from agents.training.memory import Replay
+from agents.training.schedule import Schedule
+
+CPU = torch.device("cpu")
+GAMMA = 0.9
+
+
+class Plain:
+    """One seed's transitions as a list, and which rows of a ring of ``rows`` each occupies."""
+
+    def __init__(self, rows):
+        self.rows, self.head, self.kept = rows, 0, []
+
+    def add(self, transition, ended):
+        taken = {self.head, (self.head + 1) % self.rows}
+        self.kept = [(row, t) for row, t in self.kept if row not in taken]
+        self.kept.append((self.head, transition))
+        self.head = (self.head + 1 + ended) % self.rows
+
+
+def feed(replay, plains, ends, *, first=0, obs=None):
+    """Adds one transition a seed for each row of ``ends`` (0 goes on, 1 terminates, 2 is cut); every number names its place."""
+    s = len(plains)
+    obs = np.arange(s, dtype=np.float32)[:, None] * 1e4 + first if obs is None else obs
+    for t, kinds in enumerate(ends, first):
+        kinds = np.asarray(kinds)
+        next_obs = (np.arange(s, dtype=np.float32) * 1e4 + t + 1)[:, None]
+        fresh = (np.arange(s, dtype=np.float32) * 1e4 + t + 1 + 0.5)[:, None]
+        action, reward = torch.full((s, 1), float(t)), np.full(s, 2.0 * t, np.float32)
+        after = np.where((kinds > 0)[:, None], fresh, next_obs)
+        replay.add(obs, action, Step(after, next_obs, reward, kinds == 1, kinds == 2, np.ones(s, bool)))
+        for k, plain in enumerate(plains):
+            plain.add((obs[k, 0], float(t), 2.0 * t, GAMMA * (kinds[k] != 1), next_obs[k, 0]), kinds[k] > 0)
+        obs = after
+    return obs
+
+
+def rows_of(batch, k):
+    columns = [batch.obs[k, :, 0], batch.action[k, :, 0], batch.reward[k], batch.discount[k], batch.next_obs[k, :, 0]]
+    return [tuple(round(v, 4) for v in row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(4, 12), st.lists(st.tuples(*[st.sampled_from([0, 0, 0, 1, 2])] * 3), min_size=1, max_size=40))
+def test_samples_are_exactly_the_transitions_that_a_list_would_hold(rows, ends):
+    replay, plains = Replay((0, 1, 2), rows, 1, 1, GAMMA, CPU), [Plain(rows) for _ in range(3)]
+    obs = None
+    for t, kinds in enumerate(ends):
+        obs = feed(replay, plains, [kinds], first=t, obs=obs)
+        assert replay.count.tolist() == [len(p.kept) for p in plains]
+    batch = replay.sample(300)
+    for k, plain in enumerate(plains):
+        held = {tuple(round(float(v), 4) for v in transition) for _, transition in plain.kept}
+        assert set(rows_of(batch, k)) == held  # 300 draws of at most 12: each is missed with probability below 1e-10
+
+
+def test_an_observation_takes_one_row_and_an_end_one_more():
+    replay, plains = Replay((0,), 10, 1, 1, GAMMA, CPU), [Plain(10)]
+    feed(replay, plains, [[0], [0], [2], [0]])
+    assert replay.data[0, :, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 3.5, 4.0, 0.0, 0.0, 0.0, 0.0]
+    feed(replay, plains, [[0]] * 100, first=4, obs=np.array([[4.0]], np.float32))
+    assert replay.count.tolist() == [9]  # of a full ring one row is the end of the newest transition
+
+
+def test_sampling_is_uniform():
+    replay = Replay((3,), 40, 1, 1, GAMMA, CPU)
+    feed(replay, [Plain(40)], [[2 if t % 7 == 6 else 0] for t in range(90)])
+    draws = replay.sample(30_000).action[0, :, 0].numpy()
+    counts = np.unique(draws, return_counts=True)[1]
+    assert len(counts) == replay.count[0]
+    n = len(counts)
+    assert stats.chisquare(counts).statistic < n - 1 + 4 * np.sqrt(2 * (n - 1))  # 4 sigma of chi squared
+
+
+def test_a_seed_of_a_stack_draws_what_it_draws_alone():
+    ends = np.random.default_rng(0).choice([0, 0, 1, 2], (60, 3))
+    stack, alone = Replay((4, 9, 2), 30, 1, 1, GAMMA, CPU), Replay((9,), 30, 1, 1, GAMMA, CPU)
+    feed(stack, [Plain(30)] * 3, ends)
+    feed(alone, [Plain(30)], ends[:, 1:2])
+    for _ in range(3):
+        one, many = alone.sample(20), stack.sample(20)
+        for column in ("action", "reward", "discount"):
+            torch.testing.assert_close(getattr(one, column)[0], getattr(many, column)[1], atol=0, rtol=0)
+        torch.testing.assert_close(one.obs[0], many.obs[1] - 1e4, atol=0, rtol=0)
+
+
+def test_the_size_is_that_of_what_is_allocated():
+    replay = Replay((0, 1), 1_000, 11, 3, GAMMA, CPU)
+    assert Replay.bytes(2, 1_000, 11, 3) == replay.data.numel() * 4 + replay._starts.nbytes
+
+
+def test_a_time_limit_bootstraps(train_toy):
+    result = train_toy("toy/Limited-v0", (0, 1), schedule={"steps": 600, "eval_every": 600})
+    assert result.endings == ["finished"] * 2
+    torch.testing.assert_close(result.state.value[:, 0], torch.full((2,), 10.0), atol=1e-3, rtol=0)  # 1 / (1 - 0.9)
+
+
+def test_an_end_of_the_task_does_not(train_toy):
+    result = train_toy("toy/Ends-v0", (0, 1), schedule={"steps": 600, "eval_every": 600})
+    torch.testing.assert_close(result.state.value[:, :3], torch.tensor([[1 + 0.9 + 0.81, 1.9, 1.0]]).expand(2, 3), atol=1e-3, rtol=0)
+
+
+def test_rows_are_clipped_to_what_a_training_can_fill():
+    assert Schedule(steps=10).rows() == 22
+    assert Schedule(steps=10, replay=7).rows() == 7
+    with pytest.raises(ValueError, match="replay is 3; it must be at least 4"):
+        Schedule(replay=3)

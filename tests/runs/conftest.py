@@ -1,0 +1,54 @@
+"""The command line as a person runs it: the console script, in a folder of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = ["--steps", "60", "--warmup", "20", "--hidden", "8", "8", "--batch", "8", "--eval-every", "30", "--log-every", "15", "--eval-episodes", "2"]
+
+
+@pytest.fixture
+def person(tmp_path, monkeypatch):
+    """``person(*args)`` runs wgf in an empty folder, in this process: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        import io
+        from contextlib import redirect_stderr, redirect_stdout
+
+        from runs.cli import run
+
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                code = run([str(a) for a in args])
+            except SystemExit as stop:
+                code = stop.code or 0
+        return code, out.getvalue(), err.getvalue()
+
+    run.folder = tmp_path
+    return run
+
+
+@pytest.fixture
+def script(tmp_path):
+    """``script(*args)`` starts the console script itself; a Popen with its output piped."""
+    wgf = Path(sys.executable).with_name("wgf")
+    if not wgf.exists():
+        pytest.skip("the console script is not installed beside this Python")
+
+    def start(*args, **options):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        return subprocess.Popen([str(wgf), *map(str, args)], cwd=tmp_path, env=environment, **pipes)
+
+    return start
+
+
+@pytest.fixture
+def tiny():
+    """Options of a training of a second."""
+    return list(TINY)
