@@ -11,3 +11,13 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="session")
 def device(request):
     return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def draw(device):
+    """draw(M, d, seed=0): standard normal numbers of that shape, float64 unless told, on the device under test."""
+
+    def draw(*shape, seed=0, dtype=torch.float64):
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(device, dtype)
+
+    return draw

@@ -7,6 +7,7 @@ training loop) works inside ``with trusted():`` where only shapes, dtypes and de
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +17,12 @@ from typing import Any, TypeVar, cast
 import torch
 
 _trusted: ContextVar[bool] = ContextVar("trusted", default=False)
+NUMBERS = {
+    ">0": "a positive, finite number",
+    ">=1": "a whole number of at least 1",
+    "real": "a finite number",
+    "scale": "a positive, finite number, or a tensor of one a batch entry",
+}
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -30,7 +37,7 @@ def trusted() -> Iterator[None]:
 
 
 def door(**rules: str) -> Callable[[_F], _F]:
-    """Checks named arguments: a shape such as ``"*b M d"`` (a float tensor), ``">0"`` (positive), or ``"weights *b M"``.
+    """Checks named arguments: a shape such as ``"*b M d"`` (a float tensor), ``"weights *b M"``, or a key of ``NUMBERS``.
 
     ``None`` passes: an argument whose default is ``None`` is one that the function fills in.
     """
@@ -56,8 +63,11 @@ def _check(rules: dict[str, str], arguments: dict[str, Any]) -> None:
         value = arguments.get(name)
         if value is None:
             continue
-        if rule == ">0":
-            _positive(name, value)
+        if rule in NUMBERS:
+            if rule == "scale" and isinstance(value, torch.Tensor):
+                _scale(name, value, like, axes)
+            else:
+                _number(name, value, rule)
             continue
         like = _tensor(name, value, like)
         _shape(name, value, rule.removeprefix("weights "), axes)
@@ -100,9 +110,17 @@ def _values(name: str, value: torch.Tensor, rule: str) -> None:
         raise ValueError(f"{name} must be non-negative weights with a positive sum; its least entry is {value.min().item():g}")
 
 
-def _positive(name: str, value: Any) -> None:
-    if isinstance(value, torch.Tensor):
-        if not _trusted.get() and not ((value > 0) & value.isfinite()).all():
-            raise ValueError(f"{name} has the value {value.min().item():g}; it must be positive and finite")
-    elif not (isinstance(value, (int, float)) and 0 < value < float("inf")):
-        raise ValueError(f"{name} is {value!r}; it must be a positive, finite number")
+def _number(name: str, value: Any, rule: str) -> None:
+    kind = int if rule == ">=1" else (int, float)
+    if not (isinstance(value, kind) and math.isfinite(value) and (value > 0 or rule == "real")):
+        raise ValueError(f"{name} is {value!r}; allowed is {NUMBERS[rule]}")
+
+
+def _scale(name: str, value: torch.Tensor, like: tuple[str, torch.Tensor] | None, axes: dict[str, Any]) -> None:
+    if value.ndim:
+        _tensor(name, value, like)
+    batch = axes["*b"]
+    if value.ndim > len(batch) or any(n not in (1, m) for n, m in zip(value.shape[::-1], batch[::-1], strict=False)):
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed is {NUMBERS['scale']}, {tuple(batch)}")
+    if not _trusted.get() and not ((value > 0) & value.isfinite()).all():
+        raise ValueError(f"{name} holds values from {value.min().item():g} to {value.max().item():g}; allowed is {NUMBERS['scale']}")

@@ -12,7 +12,7 @@ KLVelocity = Callable[[Tensor, Tensor], Tensor]
 W2Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
-@door(x="*b M d", score="*b M d", x_prev="*b N d")
+@door(x="*b M d", score="*b M d", x_prev="*b N d", scale="real")
 def velocity(
     x: Tensor,
     score: Tensor,
@@ -44,7 +44,7 @@ class Flow(NamedTuple):
     step: Callable[[State], State]
 
 
-@door(h=">0", lr=">0", inner_steps=">0")
+@door(h=">0", lr=">0", inner_steps=">=1")
 def jko(
     score: Callable[[Tensor], Tensor],
     *,

@@ -88,8 +88,9 @@ def per_pair(scale: Tensor | float) -> Tensor | float:
     return scale[..., None, None] if isinstance(scale, Tensor) else scale
 
 
+@door(x="*b M d", y="*b N d", lengthscale="scale")
 def _radius(x: Tensor, y: Tensor, lengthscale: Tensor | float) -> Tensor:
-    return squared_distances(x, y) / (2.0 * per_pair(lengthscale) ** 2)
+    return distances_to(y)(x) / (2.0 * per_pair(lengthscale) ** 2)
 
 
 def _radial(x: Tensor, y: Tensor, slope: Tensor, lengthscale: Tensor | float) -> Repulsion:

@@ -32,22 +32,25 @@ def velocity(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     return torch.cat(blocks, -2) / x.shape[-2]
 
 
-@door(x="*b M d", score="*b M d", groups=">0")
+@door(x="*b M d", score="*b M d", groups=">=1")
 def unbiased(x: Tensor, score: Tensor, *, groups: int = 1) -> Tensor:
-    """SVGD for fresh draws x_i ~ q: phi(x_i) without its own term, (1/(M-1)) sum_{j != i} [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ].
+    """SVGD for fresh draws x_i ~ q: (1/(M-1)) sum_{j != i} [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ].
 
     Draws of a mixture come in ``groups`` of m = M / groups, one a component: then a draw of another group has the weight 1/M, one of
     the own group 1/(groups (m - 1)), so that every component counts as it does in q. The kernel is an RBF with the median bandwidth.
 
-    **Source** Zhang et al. 2018, Eq. 7. Departs: j = i is left out. It adds score_i / M and no repulsion; where the particles are draws of
-    a network nothing balances it, and q ends 15 % too narrow at M = 32. Left out, the mean over draws is that of M -> inf: zero at q = p.
+    **Source** Zhang et al. 2018, Eq. 7. Departs: j = i is left out. It adds score_i / M and no repulsion; where the particles are
+    draws of a network nothing balances it, and q ends 15 % too narrow at M = 32. Left out, the mean over draws is that of
+    M -> inf: zero at q = p.
     **Sign** add it. **Limits** ``velocity`` where a group has one draw; so one particle follows its score.
     """
+    if x.shape[-2] % groups:
+        raise ValueError(f"groups is {groups}; allowed is a divisor of the {x.shape[-2]} particles")
     m, lengthscale = x.shape[-2] // groups, median_svgd(x)
     if m == 1:
         return velocity(x, score, RBF(lengthscale))
-    blocks = x.unflatten(-2, (groups, m)), score.unflatten(-2, (groups, m))
-    own = m * velocity(*blocks, RBF(lengthscale[..., None])).flatten(-3, -2)
+    blocks = x.shape[:-2] + (groups, m, x.shape[-1])
+    own = m * velocity(x.reshape(blocks), score.reshape(blocks), RBF(lengthscale[..., None])).flatten(-3, -2)
     everyone = own if groups == 1 else x.shape[-2] * velocity(x, score, RBF(lengthscale))
     return (everyone - own) / x.shape[-2] + (own - score) / (groups * (m - 1))
 

@@ -1,0 +1,154 @@
+import math
+
+import pytest
+import torch
+
+import wgf
+from wgf import flow, kernels, svgd, transport
+from wgf.door import door
+
+CLOUDS = {  # every public function of two clouds, with what else it needs
+    "squared_distances": kernels.squared_distances,
+    "RBF": kernels.RBF(1.0),
+    "IMQ": kernels.IMQ(1.0),
+    "median_cross": kernels.median_cross,
+    "svgd": svgd.velocity,
+    "unbiased": svgd.unbiased,
+    "blob": svgd.blob,
+    "gfsd": svgd.gfsd,
+    "langevin": lambda x, y: svgd.langevin(x, y, lr=0.1),
+    "sinkhorn": lambda x, y: transport.sinkhorn(x, y, 1.0),
+    "entropic_cost": lambda x, y: transport.entropic_cost(x, y, 1.0),
+    "sinkhorn_divergence": lambda x, y: transport.sinkhorn_divergence(x, y, 1.0),
+    "exact_cost": transport.exact_cost,
+    "median_lam": transport.median_lam,
+    "eq9_sum": transport.eq9_sum,
+    "eq9_mean": transport.eq9_mean,
+    "entropic": transport.entropic,
+    "debiased": transport.debiased,
+    "exact": transport.exact,
+    "common_noise": transport.common_noise,
+    "flow": lambda x, y: flow.velocity(x, x, y, scale=1.0),
+    "jko": lambda x, y: flow.jko(lambda _: y, h=1.0, lr=0.1, inner_steps=1).step(flow.State(x, x)),
+}
+SCALES = {
+    "sinkhorn": transport.sinkhorn,
+    "entropic_cost": transport.entropic_cost,
+    "sinkhorn_divergence": transport.sinkhorn_divergence,
+    "eq9_sum": transport.eq9_sum,
+    "eq9_mean": transport.eq9_mean,
+    "entropic": transport.entropic,
+    "debiased": transport.debiased,
+    "RBF": lambda x, y, s: kernels.RBF(s)(x, y),
+    "IMQ": lambda x, y, s: kernels.IMQ(s)(x, y),
+}
+MEDIANS = [kernels.median_svgd, kernels.median_full, kernels.median_svpg]
+
+
+def refused(function, *args, says, **kwargs):
+    with pytest.raises(ValueError, match=says) as error:
+        function(*args, **kwargs)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("f", CLOUDS.values(), ids=CLOUDS)
+def test_a_wrong_dimension_type_device_or_value_is_named(f, draw):
+    x = draw(4, 2)
+    refused(f, x, draw(4, 3), says=r"has shape \(4, 3\); allowed is \(\*b, \w, d\) with .*d = 2")
+    refused(f, x, draw(3, 4, 2), says=r"has shape \(3, 4, 2\); allowed is .*\*b = \(\)")
+    refused(f, x, draw(2), says=r"has shape \(2,\); allowed is \(\*b, \w, d\)")
+    refused(f, x, x.float(), says="has dtype torch.float32 but x has torch.float64|but score has torch.float64")
+    refused(f, x.int(), x.int(), says="has dtype torch.int32; float32 and float64 are allowed")
+    refused(f, x, x.tolist(), says="is a list; pass a torch tensor")
+    refused(f, x, x.to("meta"), says="is on meta but")
+    refused(f, x, x[:0], says=r"has shape \(0, 2\)")
+    refused(f, x, x.clone().index_put_((torch.tensor(1),), torch.tensor([math.nan, math.inf]).to(x)), says="2 non-finite values of 8")
+    refused(f, x, torch.full_like(x, -1e200), says=r"value of size 1e\+200; squared distances overflow torch.float64 beyond 2.*e\+153")
+
+
+@pytest.mark.parametrize("f", MEDIANS)
+def test_a_median_names_a_bad_cloud(f, draw):
+    refused(f, draw(3), says=r"x has shape \(3,\); allowed is \(\*b, M, d\) with any sizes")
+    refused(f, draw(3, 2) * math.nan, says="x holds 6 non-finite values of 6")
+    refused(f, draw(3, 2), floor=0.0, says="floor is 0.0; allowed is a positive, finite number")
+    refused(f, draw(0, 2), says="every axis needs at least one entry")
+
+
+@pytest.mark.parametrize("f", SCALES.values(), ids=SCALES)
+def test_a_scale_is_positive_finite_and_one_a_problem(f, draw):
+    x, y = draw(5, 4, 2), draw(5, 4, 2, seed=1)
+    for bad in (0.0, -1.0, math.nan, math.inf, "1"):
+        refused(f, x, y, bad, says=r"(eps|lam|lengthscale) is \S+; allowed is a positive, finite number, or a tensor of one a batch entry")
+    refused(f, x, y, x.new_tensor([1.0, 1.0, -2.0, 1.0, 3.0]), says="holds values from -2 to 3; allowed is a positive")
+    refused(f, x, y, x.new_tensor([1.0, 1.0, math.inf, 1.0, 3.0]), says="holds values from 1 to inf")
+    for shape in ((4,), (2, 5), (5, 1), (5, 4, 2)):
+        refused(f, x, y, x.new_ones(shape), says=r"has shape \(.*\); allowed is .* a batch entry, \(5,\)")
+    refused(f, x, y, x.new_ones(5).float(), says="has dtype torch.float32 but x has torch.float64")
+    refused(f, x, y, x.new_ones(5).to("meta"), says="is on meta but x is on")
+    for good in (1, 1.0, torch.tensor(1.0), x.new_ones(1), x.new_ones(5)):
+        f(x, y, good)
+
+
+@pytest.mark.parametrize("f", [lambda *k, **w: transport.sinkhorn(*k, 1.0, **w), transport.exact_cost])
+def test_weights_are_non_negative_with_a_positive_sum(f, draw):
+    x, y = draw(4, 2), draw(3, 2)
+    refused(
+        f, x, y, a=x.new_tensor([1.0, 1.0, -0.5, 1.0]), says="a must be non-negative weights with a positive sum; its least entry is -0.5"
+    )
+    refused(f, x, y, b=x.new_zeros(3), says="b must be non-negative weights with a positive sum; its least entry is 0")
+    refused(f, x, y, b=x.new_ones(4), says=r"b has shape \(4,\); allowed is \(\*b, N\) with .*N = 3")
+    refused(f, x, y, a=x.new_ones(4) * math.inf, says="a holds 4 non-finite values")
+
+
+def test_numbers_are_checked_where_a_loop_or_a_step_is_made(draw):
+    x = draw(4, 2)
+    refused(transport.sinkhorn, x, x, 1.0, tol=0.0, says="tol is 0.0; allowed is a positive, finite number")
+    for bad in (0, 2.5, -3):
+        refused(transport.sinkhorn, x, x, 1.0, max_iters=bad, says=f"max_iters is {bad}; allowed is a whole number of at least 1")
+        refused(flow.jko, torch.neg, h=1.0, lr=0.1, inner_steps=bad, says=f"inner_steps is {bad}; allowed is a whole number of at least 1")
+    refused(flow.jko, torch.neg, h=-1.0, lr=0.1, inner_steps=1, says="h is -1.0; allowed is a positive, finite number")
+    refused(flow.jko, torch.neg, h=1.0, lr=math.nan, inner_steps=1, says="lr is nan; allowed is a positive, finite number")
+    refused(flow.velocity, x, x, x, scale=math.inf, says="scale is inf; allowed is a finite number")
+    refused(svgd.langevin, x, x, lr=0, says="lr is 0; allowed is a positive, finite number")
+    flow.velocity(x, x, x, scale=-1)
+
+
+def test_trusted_reads_no_value_but_still_checks_shapes(draw):
+    x = draw(4, 2)
+    with wgf.trusted():
+        assert svgd.velocity(x, x * math.nan).isnan().all()
+        transport.eq9_sum(x, x, x.new_tensor(-1.0))
+        refused(svgd.velocity, x, draw(4, 3), says=r"score has shape \(4, 3\)")
+    refused(svgd.velocity, x, x * math.nan, says="score holds 8 non-finite values of 8")
+
+
+def test_trust_ends_with_its_block_whatever_happens_inside(draw):
+    x = draw(4, 2)
+    with pytest.raises(KeyError), wgf.trusted(), wgf.trusted():
+        raise KeyError
+    refused(svgd.velocity, x, x * math.nan, says="score holds")
+
+
+def test_the_door_keeps_name_signature_and_text():
+    assert svgd.velocity.__name__ == "velocity"
+    assert "Eq. 7" in svgd.velocity.__doc__
+
+
+def test_the_largest_value_let_in_has_finite_costs(draw):
+    for dtype in (torch.float32, torch.float64):
+        largest = (torch.finfo(dtype).max / (16 * 3)) ** 0.5 * 0.999
+        x = draw(5, 3, dtype=dtype).sign() * largest
+        for f in (svgd.velocity, transport.eq9_sum, transport.debiased, transport.exact):
+            assert f(x, -x).isfinite().all()
+        refused(svgd.velocity, x, x * 1.002, says="squared distances overflow")
+
+
+def test_a_missing_argument_is_a_type_error_and_none_is_filled_in(draw):
+    @door(x="*b M d", y="*b M d")
+    def f(x, y=None):
+        return y
+
+    assert f(draw(2, 2)) is None
+    assert f(draw(2, 2), None) is None
+    with pytest.raises(TypeError):
+        f()

@@ -1,0 +1,432 @@
+import itertools
+import math
+
+import ot
+import pytest
+import torch
+
+from tests import oracles
+from wgf import kernels, transport
+from wgf.transport import entropic_cost, exact_cost, sinkhorn, sinkhorn_divergence
+
+MAPS = {
+    "entropic": transport.entropic,
+    "debiased": transport.debiased,
+    "exact": transport.exact,
+    "common_noise": transport.common_noise,
+}
+W2 = MAPS | {"eq9_sum": transport.eq9_sum, "eq9_mean": transport.eq9_mean}
+WITH_EPS = {"sinkhorn": lambda x, y, e: sinkhorn(x, y, e).barycentre, "cost": entropic_cost, "divergence": sinkhorn_divergence}
+
+
+def close(a, b, tol=1e-12):
+    torch.testing.assert_close(a, b, rtol=tol, atol=tol)
+
+
+@pytest.fixture
+def tight(monkeypatch):
+    """Every solve inside a distance or a velocity down to rounding, so that finite differences see the formula alone."""
+
+    def solve(x, y, eps):
+        plan = sinkhorn(x, y, eps, tol=1e-10, max_iters=20_000)
+        assert plan.converged.all()
+        return plan
+
+    monkeypatch.setattr(transport, "sinkhorn", solve)
+
+
+def costs(x, y):
+    return (x[..., :, None, :] - y[..., None, :, :]).square().sum(-1)
+
+
+def numpy(*tensors):
+    return [t.cpu().numpy() for t in tensors]
+
+
+# --- Sinkhorn ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("eps", [0.1, 1.0, 10.0])
+def test_the_plan_is_pots(eps, draw):
+    x, y = draw(6, 3), draw(8, 3, seed=1)
+    a, b = draw(6, seed=2).exp(), draw(8, seed=3).exp()
+    plan = sinkhorn(x, y, eps, a=a, b=b, tol=1e-12, max_iters=20_000)
+    a, b = a / a.sum(), b / b.sum()
+    pot = ot.sinkhorn(*numpy(a, b, costs(x, y)), eps, method="sinkhorn_log", stopThr=1e-13, numItermax=50_000)
+    close(plan.log_plan.exp(), torch.as_tensor(pot).to(x), 1e-10)
+
+
+def test_potentials_give_the_plan_and_the_plan_its_marginals(draw):
+    x, y = draw(6, 3), draw(8, 3, seed=1)
+    plan = sinkhorn(x, y, 0.5, tol=1e-12)
+    p = torch.exp((plan.f[:, None] + plan.g - costs(x, y)) / 0.5) / 48.0
+    close(plan.log_plan.exp(), p)
+    close(p.sum(1), torch.full_like(x[:, 0], 1 / 6))
+    close(p.sum(0), torch.full_like(y[:, 0], 1 / 8))
+
+
+def test_the_value_is_the_plans_cost_and_divergence_from_the_product(draw):
+    x, y = draw(6, 3), draw(8, 3, seed=1)
+    a, b = draw(6, seed=2).exp(), draw(8, seed=3).exp()
+    plan = sinkhorn(x, y, 0.5, a=a, b=b, tol=1e-12)
+    p, q = plan.log_plan.exp(), (a / a.sum())[:, None] * (b / b.sum())
+    close(plan.value, (p * costs(x, y)).sum() + 0.5 * (p * (p / q).log()).sum(), 1e-10)
+
+
+def test_the_barycentre_is_the_mean_of_the_plans_rows(draw):
+    x, y, b = draw(6, 3) + 100.0, draw(8, 3, seed=1) + 101.0, draw(8, seed=2).exp()
+    plan = sinkhorn(x, y, 0.5, b=b, tol=1e-12)
+    p = plan.log_plan.exp()
+    close(plan.barycentre, (p @ y) / p.sum(-1, keepdim=True), 1e-10)
+
+
+def test_a_weight_of_zero_is_a_point_left_out(draw):
+    x, y = draw(6, 3), draw(8, 3, seed=1)
+    a, b = draw(6, seed=2).exp(), draw(8, seed=3).exp()
+    a[1] = b[0] = b[5] = 0.0
+    plan = sinkhorn(x, y, 0.5, a=a, b=b, tol=1e-12)
+    kept = sinkhorn(x[a > 0], y[b > 0], 0.5, a=a[a > 0], b=b[b > 0], tol=1e-12)
+    close(plan.log_plan.exp()[a > 0][:, b > 0], kept.log_plan.exp())
+    assert (plan.log_plan.exp()[:, b == 0] == 0.0).all()
+    close(plan.barycentre[a > 0], kept.barycentre)
+    close(plan.value, kept.value)
+    assert plan.f.isfinite().all()
+    assert plan.g.isfinite().all()
+
+
+def test_weights_need_not_sum_to_one(draw):
+    x, y, a, b = draw(4, 2), draw(5, 2, seed=1), draw(4, seed=2).exp(), draw(5, seed=3).exp()
+    close(sinkhorn(x, y, 1.0, a=7.0 * a, b=0.1 * b).log_plan, sinkhorn(x, y, 1.0, a=a, b=b).log_plan)
+    close(sinkhorn(x, y, 1.0, a=a.new_full((4,), 3.0)).log_plan, sinkhorn(x, y, 1.0).log_plan)
+
+
+def test_a_large_eps_gives_the_product_of_the_weights(draw):
+    x, y = draw(6, 3), draw(8, 3, seed=1)
+    plan = sinkhorn(x, y, 1e9)
+    close(plan.log_plan.exp(), torch.full_like(costs(x, y), 1 / 48), 1e-7)  # 1 + c / eps
+    close(plan.barycentre, y.mean(0).expand(6, 3), 1e-7)
+    close(plan.value, costs(x, y).mean(), 1e-6)
+
+
+def test_a_small_eps_gives_the_exact_cost_from_above(draw):
+    """0 <= OT_eps - OT_0 <= eps log min(M, N) for uniform weights: the entropy of a plan against the product is at most that."""
+    x, y = draw(12, 3), draw(12, 3, seed=1)
+    exact = ot.emd2(*numpy(torch.full_like(x[:, 0], 1 / 12), torch.full_like(x[:, 0], 1 / 12), costs(x, y)))
+    for eps in (1.0, 0.1, 0.01):
+        assert 0.0 <= float(sinkhorn(x, y, eps, tol=1e-9, max_iters=50_000).value) - exact <= eps * math.log(12)
+
+
+def test_one_point_a_side_has_the_whole_mass(draw):
+    x, y = draw(1, 3), draw(5, 3, seed=1)
+    for eps in (1e-3, 1.0):
+        for p, q in ((x, y), (y, x), (x, y[:1])):
+            plan = sinkhorn(p, q, eps)
+            close(plan.log_plan.exp(), torch.full_like(costs(p, q), 1.0 / costs(p, q).numel()), 1e-3 if len(q) > 1 else 1e-9)
+            close(plan.value, costs(p, q).mean(), 1e-3)
+
+
+def test_identical_clouds_have_a_symmetric_plan_and_equal_potentials(draw):
+    x = draw(7, 2)
+    plan = sinkhorn(x, x, 0.3, tol=1e-12)
+    close(plan.log_plan.exp(), plan.log_plan.mT.exp(), 1e-11)
+    close(plan.f - plan.f.mean(), plan.g - plan.g.mean(), 1e-10)
+    same = sinkhorn(x[:1].expand(4, 2), x[:1].expand(3, 2), 0.3)
+    close(same.log_plan.exp(), torch.full((4, 3), 1 / 12).to(x))
+    close(same.value, torch.zeros_like(same.value))
+
+
+@pytest.mark.parametrize("max_iters", [1, 3, 25])
+def test_the_gap_is_the_plans_own_and_converged_says_so(max_iters, draw):
+    x, y = draw(20, 2), draw(15, 2, seed=1) + 1.0
+    b = draw(15, seed=2).exp()
+    plan = sinkhorn(x, y, 0.005, b=b, tol=1e-6, max_iters=max_iters)
+    p = plan.log_plan.exp()
+    close(p.sum(1), torch.full_like(x[:, 0], 1 / 20), 1e-10)
+    close(plan.gap, (p.sum(0) - b / b.sum()).abs().sum(), 1e-9)
+    assert plan.gap > 1e-6
+    assert not plan.converged
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-4])
+def test_a_solve_stops_within_its_tolerance_and_not_far_below_it(tol, draw):
+    x, y = draw(30, 2), draw(30, 2, seed=1) + 1.0
+    plan = sinkhorn(x, y, 0.05, tol=tol)
+    assert plan.converged
+    assert tol >= plan.gap > 1e-9
+    assert sinkhorn(x, y, 0.05, tol=float(plan.gap)).converged
+
+
+def test_the_gap_of_one_problem_does_not_converge_another(draw):
+    x, y = draw(2, 30, 2), draw(2, 30, 2, seed=1)
+    plan = sinkhorn(x, y, x.new_tensor([50.0, 0.001]), max_iters=40, tol=1e-6)
+    assert plan.converged.tolist() == [True, False]
+
+
+def test_momentum_needs_a_fraction_of_the_plain_iterations(draw):
+    """Plain Sinkhorn from f = g = 0 at the asked eps, in its textbook form, is nowhere near after as many iterations."""
+    x, y, eps = draw(30, 2), draw(30, 2, seed=1) + 1.0, 0.02
+    plan = sinkhorn(x, y, eps, max_iters=300)
+    assert plan.converged
+    g = torch.zeros_like(y[:, 0])
+    for _ in range(300):
+        f = -eps * torch.logsumexp((g - costs(x, y)) / eps - math.log(30), 1)
+        last, g = g, -eps * torch.logsumexp((f[:, None] - costs(x, y)) / eps - math.log(30), 0)
+    assert torch.expm1((last - g) / eps).abs().mean() > 2.0 * plan.gap
+
+
+def test_a_stack_is_each_problem_by_itself_with_its_own_eps_and_weights(draw):
+    x, y = draw(2, 3, 6, 2), draw(2, 3, 5, 2, seed=1)
+    eps = draw(2, 3, seed=2).exp()
+    a, b = draw(2, 3, 6, seed=3).exp(), draw(2, 3, 5, seed=4).exp()
+    plan = sinkhorn(x, y, eps, a=a, b=b, tol=1e-13, max_iters=5000)
+    for i in range(2):
+        for j in range(3):
+            alone = sinkhorn(x[i, j], y[i, j], float(eps[i, j]), a=a[i, j], b=b[i, j], tol=1e-13, max_iters=5000)
+            close(plan.log_plan[i, j], alone.log_plan, 1e-9)
+            close(plan.barycentre[i, j], alone.barycentre, 1e-9)
+            close(plan.value[i, j], alone.value, 1e-9)
+
+
+@pytest.mark.parametrize("kept", [0, 10**6])
+def test_blocks_of_rows_and_a_cost_made_again_change_nothing(kept, monkeypatch, draw):
+    x, y, eps = draw(2, 9, 3), draw(2, 7, 3, seed=1), draw(2).exp()
+    whole = sinkhorn(x, y, eps, max_iters=20)
+    moves = {name: f(x, x.flip(0)) for name, f in W2.items()}
+    barycentre = whole.barycentre
+    monkeypatch.setattr(kernels, "BLOCK", 30)
+    monkeypatch.setattr(transport, "KEPT", kept)
+    parts = sinkhorn(x, y, eps, max_iters=20)
+    for a, b in ((whole.f, parts.f), (whole.g, parts.g), (whole.gap, parts.gap), (barycentre, parts.barycentre)):
+        close(a, b)
+    for name, f in W2.items():
+        close(moves[name], f(x, x.flip(0)))
+
+
+def test_plans_are_detached(draw):
+    x = draw(4, 2).requires_grad_()
+    assert not entropic_cost(x, x + 1.0, 1.0).requires_grad
+
+
+# --- distances --------------------------------------------------------------------------------------------------------
+
+
+def gauss(draw, mean, std, n=60):
+    """A normal law as a weighted grid: the trapezoidal rule is exact to exp(-2 pi^2 / step^2) here, far below 1e-12."""
+    x = torch.linspace(-8.0, 8.0, n, dtype=torch.float64).to(draw(1))
+    return (mean + std * x)[:, None], torch.exp(-0.5 * x**2)
+
+
+@pytest.mark.parametrize("eps", [0.5, 2.0, 20.0])
+def test_between_gaussians_the_cost_has_its_closed_form(eps, draw):
+    (x, a), (y, b) = gauss(draw, 0.3, 0.7), gauss(draw, -1.0, 1.5)
+    plan = sinkhorn(x, y, eps, a=a, b=b, tol=1e-12, max_iters=5000)
+    assert math.isclose(float(plan.value), oracles.entropic_gaussian(0.3, 0.7, -1.0, 1.5, eps), abs_tol=1e-9)
+
+
+def test_between_gaussians_in_the_plane_the_cost_has_its_closed_form(draw):
+    def plane(mean, stds):
+        (p, a), (q, b) = gauss(draw, mean, stds[0], 33), gauss(draw, 0.0, stds[1], 33)
+        turn = p.new_tensor([[0.8, 0.6], [-0.6, 0.8]])
+        return torch.cartesian_prod(p[:, 0], q[:, 0]) @ turn, (a[:, None] * b).flatten(), turn
+
+    (x, a, turn), (y, b, _) = plane(1.0, (0.7, 1.2)), plane(-0.5, (1.5, 0.4))
+    plan = sinkhorn(x, y.flip(-1), 2.0, a=a, b=b, tol=1e-9, max_iters=5000)
+    cov_x = turn.mT @ turn.new_tensor([0.49, 1.44]).diag() @ turn
+    cov_y = (turn.mT @ turn.new_tensor([2.25, 0.16]).diag() @ turn).flip(0, 1)
+    mean_x, mean_y = turn.new_tensor([1.0, 0.0]) @ turn, (turn.new_tensor([-0.5, 0.0]) @ turn).flip(0)
+    close(plan.value, oracles.entropic_gaussian_matrices(mean_x, cov_x, mean_y, cov_y, 2.0), 1e-6)
+
+
+def test_the_entropic_map_of_a_gaussian_to_itself_has_the_slope_of_the_closed_form(draw):
+    """Slope (sqrt(e^2 + 4 s^4) - e) / (2 s^2), e = eps / 2: what the entropic velocity shrinks by."""
+    s, eps = 1.3, 0.8
+    x, a = gauss(draw, 0.0, s)
+    slope = (math.sqrt((eps / 2) ** 2 + 4 * s**4) - eps / 2) / (2 * s**2)
+    barycentre = sinkhorn(x, x, eps, a=a, b=a, tol=1e-12, max_iters=5000).barycentre
+    inner = x.abs() < 4.0  # where the grid's edge is not felt: 5 std of the plan's rows away
+    close(barycentre[inner], slope * x[inner], 1e-6)
+
+
+def test_of_gaussian_quantiles_the_exact_cost_nears_the_bures_distance(draw):
+    """Quantile midpoints of two normals on a line: an affine pairing, (m - n)^2 + (s - t)^2 times their variance."""
+    u = (torch.arange(500, dtype=torch.float64) + 0.5) / 500
+    z = (math.sqrt(2.0) * torch.erfinv(2.0 * u - 1.0)).to(draw(1))
+    one = z.new_ones(1)
+    x, y = 0.3 + 0.7 * z, -1.0 + 1.5 * z
+    truth = oracles.bures(0.3 * one, 0.49 * one[None], -one, 2.25 * one[None])
+    assert abs(float(exact_cost(x[:, None], y[:, None]) - truth)) < 0.64 * (1.0 - float(z.square().mean())) + 1e-12
+
+
+def test_the_exact_cost_is_the_best_permutation_and_the_sorted_pairing(draw):
+    x, y = draw(5, 3), draw(5, 3, seed=1)
+    assert math.isclose(float(exact_cost(x, y)), oracles.assignment_cost(x, y), rel_tol=1e-12)
+    x, y = draw(3, 40, 1), draw(3, 40, 1, seed=1)
+    close(exact_cost(x, y), torch.stack([oracles.sorted_cost(p[:, 0], q[:, 0]) for p, q in zip(x, y, strict=True)]))
+
+
+def test_the_exact_cost_takes_weights(draw):
+    x, y = draw(2, 4, 3), draw(2, 3, 3, seed=1)
+    a, b = x.new_tensor([2.0, 1.0, 1.0, 2.0]).expand(2, 4), x.new_tensor([3.0, 1.0, 2.0]).expand(2, 3)
+    i, j = torch.tensor([0, 0, 1, 2, 3, 3]), torch.tensor([0, 0, 0, 1, 2, 2])  # a point of weight 2 is two points
+    close(exact_cost(x, y, a=a, b=b), exact_cost(x[:, i], y[:, j]))
+
+
+def test_the_divergence_is_the_cost_less_half_of_each_own_cost(draw):
+    x, y = draw(6, 2), draw(8, 2, seed=1)
+    own = entropic_cost(x, x, 1.0) + entropic_cost(y, y, 1.0)
+    close(sinkhorn_divergence(x, y, 1.0), entropic_cost(x, y, 1.0) - own / 2.0)
+    assert float(entropic_cost(x, x, 1.0)) > 0.1
+    assert float(sinkhorn_divergence(x, x, 1.0)) == 0.0
+
+
+def test_the_divergence_of_a_shift_is_its_square_for_any_eps(draw):
+    """c(x, y + t) = c(x, y) + affine terms whose means are fixed: the plan stays and the cost gains |t|^2 for y = x."""
+    x = draw(8, 2)
+    for eps in (0.1, 1.0, 30.0):
+        shifted = sinkhorn_divergence(x, x + x.new_tensor([3.0, -4.0]), eps)
+        assert abs(float(shifted) - 25.0) < 0.01 * eps + 1e-9  # eps times a squared gap of at most 1e-3, with room
+
+
+# --- velocities -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", [0.7, 5.0])
+def test_eq_9_is_the_derivative_of_the_sum_of_c_exp_minus_c_over_lam(lam, draw):
+    x, x_prev = draw(5, 3).requires_grad_(), draw(4, 3, seed=1)
+    c = costs(x, x_prev)
+    (gradient,) = torch.autograd.grad((c * torch.exp(-c / lam)).sum(), x)
+    close(transport.eq9_sum(x, x_prev, lam).detach(), gradient)
+    close(transport.eq9_mean(x, x_prev, lam).detach(), gradient / 4.0)
+
+
+def test_eq_9_repels_what_is_nearer_than_lam_and_pulls_back_what_is_farther(draw):
+    origin = draw(1, 2) * 0.0
+    near, far = origin + origin.new_tensor([0.9, 0.0]), origin + origin.new_tensor([1.1, 0.0])
+    assert transport.eq9_sum(near, origin, 1.0)[0, 0] > 0.0 > transport.eq9_sum(far, origin, 1.0)[0, 0]
+
+
+def test_lam_is_the_squared_median_cross_distance_over_log_m(draw):
+    x, x_prev = draw(2, 5, 3), draw(2, 4, 3, seed=1)
+    lam = transport.median_lam(x, x_prev)
+    distances = costs(x, x_prev).sqrt().flatten(-2).sort().values  # 20 of them
+    close(lam, (0.5 * (distances[:, 9] + distances[:, 10])) ** 2 / math.log(5))
+    close(transport.eq9_sum(x, x_prev), transport.eq9_sum(x, x_prev, lam))
+    close(transport.eq9_mean(x, x_prev), transport.eq9_mean(x, x_prev, lam))
+    close(transport.median_lam(x[:, :1], x_prev[:, :1]), costs(x, x_prev)[:, 0, 0] / math.log(2.0))
+    close(transport.median_lam(x[:, :1], x[:, :1]), x.new_full((2,), 1e-10))
+    assert not transport.median_lam(x.requires_grad_(), x_prev).requires_grad
+
+
+@pytest.mark.parametrize("eps", [0.2, 2.0])
+def test_the_entropic_velocity_is_minus_half_m_times_the_gradient_of_its_cost(eps, draw, tight):
+    x, x_prev = draw(4, 2), draw(5, 2, seed=1)
+    gradient = oracles.central_difference(lambda z: entropic_cost(z, x_prev, eps), x)
+    close(transport.entropic(x, x_prev, eps), -(4.0 / 2.0) * gradient, 1e-7)  # step^2 f''' / 6 with f''' of 1 / eps^2, rounding 1e-11
+
+
+@pytest.mark.parametrize("eps", [0.2, 2.0])
+def test_the_debiased_velocity_is_minus_half_m_times_the_gradient_of_the_divergence(eps, draw, tight):
+    x, x_prev = draw(4, 2), draw(5, 2, seed=1)
+    gradient = oracles.central_difference(lambda z: sinkhorn_divergence(z, x_prev, eps), x)
+    close(transport.debiased(x, x_prev, eps), -(4.0 / 2.0) * gradient, 1e-7)
+
+
+def test_the_exact_velocity_is_minus_half_m_times_the_gradient_of_the_exact_cost(draw):
+    x, x_prev = draw(2, 6, 2), draw(2, 6, 2, seed=1)
+    gradient = oracles.central_difference(lambda z: exact_cost(z, x_prev).sum(), x)
+    close(transport.exact(x, x_prev), -(6.0 / 2.0) * gradient, 1e-8)
+
+
+def test_the_common_noise_velocity_is_minus_half_m_times_the_gradient_of_the_paired_cost(draw):
+    x, x_prev = draw(4, 2), draw(4, 2, seed=1)
+    gradient = oracles.central_difference(lambda z: (z - x_prev).square().sum(-1).mean(), x)
+    close(transport.common_noise(x, x_prev), -(4.0 / 2.0) * gradient, 1e-8)
+
+
+@pytest.mark.parametrize("name", ["debiased", "exact", "common_noise"])
+def test_a_velocity_without_bias_vanishes_at_the_previous_particles(name, draw):
+    x = draw(3, 20, 2)
+    assert (MAPS[name](x, x) == 0.0).all()
+
+
+def test_the_biased_velocities_do_not_vanish_there(draw):
+    x = draw(3, 20, 2)
+    for f in (transport.entropic, transport.eq9_sum, transport.eq9_mean):
+        assert (f(x, x).norm(dim=-1).mean() > 0.01).all()
+
+
+def test_as_eps_falls_the_debiased_velocity_becomes_the_exact_one(draw, tight):
+    x, x_prev = draw(6, 2), draw(6, 2, seed=1)
+    gaps = [float((costs(x, x) + 1e9 * torch.eye(6).to(x)).min())]  # what the best and the second best plan of each cost differ by
+    best, second = sorted(float(costs(x, x_prev)[range(6), p].sum()) for p in itertools.permutations(range(6)))[:2]
+    eps = min(*gaps, second - best) / 30.0
+    close(transport.debiased(x, x_prev, eps), transport.exact(x, x_prev), 1e-6)
+
+
+def test_without_an_eps_it_is_a_twentieth_of_the_median_cost(draw):
+    x, x_prev = draw(2, 5, 2), draw(2, 3, 2, seed=1)
+    eps = 0.05 * costs(x, x_prev).flatten(-2).median(-1).values  # of 15
+    close(transport.entropic(x, x_prev), transport.entropic(x, x_prev, eps))
+    close(transport.debiased(x, x_prev), transport.debiased(x, x_prev, eps))
+    assert transport.debiased(x[:, :1].expand(2, 5, 2), x[:, :1].expand(2, 5, 2)).abs().max() == 0.0  # eps has a floor
+
+
+# --- extremes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("d", [1, 100, 10_000])
+def test_extreme_clouds_give_finite_velocities_and_distances_of_their_dtype(dtype, d, draw):
+    x, y = draw(6, d, dtype=dtype), draw(6, d, seed=1, dtype=dtype)
+    for p, q in ((x, y), (x[:1], y[:1]), (x[:1].expand(6, d), y), (x, x), (1e4 * x, 1e4 * y), (1e-4 * x, 1e-4 * y), (x + 1e3, y - 1e3)):
+        for f in W2.values():
+            v = f(p, q)
+            assert v.isfinite().all()
+            assert (v.dtype, v.device, v.shape) == (dtype, x.device, p.shape)
+        for value in (exact_cost(p, q), transport.median_lam(p, q), entropic_cost(p, q, 1.0), sinkhorn_divergence(p, q, 1.0)):
+            assert value.isfinite().all()
+            assert (value.dtype, value.device, value.shape) == (dtype, x.device, ())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e4])  # the latter for costs of 1e8
+@pytest.mark.parametrize("ratio", [1e-6, 1e-3, 1.0, 1e2])
+def test_any_eps_gives_finite_plans_between_the_exact_and_the_mean_cost(dtype, scale, ratio, draw):
+    x, y = (scale * draw(12, 3, seed=k).to(dtype) for k in (0, 1))
+    eps = ratio * float(costs(x, y).median())
+    plan = sinkhorn(x, y, eps, max_iters=200)
+    assert all(t.isfinite().all() for t in (plan.f, plan.g, plan.gap, plan.barycentre, plan.log_plan))
+    room = 1e-6 * float(costs(x, y).max())
+    assert plan.value <= costs(x, y).mean() + room
+    if plan.converged:  # short of its maximum by gap times the range of g, itself below the largest cost
+        assert plan.value >= exact_cost(x, y) - 1e-3 * float(costs(x, y).max()) - room
+    for f in WITH_EPS.values():
+        assert f(x, y, eps).isfinite().all()
+
+
+def test_float32_agrees_with_float64(draw):
+    x, y = draw(30, 5) + 100.0, draw(30, 5, seed=1) + 100.0
+    x, y = x.float(), y.float()
+    for ratio in (1e-2, 1.0):
+        eps = ratio * float(costs(x, y).median())
+        narrow, wide = sinkhorn(x, y, eps, tol=1e-4, max_iters=5000), sinkhorn(x.double(), y.double(), eps, tol=1e-4, max_iters=5000)
+        assert narrow.converged
+        assert abs(float(narrow.value.double() - wide.value)) < 1e-4 * eps + 1e-5 * float(wide.value)
+
+
+def test_an_eps_whose_exponents_overflow_is_refused(draw):
+    x = draw(4, 2).float()
+    with pytest.raises(ValueError, match=r"eps = 1e-39 is too small: cost / eps overflows torch.float32 for costs up to"):
+        sinkhorn(x, x + 1.0, 1e-39)
+    with pytest.raises(ValueError, match="eps = 0 is too small"):
+        transport.debiased(x, x + 1.0, 1e-60)
+
+
+def test_an_outlier_and_a_crowd_of_duplicates_are_solved(draw):
+    x = torch.cat([draw(1, 2).expand(20, 2), draw(1, 2) + 1e4])
+    y = torch.cat([draw(20, 2, seed=1), draw(1, 2, seed=2) + 2e4])
+    plan = sinkhorn(x, y, 0.1)
+    assert plan.converged
+    p = plan.log_plan.exp()
+    close(p[-1, -1], torch.full_like(p[-1, -1], 1 / 21), 1e-3)
+    close(p.sum(0), torch.full_like(p[0], 1 / 21), 1e-3)
