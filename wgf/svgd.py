@@ -49,7 +49,7 @@ def unbiased(x: Tensor, score: Tensor, *, groups: int = 1) -> Tensor:
     m, lengthscale = x.shape[-2] // groups, median_svgd(x)
     if m == 1:
         return velocity(x, score, RBF(lengthscale))
-    blocks = x.shape[:-2] + (groups, m, x.shape[-1])
+    blocks = (*x.shape[:-2], groups, m, x.shape[-1])
     own = m * velocity(x.reshape(blocks), score.reshape(blocks), RBF(lengthscale[..., None])).flatten(-3, -2)
     everyone = own if groups == 1 else x.shape[-2] * velocity(x, score, RBF(lengthscale))
     return (everyone - own) / x.shape[-2] + (own - score) / (groups * (m - 1))
