@@ -74,7 +74,7 @@ class Options:
 
     seeds: int = 5
     """Seeds, trained as one stack; the first is drawn."""
-    steps: int = 6_000
+    steps: int = 8_000
     """Environment steps a seed."""
     episodes: int = 20
     """Episodes a seed in which goals are counted; the policy explores."""
@@ -103,7 +103,7 @@ def learn(name: str, options: Options) -> Policy:
     """Trains every seed of an agent on the task: its paper preset, ReLU networks, reward scale 0.1, common-noise trust region."""
     agent, preset = registry.find(name, "paper")
     cfg = replace(preset, activation="relu", reward_scale=0.1, w2="common_noise", squash="exact")
-    schedule = Schedule(steps=options.steps, warmup=500, eval_every=options.steps, eval_episodes=1)
+    schedule = Schedule(steps=options.steps, warmup=2_000, eval_every=options.steps, eval_episodes=1)
     seeds, cpu = range(options.seeds), torch.device("cpu")
     about = {"agent": name, "env": "MultiGoal", "config": asdict(cfg), "steps": options.steps}
     logs = [RunLog(options.out / name / f"seed-{k}", about) for k in seeds]

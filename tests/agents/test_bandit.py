@@ -8,7 +8,7 @@ import torch
 from agents import dp_wgf, dp_wgf_v, sac, sac_v, soft_q
 from agents.training.protocol import Batch, Streams
 
-SMALL = {"hidden": (32, 32), "activation": "tanh", "batch": 64, "lr": 2e-3, "tau": 0.05}
+SMALL = {"hidden": (32, 32), "activation": "tanh", "batch": 64, "lr": 1e-2, "tau": 0.05}
 PARTICLES = {**SMALL, "w2": "common_noise", "squash": "exact"}
 CASES = {
     "sac": (sac, replace(sac.Config(), **SMALL)),
@@ -20,8 +20,8 @@ CASES = {
 
 
 def gaussian(a):
-    """One goal at 0.2: exp(r) is a Gaussian of standard deviation 0.15."""
-    return -0.5 * ((a - 0.2) / 0.15) ** 2
+    """One goal at 0.2: exp(r) is a Gaussian of standard deviation 0.25."""
+    return -0.5 * ((a - 0.2) / 0.25) ** 2
 
 
 def two_goals(a):
@@ -35,7 +35,10 @@ def trained(agent, cfg, reward, updates, device):
     state = agent.init(cfg, 1, 1, generators, torch.device(device))
     draw = Streams([torch.Generator(device).manual_seed(k) for k in range(2)])
     obs = torch.zeros(2, cfg.batch, 1, device=device)
-    for _ in range(updates):
+    for i in range(updates):
+        if i == 2 * updates // 3:  # the last third at a tenth of the step, so that the noise of the minibatches averages out
+            for optimizer in (v for v in vars(state).values() if isinstance(v, torch.optim.Optimizer)):
+                optimizer.param_groups[0]["lr"] *= 0.1
         action = 2.0 * draw.uniform(cfg.batch, 1) - 1.0
         batch = Batch(obs, action, reward(action[..., 0].cpu()).to(device), torch.zeros_like(action[..., 0]), obs)
         info = agent.update(cfg, state, batch, agent.noise(cfg, 1, draw))
@@ -56,24 +59,44 @@ def law(reward, alpha):
     return mean.item(), (p * (a - mean) ** 2).sum().sqrt().item()
 
 
+# The critic is fitted to noisy minibatches, so laws agree to some hundredths of a standard deviation. The tolerance is finer than what
+# slips in the formulas cost: SVGD's own term left in narrows the law by 15 %, a factor 2 in alpha or the score widens it by 41 %.
+TOLERANCE = 0.1
+
+
 @pytest.mark.parametrize("name", ["sac_v", "soft_q", "dp_wgf", "dp_wgf_v"])
-def test_policy_reaches_the_energy_based_law(name, device):
+def test_the_policy_reaches_the_law_of_the_energy(name, device):
     agent, cfg = CASES[name]
-    state, draw, _ = trained(agent, cfg, gaussian, 1500, device)
+    state, draw, _ = trained(agent, cfg, gaussian, 900, device)
     a = draws(agent, cfg, state, draw)
     mean, std = law(gaussian, 1.0)
-    print(name, a.mean(-1), mean, a.std(-1), std)
+    assert (a.mean(-1).mean() - mean).abs().item() < TOLERANCE * std
+    assert (a.std(-1).mean() - std).abs().item() < TOLERANCE * std
 
 
-if __name__ == "__main__":
-    import time
-    torch.set_num_threads(1)
-    for name in CASES:
-        agent, cfg = CASES[name]
-        for r in (gaussian, two_goals):
-            t = time.time()
-            state, draw, info = trained(agent, cfg, r, 1500, "cpu")
-            a = draws(agent, cfg, state, draw)
-            al = info["policy/alpha"] if "policy/alpha" in info else torch.ones(1)
-            mean, std = law(r, al[0].item())
-            print(name, r.__name__, f"{time.time()-t:.1f}s", a.mean(-1).tolist(), mean, a.std(-1).tolist(), std, (a > 0).float().mean(-1).tolist(), al.tolist())
+def test_sac_reaches_the_law_at_the_temperature_that_gives_its_entropy(device):
+    agent, cfg = CASES["sac"]
+    state, draw, info = trained(agent, cfg, gaussian, 900, device)
+    a = draws(agent, cfg, state, draw)
+    mean, std = law(gaussian, info["policy/alpha"].mean().item())
+    assert (a.mean(-1).mean() - mean).abs().item() < TOLERANCE * 0.25  # of the width of the reward, which is what the critic fits
+    assert (a.std(-1).mean() - std).abs().item() < TOLERANCE * std
+    assert info["policy/entropy"].mean().item() == pytest.approx(-1.0, abs=TOLERANCE)
+
+
+def near_both_goals(a):
+    """The smaller of the shares of draws within 0.2 of each goal, mean over seeds; 0.34 for the law itself."""
+    return torch.stack([((a - goal).abs() < 0.2).float().mean(-1) for goal in (-0.5, 0.5)]).amin(0)
+
+
+@pytest.mark.parametrize("name", ["soft_q", "dp_wgf", "dp_wgf_v"])
+def test_particle_policies_keep_both_goals(name, device):
+    agent, cfg = CASES[name]
+    state, draw, _ = trained(agent, cfg, two_goals, 900, device)
+    assert (near_both_goals(draws(agent, cfg, state, draw)) > 0.15).all()
+
+
+def test_a_gaussian_policy_cannot_keep_both_goals(device):
+    agent, cfg = CASES["sac"]
+    state, draw, _ = trained(agent, cfg, two_goals, 900, device)
+    assert (near_both_goals(draws(agent, cfg, state, draw)) < 0.15).all()
