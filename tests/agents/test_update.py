@@ -127,17 +127,21 @@ def gaussian(out):
     return out[: len(out) // 2], out[len(out) // 2 :].clamp(-20.0, 2.0)
 
 
-def svgd(x, score):
-    """Eq. 7 with h = med^2 / log M and without its term j = i, particle by particle."""
-    n = len(x)
+def svgd(x, score, groups):
+    """Eq. 7 with h = med^2 / log M and without its term j = i, particle by particle; every group weighs 1 / groups.
+
+    A group of one has no other draw: then Eq. 7 as it stands.
+    """
+    n, size = len(x), len(x) // groups
     lengths = sorted(torch.dist(x[i], x[j]).item() for i in range(n) for j in range(i))
     med = (lengths[(len(lengths) - 1) // 2] + lengths[len(lengths) // 2]) / 2.0
     h = med**2 / math.log(n)
     v = torch.zeros_like(x)
     for i in range(n):
-        for j in [j for j in range(n) if j != i]:
+        for j in [j for j in range(n) if j != i or size == 1]:
             k = torch.exp(-(x[i] - x[j]).square().sum() / h)
-            v[i] += (k * score[j] + 2.0 / h * (x[i] - x[j]) * k) / (n - 1)
+            others = size - 1 if i // size == j // size and size > 1 else size
+            v[i] += (k * score[j] + 2.0 / h * (x[i] - x[j]) * k) / (groups * others)
     return v
 
 
@@ -182,7 +186,7 @@ def flow(alone, batch, u, alpha, u_prev=None):
             barrier = torch.log(1.0 - a.square() + (0.0 if cfg.squash == "exact" else 1e-6)).sum()
             (score[b, m],) = torch.autograd.grad(value_at / alpha + barrier, at)
             value[b, m] = value_at.detach()
-    kl = torch.stack([svgd(x[b].detach(), score[b]) for b in range(B)])
+    kl = torch.stack([svgd(x[b].detach(), score[b], getattr(cfg, "components", 1)) for b in range(B)])
     info = {"losses/policy": -value.mean(), "flow/kl_speed": kl.norm(dim=-1).mean()}
     v = kl
     if u_prev is not None:
