@@ -44,7 +44,8 @@ def _one_line(box: str) -> str:
     parts = [lines[a:b] for a, b in zip([0, *(i + 1 for i in rules)], rules, strict=False)]  # in ASCII a rule comes first too
     text = " ".join(next(part for part in parts if part)).strip()
     if "Perhaps you meant:" in lines:
-        text += f"; did you mean {lines[lines.index('Perhaps you meant:') + 1].split()[0]}?"
+        near = [line.split()[0] for line in lines[lines.index("Perhaps you meant:") :] if re.match(r"--\w", line)]
+        text += f"; did you mean {' or '.join(dict.fromkeys(near[:3]))}?"
     for pattern, words in PLAINER:
         text = re.sub(pattern, words, text)
     return text

@@ -15,6 +15,9 @@ from agents.training.protocol import Agent
 from agents.training.ranges import check
 
 CPU = torch.device("cpu")
+ABOUT = {"agent": str, "preset": str, "config": dict, "env": str, "backend": str} | dict.fromkeys(
+    ("seed", "step", "obs_size", "action_size"), int
+)
 
 
 class Saved(NamedTuple):
@@ -30,6 +33,9 @@ def load(run: Path) -> Saved:
     """The policy of a run folder. Raises ValueError, in one line, for a folder that is none."""
     about, tensors = checkpoint.load(run)
     try:
+        for field, kind in ABOUT.items():
+            if not isinstance(about.get(field), kind):
+                raise ValueError(f"{field} is {about.get(field)!r}")
         agent, preset = registry.find(about["agent"], about["preset"])
         cfg = type(preset)(**{k: tuple(v) if isinstance(v, list) else v for k, v in about["config"].items()})
         check(cfg)

@@ -7,7 +7,23 @@ from pathlib import Path
 
 import pytest
 
-TINY = ["--steps", "60", "--warmup", "20", "--hidden", "8", "8", "--batch", "8", "--eval-every", "30", "--log-every", "15", "--eval-episodes", "2"]
+TINY = [
+    "--steps",
+    "60",
+    "--warmup",
+    "20",
+    "--hidden",
+    "8",
+    "8",
+    "--batch",
+    "8",
+    "--eval-every",
+    "30",
+    "--log-every",
+    "15",
+    "--eval-episodes",
+    "2",
+]
 
 
 @pytest.fixture

@@ -12,7 +12,11 @@ from runs.options import What
 
 def imports(*args):
     """(modules that a command line imports, its stdout)."""
-    code = "import sys; from runs.cli import run\ntry: run(sys.argv[1:])\nexcept SystemExit: pass\nprint(*sorted(sys.modules), file=sys.stderr)"
+    code = (
+        "import sys; from runs.cli import run\n"
+        "try: run(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print(*sorted(sys.modules), file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
     return set(done.stderr.split()), done.stdout
 
@@ -90,7 +94,7 @@ def test_an_error_is_one_line_in_any_terminal(script, encoding):
 
 def test_a_script_can_use_the_options_too():
     assert parse(What, ["--seeds", "3"], prog="x").chosen() == (0, 1, 2)
-    with pytest.raises(UsageError, match=r"^option --seed is unknown; did you mean --seeds\? \(see x --help\)$"):
+    with pytest.raises(UsageError, match=r"^option --seed is unknown; did you mean --first-seed or --seeds\? \(see x --help\)$"):
         parse(What, ["--seed", "3"], prog="x")
 
 

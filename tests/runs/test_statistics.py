@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from runs.statistics import band, bootstrap, episodes_to, improvement, iqm
 
@@ -46,8 +47,6 @@ def test_the_bootstrap_of_a_mean_has_the_percentiles_of_all_resamples():
 
 def test_the_bootstrap_covers_as_often_as_it_says():
     """Mean of 40 normals: 95 % less what the percentile bootstrap is known to lack, Student's 2.0227 against 1.96 at n - 1 in n."""
-    from scipy.stats import t
-
     rng, trials, n = np.random.default_rng(0), 400, 40
     hits = 0
     for _ in range(trials):

@@ -183,7 +183,9 @@ def test_a_full_disk_is_one_line_and_exit_70(script, tiny):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (9 << 10, resource.RLIM_INFINITY))
 
-    process = script("train", "sac", "--env", "InvertedPendulum-v5", *tiny, "--steps", 5000, "--hidden", 2, "--log-every", 5, preexec_fn=limit)
+    process = script(
+        "train", "sac", "--env", "InvertedPendulum-v5", *tiny, "--steps", 5000, "--hidden", 2, "--log-every", 5, preexec_fn=limit
+    )
     _, err = process.communicate(timeout=100)
     assert process.returncode == 70
     assert err.endswith("cannot be written: File too large; the last saved policy is kept\n")
@@ -192,7 +194,9 @@ def test_a_full_disk_is_one_line_and_exit_70(script, tiny):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_the_policy_and_closes_the_log(script, tiny, tmp_path, number):
-    process = script("train", "dp-wgf-v", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny, "--steps", 1_000_000, "--eval-every", 1_000_000)
+    process = script(
+        "train", "dp-wgf-v", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny, "--steps", 1_000_000, "--eval-every", 1_000_000
+    )
     folders = [tmp_path / "runs" / "main" / "InvertedPendulum-v5" / "dp-wgf-v" / f"seed-{k}" for k in (0, 1)]
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (folders[0].is_dir() and b"losses/q" in (folders[0] / "metrics.csv").read_bytes()):

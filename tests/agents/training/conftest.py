@@ -126,9 +126,7 @@ def update(cfg, state, batch, noise):
     return {"losses/q": loss}
 
 
-AGENT = types.SimpleNamespace(
-    Config=Config, PRESETS={}, init=init, act_noise=act_noise, act=act, greedy=greedy, noise=noise, update=update
-)
+AGENT = types.SimpleNamespace(Config=Config, PRESETS={}, init=init, act_noise=act_noise, act=act, greedy=greedy, noise=noise, update=update)
 
 
 @dataclass

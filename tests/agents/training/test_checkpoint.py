@@ -156,7 +156,9 @@ def test_an_edited_json_is_noticed(saved):
     refused(saved, "is damaged or was edited")
 
 
-@pytest.mark.parametrize("name", ["../policy-7.safetensors", "/etc/passwd", "policy-7.pt", "policy-7.safetensors\n", "", None, 3, ["policy-7.safetensors"]])
+@pytest.mark.parametrize(
+    "name", ["../policy-7.safetensors", "/etc/passwd", "policy-7.pt", "policy-7.safetensors\n", "", None, 3, ["policy-7.safetensors"]]
+)
 def test_a_file_outside_the_folder_is_not_opened(saved, name):
     reseal(saved, file=name)
     refused(saved, "is not a policy of format 1")
@@ -173,7 +175,9 @@ def test_what_is_no_json_object_is_refused(saved, text):
     refused(saved, "is not JSON|holds no JSON object")
 
 
-@pytest.mark.parametrize("data", [b"", b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.", b"\xff" * 8 + b"{}", b"\x02" + b"\0" * 7 + b"{}" + b"x"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.", b"\xff" * 8 + b"{}", b"\x02" + b"\0" * 7 + b"{}" + b"x"]
+)
 def test_what_is_no_safetensors_file_is_refused(saved, data):
     (saved / "policy-7.safetensors").write_bytes(data)
     reseal(saved, sha256=hashlib.sha256(data).hexdigest())
@@ -193,7 +197,9 @@ def test_tensors_that_do_not_fit_the_agent_are_named():
     good = checkpoint.seed_slice(state, 0)
     name = next(n for n in good if n.endswith("weights.0"))
     short = good | {name: good[name][:, :-1]}
-    with pytest.raises(ValueError, match=rf"tensor '{name}' is torch.float32 of shape .* in the checkpoint; the agent needs torch.float32 of shape"):
+    with pytest.raises(
+        ValueError, match=rf"tensor '{name}' is torch.float32 of shape .* in the checkpoint; the agent needs torch.float32 of shape"
+    ):
         checkpoint.restore_(state, [short])
     with pytest.raises(ValueError, match=rf"tensor '{name}' is torch.float64 of shape"):
         checkpoint.restore_(state, [good | {name: good[name].double()}])

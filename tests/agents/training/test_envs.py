@@ -79,9 +79,10 @@ def test_numbers_beyond_float32_are_not_finite(value):
 def test_an_environment_that_raises_is_named():
     side = envs.make("toy/Raises-v0", 2)
     side.reset([0, 1])
+    for _ in range(29):
+        side.step(np.zeros((2, 1)))
     with pytest.raises(envs.BrokenEnvironment, match=r"^environment 'toy/Raises-v0' raised RuntimeError: the gearbox broke$"):
-        for _ in range(35):
-            side.step(np.zeros((2, 1)))
+        side.step(np.zeros((2, 1)))
 
 
 @pytest.mark.parametrize("name", ["Hopper-v5", "Pendulum-v1"])

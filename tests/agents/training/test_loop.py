@@ -82,8 +82,12 @@ def test_seeds_differ():
 
 def test_actions_are_uniform_until_warmup_is_over_and_the_agents_after():
     calls = []
-    agent = SimpleNamespace(act_noise=lambda *_: None, act=lambda cfg, state, obs, noise: calls.append(1) or torch.full((1, 1, 4), torch.nan))
-    task = SimpleNamespace(schedule=Schedule(warmup=3), envs=SimpleNamespace(action_size=4), agent=agent, cfg=None, device=torch.device("cpu"))
+    agent = SimpleNamespace(
+        act_noise=lambda *_: None, act=lambda cfg, state, obs, noise: calls.append(1) or torch.full((1, 1, 4), torch.nan)
+    )
+    task = SimpleNamespace(
+        schedule=Schedule(warmup=3), envs=SimpleNamespace(action_size=4), agent=agent, cfg=None, device=torch.device("cpu")
+    )
     uniform = torch.rand(4, generator=torch.Generator().manual_seed(0))
     streams = SimpleNamespace(uniform=lambda n: uniform[None])
     training = SimpleNamespace(step=3, streams=streams, obs=np.zeros((1, 2), np.float32), state=None)
