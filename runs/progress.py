@@ -5,13 +5,16 @@ import sys
 import time
 from types import TracebackType
 
+import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from agents.training.envs import Array
 from agents.training.loop import Tick
 
 PLAIN_EVERY = 10.0  # seconds between two plain lines
+NARROW = 110  # columns of a terminal in which there is room for one number, not for each seed's
 
 
 class Progress:
@@ -22,8 +25,13 @@ class Progress:
         self.started, self.printed = time.monotonic(), -math.inf
         self.bar: Bar | None = None
         if sys.stdout.isatty():
-            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")]
-            self.bar = Bar(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console())
+            columns = [
+                TextColumn("{task.description}"),
+                BarColumn(12),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+            ]
+            self.bar = Bar(*columns, TimeRemainingColumn(), TextColumn("left"), console=Console())
             self.task = self.bar.add_task(label, total=steps, note="")
 
     def __enter__(self) -> "Progress":
@@ -37,7 +45,8 @@ class Progress:
 
     def tell(self, tick: Tick) -> None:
         """Shows a tick; plain lines at most every few seconds, and the last."""
-        note = f"{tick.steps_per_second:.0f} steps/s  return {_numbers(tick.returns)}  eval {_numbers(tick.evals)}"
+        each = 0 if self.bar and self.bar.console.width < NARROW else 3
+        note = f"{tick.steps_per_second:.0f} steps/s  return {numbers(tick.returns, each)}  eval {numbers(tick.evals, each)}"
         if self.bar:
             self.bar.update(self.task, completed=tick.step, note=note)
             return
@@ -48,5 +57,11 @@ class Progress:
             print(f"{self.label}  {tick.step:,}/{self.steps:,}  {note}  {left:.0f} s left", flush=True)
 
 
-def _numbers(values: object) -> str:
-    return " ".join("-" if math.isnan(v) else f"{v:.0f}" for v in values)  # type: ignore[attr-defined]
+def numbers(values: Array, each: int = 3) -> str:
+    """Of at most ``each`` seeds one number a seed, "-" for one not there yet; of more their mean, and their range if there is room."""
+    known = values[~np.isnan(values)]
+    if len(values) <= each:
+        return " ".join("-" if math.isnan(v) else f"{v:.0f}" for v in values)
+    if not len(known):
+        return "-"
+    return f"{known.mean():.0f}" + (f" ({known.min():.0f} to {known.max():.0f})" if each else "")
