@@ -92,7 +92,10 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
     about = {**job.identity(), "obs_size": obs, "action_size": action, "versions": machine.versions()}
     where = {**machine.about(device, threads), "stack": list(job.seeds), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     task = Task(agent, job.cfg, job.schedule, job.seeds, envs, eval_envs, device)
-    training = begin(task)
+    try:
+        training = begin(task)
+    except environments.BrokenEnvironment as error:
+        raise ValueError(str(error)) from None
     try:
         logs = [RunLog(job.folder(seed), {**about, "seed": seed, **where}) for seed in job.seeds]
     except OSError as error:

@@ -34,6 +34,7 @@ class Task(gym.Env):
     def __init__(self, fault=None): self.fault = fault
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
+        if self.fault == "reset": raise RuntimeError("no fuel")
         return np.zeros(2, np.float32), {}
     def step(self, action):
         Task.steps += 1
@@ -41,6 +42,7 @@ class Task(gym.Env):
         return np.zeros(2, np.float32), 1.0, False, False, {}
 
 gym.register("Fine-v0", entry_point=Task, max_episode_steps=10)
+gym.register("Stuck-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": "reset"})
 gym.register("Breaks-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": True})
 """
 
@@ -164,6 +166,9 @@ def test_a_task_of_ones_own_lies_where_the_person_is(person, tiny):
     code, _, err = person("train", "sac", "--env", "my_task:Fine-v0", *tiny)
     assert (code, err) == (0, "")
     assert person("eval", "runs/main/my_task:Fine-v0/sac/seed-0", "--episodes", 1)[1].endswith("returns: 10.0\n")
+    code, _, err = person("train", "sac", "--env", "my_task:Stuck-v0", *tiny)
+    assert (code, err) == (2, "wgf: environment 'my_task:Stuck-v0' raised RuntimeError: no fuel\n")
+    assert not (person.folder / "runs" / "main" / "my_task:Stuck-v0").exists()
 
 
 def test_an_environment_that_raises_is_one_line_and_exit_70(script, tiny, tmp_path):
