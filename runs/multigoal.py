@@ -30,7 +30,7 @@ STATES = ((-2.5, 0.0), (0.0, 0.0), (2.5, 2.5))
 HORIZON = 30
 # DP-WGF-V values a state by its own policy's draws, so a goal that the policy leaves is valued less and less. The public SAC code of 2017
 # has the same trouble and keeps its goals by a slow target, tau = 1e-4; DP-WGF values states by uniform actions and needs no such care.
-TAU = {"dp-wgf": 0.01, "dp-wgf-v": 1e-4}
+TAU = {"dp-wgf": 0.01, "dp-wgf-v": 1e-3}
 
 
 class MultiGoal:
@@ -101,7 +101,8 @@ class Policy(NamedTuple):
         stream = Streams([torch.Generator().manual_seed(1_000 + k) for k in self.seeds])
         states = torch.from_numpy(np.repeat(obs, n, 0)).expand(len(self.seeds), -1, -1)
         action = self.agent.act(self.cfg, self.state, states, self.agent.act_noise(self.cfg, 2, states.shape[1], stream))
-        return action.detach().unflatten(1, (len(obs), n)).numpy()
+        drawn: Array = action.detach().numpy().reshape(len(self.seeds), len(obs), n, 2)
+        return drawn
 
 
 def learn(name: str, options: Options) -> Policy:
@@ -130,7 +131,7 @@ def wander(policy: Policy, episodes: int) -> tuple[list[list[Array]], np.ndarray
     stream = Streams([torch.Generator().manual_seed(2_000 + k) for k in policy.seeds])
     paths, running, goals = [[o] for o in obs], np.ones(len(obs), dtype=bool), np.zeros((n, 4), dtype=int)
     while running.any():
-        states = torch.from_numpy(obs).unflatten(0, (n, episodes))
+        states = torch.from_numpy(obs.reshape(n, episodes, 2))
         action = policy.agent.act(policy.cfg, policy.state, states, policy.agent.act_noise(policy.cfg, 2, episodes, stream))
         step = task.step(action.detach().flatten(0, 1).numpy())
         for i in np.flatnonzero(running):

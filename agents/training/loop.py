@@ -150,7 +150,7 @@ def look(run: Training, record: Record, since: tuple[float, int]) -> tuple[float
     """Reads Info off the device and logs it with the rate since the last look; returns (time, step) of this one."""
     values = _numbers(run.info)  # waits for the device: only then has the time of these steps passed
     now = time.perf_counter()
-    rate = (run.step - since[1]) / max(now - since[0], 1e-9)
+    rate = (run.step - since[1]) / (now - since[0])
     record.write(run.step, {**values, "charts/steps_per_second": np.full(len(record.seeds), rate)})
     return now, run.step
 

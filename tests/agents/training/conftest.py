@@ -67,6 +67,7 @@ gym.register("toy/Ends-v0", entry_point=Chain, kwargs={"length": 3}, max_episode
 gym.register("toy/Endless-v0", entry_point=Chain)
 gym.register("toy/Raises-v0", entry_point=Chain, kwargs={"fault": "raises"}, max_episode_steps=5)
 gym.register("toy/NanSoon-v0", entry_point=Chain, kwargs={"fault": "nan", "at": 3}, max_episode_steps=5)
+gym.register("toy/NanEndless-v0", entry_point=Chain, kwargs={"fault": "nan", "at": 3})
 gym.register("toy/Nan-v0", entry_point=Chain, kwargs={"fault": "nan"}, max_episode_steps=5)
 
 

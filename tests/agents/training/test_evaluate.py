@@ -47,7 +47,9 @@ def test_a_seed_of_a_stack_is_evaluated_as_alone():
 
 def test_a_task_without_end_is_cut(monkeypatch):
     monkeypatch.setattr(evaluate, "LONGEST", 30)
+    monkeypatch.setattr(evaluate, "starts", lambda seeds, episodes: [0, 1])
     assert run("toy/Endless-v0", (0,), 2).lengths.tolist() == [[30.0, 30.0]]
+    assert run("toy/NanEndless-v0", (0,), 2).lengths.tolist() == [[30.0, 3.0]]  # also beside one that ended
 
 
 def test_a_simulator_gone_wrong_ends_its_episode(monkeypatch):
