@@ -88,7 +88,7 @@ def test_what_cannot_be_understood_is_one_line(person, args, words):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_an_error_is_one_line_in_any_terminal(script, encoding):
-    _, err = script("train", "sac", "--lr", "fast", env={"PYTHONIOENCODING": encoding, "LC_ALL": "C"}).communicate(timeout=60)
+    _, err = script("train", "sac", "--lr", "fast", env={"PYTHONIOENCODING": encoding, "LC_ALL": "C"}).communicate(timeout=300)
     assert err == "wgf: --lr is 'fast'; it must be a number (see wgf train sac --help)\n"
 
 
@@ -106,6 +106,6 @@ def test_it_works_from_any_folder(script, tmp_path, where):
         (tmp_path / "runs").mkdir()
         (tmp_path / "runs" / "__init__.py").write_text("raise SystemExit('the wrong runs')")
     process = script("train", "sac", "--env", "Nothing-v0")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 2
     assert err.startswith("wgf: environment 'Nothing-v0' cannot be made")

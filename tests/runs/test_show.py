@@ -41,7 +41,7 @@ def test_a_policy_shows_what_its_training_measured(trained):
 def film(person, *args):
     return subprocess.run(
         [sys.executable, "-c", "from runs.cli import main; main()", "eval", RUN, "--episodes", "1", *args],
-        cwd=person.folder, capture_output=True, text=True, timeout=100,
+        cwd=person.folder, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 
