@@ -106,7 +106,7 @@ def _values(name: str, value: torch.Tensor, rule: str) -> None:
             raise ValueError(f"{name} holds {bad} non-finite values of {value.numel()}; all must be finite")
         top = value.abs().amax().item()
         raise ValueError(f"{name} holds a value of size {top:g}; squared distances overflow {value.dtype} beyond {largest:g}")
-    if rule.startswith("weights") and not ((value >= 0).all() and (value.sum(-1) > 0).all()):
+    if rule.startswith("weights") and not ((value >= 0).all() and (value > 0).any(-1).all()):
         raise ValueError(f"{name} must be non-negative weights with a positive sum; its least entry is {value.min().item():g}")
 
 

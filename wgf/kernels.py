@@ -83,6 +83,22 @@ def row_blocks(x: Tensor, y: Tensor) -> Iterator[slice]:
         yield slice(start, start + rows)
 
 
+def by_rows(x: Tensor, y: Tensor, function: Callable[[slice], Tensor]) -> Tensor:
+    """``function(rows)``, (..., rows, k), of every block of rows, put together: (..., M, k).
+
+    Into one tensor, not a list: small results that live between large temporaries scatter the heap, up to M^2 of it.
+    """
+    first, *others = row_blocks(x, y)
+    part = function(first)
+    if not others:
+        return part
+    whole = part.new_empty((*part.shape[:-2], x.shape[-2], part.shape[-1]))
+    whole[..., first, :] = part
+    for rows in others:
+        whole[..., rows, :] = function(rows)
+    return whole
+
+
 def per_pair(scale: Tensor | float) -> Tensor | float:
     """A scale a batch entry (...), shaped to meet a matrix (..., M, N)."""
     return scale[..., None, None] if isinstance(scale, Tensor) else scale

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wgf.door import door
-from wgf.kernels import RBF, Kernel, median_svgd, row_blocks
+from wgf.kernels import RBF, Kernel, by_rows, median_svgd
 
 
 @door(x="*b M d", score="*b M d")
@@ -25,11 +25,12 @@ def velocity(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     """
     kernel = kernel or RBF(median_svgd(x))
     ones = torch.ones_like(x[..., 0])
-    blocks = []
-    for rows in row_blocks(x, x):
+
+    def phi(rows: slice) -> Tensor:
         gram, repulsion = kernel(x[..., rows, :], x)
-        blocks.append(gram @ score + repulsion(ones))
-    return torch.cat(blocks, -2) / x.shape[-2]
+        return (gram @ score + repulsion(ones)) / x.shape[-2]
+
+    return by_rows(x, x, phi)
 
 
 @door(x="*b M d", score="*b M d", groups=">=1")
@@ -63,12 +64,14 @@ def blob(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     **Sign** add it. **Limits** own score, so steps are about M times stiffer than SVGD's; one particle follows its score.
     """
     kernel = kernel or RBF(median_svgd(x))
-    mass = _mass(x, kernel)
-    blocks = []
-    for rows in row_blocks(x, x):
+    mass = by_rows(x, x, lambda rows: kernel(x[..., rows, :], x)[0].sum(-1, keepdim=True))[..., 0]
+    ones = torch.ones_like(mass)
+
+    def push(rows: slice) -> Tensor:
         _, repulsion = kernel(x[..., rows, :], x)
-        blocks.append(repulsion(torch.ones_like(mass)) / mass[..., rows, None] + repulsion(1.0 / mass))
-    return score + torch.cat(blocks, -2)
+        return repulsion(ones) / mass[..., rows, None] + repulsion(1.0 / mass)
+
+    return score + by_rows(x, x, push)
 
 
 @door(x="*b M d", score="*b M d")
@@ -78,11 +81,13 @@ def gfsd(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     **Source** Liu et al. 2019 (GFSD): Blob without its 1/k_j. **Sign** add it. **Limits** one particle follows its score.
     """
     kernel = kernel or RBF(median_svgd(x))
-    blocks = []
-    for rows in row_blocks(x, x):
+    ones = torch.ones_like(x[..., 0])
+
+    def push(rows: slice) -> Tensor:
         gram, repulsion = kernel(x[..., rows, :], x)
-        blocks.append(repulsion(torch.ones_like(x[..., 0])) / gram.sum(-1, keepdim=True))
-    return score + torch.cat(blocks, -2)
+        return repulsion(ones) / gram.sum(-1, keepdim=True)
+
+    return score + by_rows(x, x, push)
 
 
 @door(score="*b M d", noise="*b M d", lr=">0")
@@ -93,7 +98,3 @@ def langevin(score: Tensor, noise: Tensor, *, lr: float) -> Tensor:
     this is the consistent pair U = log p, sigma = sqrt(2) I, whose law tends to p. **Sign** add ``lr`` times it.
     """
     return score + math.sqrt(2.0 / lr) * noise
-
-
-def _mass(x: Tensor, kernel: Kernel) -> Tensor:
-    return torch.cat([kernel(x[..., rows, :], x)[0].sum(-1) for rows in row_blocks(x, x)], -1)

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from wgf.door import door
-from wgf.kernels import distances_to, median, per_pair, row_blocks, squared_distances, thinned
+from wgf.kernels import by_rows, distances_to, median, per_pair, squared_distances, thinned
 
 CHECK_EVERY = 10  # Sinkhorn iterations between two looks at the marginal error, each a wait for the device
 ANNEALING = 0.5  # factor of eps an iteration, from the largest cost down to the eps asked for
@@ -51,12 +51,14 @@ class Plan(NamedTuple):
     def barycentre(self) -> Tensor:
         """T(x_i) = sum_j P_ij y_j / sum_j P_ij, (..., M, d), in blocks of rows."""
         centre = self.y.mean(-2, keepdim=True)
-        blocks = []
-        for rows in row_blocks(self.x, self.y):
-            cost = squared_distances(self.x[..., rows, :], self.y)
-            exponent = self.log_b[..., None, :] + (self.g[..., None, :] - cost) / per_pair(self.eps)
-            blocks.append(_softmax(exponent) @ (self.y - centre))
-        return torch.cat(blocks, -2) + centre
+        distances = distances_to(self.y)
+        scaled = (self.log_b + self.g / self.eps[..., None])[..., None, :]
+
+        def mean(rows: slice) -> Tensor:
+            exponent = (distances(self.x[..., rows, :]) / -per_pair(self.eps)).add_(scaled)
+            return exponent.softmax(-1) @ (self.y - centre)
+
+        return by_rows(self.x, self.y, mean) + centre
 
     @property
     def value(self) -> Tensor:
@@ -128,30 +130,31 @@ def _sweeps(x: Tensor, y: Tensor, log_a: Tensor, log_b: Tensor) -> Callable[[Ten
 
     The cost matrix is kept where it is small and made again, block by block, where it is not.
     """
-    distances = distances_to(y)
-    blocks = list(row_blocks(x, y))
-    kept = [distances(x[..., rows, :]) for rows in blocks] if x[..., 0].numel() * y.shape[-2] <= KEPT else None
+    to_y = distances_to(y)
+
+    def distances(rows: slice) -> Tensor:
+        return to_y(x[..., rows, :])
+
+    kept = by_rows(x, y, distances) if x[..., 0].numel() * y.shape[-2] <= KEPT else None
     a, b = log_a.exp()[..., None, :], log_b.exp()
 
     def sweep(g: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         scaled = (log_b + g / eps[..., None])[..., None, :]
-        f, columns = [], torch.zeros_like(g)
-        for k, rows in enumerate(blocks):
-            cost = kept[k] if kept else distances(x[..., rows, :])
+        columns = torch.zeros_like(scaled)
+
+        def log_sums(rows: slice) -> Tensor:
+            cost = distances(rows) if kept is None else kept[..., rows, :]
             z = (cost / -per_pair(eps)).add_(scaled)
             top = z.amax(-1, keepdim=True)
             p = z.sub_(top).clamp_min_(LOWEST).exp_()
             total = p.sum(-1, keepdim=True)
-            f.append((top + total.log())[..., 0])
-            columns += ((a[..., rows] / total.mT) @ p)[..., 0, :]
-        return -eps[..., None] * torch.cat(f, -1), torch.where(b > 0.0, columns / b, 1.0)
+            columns.add_((a[..., rows] / total.mT) @ p)
+            return top + total.log()
+
+        f = -eps[..., None] * by_rows(x, y, log_sums)[..., 0]
+        return f, torch.where(b > 0.0, columns[..., 0, :] / b, 1.0)
 
     return sweep
-
-
-def _softmax(z: Tensor) -> Tensor:
-    p = (z - z.amax(-1, keepdim=True)).clamp_min(LOWEST).exp()
-    return p / p.sum(-1, keepdim=True)
 
 
 # --- reported distances, each an estimate of W2 squared (...) ---------------------------------------------------------
@@ -210,13 +213,15 @@ def eq9_sum(x: Tensor, x_prev: Tensor, lam: Tensor | float | None = None) -> Ten
     """
     lam = median_lam(x, x_prev) if lam is None else lam
     centre = x_prev.mean(-2, keepdim=True)
-    blocks = []
-    for rows in row_blocks(x, x_prev):
+    distances = distances_to(x_prev)
+
+    def force(rows: slice) -> Tensor:
         here = x[..., rows, :]
-        ratio = squared_distances(here, x_prev) / per_pair(lam)
+        ratio = distances(here) / per_pair(lam)
         weight = 2.0 * (1.0 - ratio) * torch.exp(-ratio.clamp_max(-LOWEST))
-        blocks.append((here - centre) * weight.sum(-1, keepdim=True) - weight @ (x_prev - centre))
-    return torch.cat(blocks, -2)
+        return (here - centre) * weight.sum(-1, keepdim=True) - weight @ (x_prev - centre)
+
+    return by_rows(x, x_prev, force)
 
 
 @door(x="*b M d", x_prev="*b N d", lam="scale")

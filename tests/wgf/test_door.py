@@ -62,8 +62,14 @@ def test_a_wrong_dimension_type_device_or_value_is_named(f, draw):
     refused(f, x, x.tolist(), says="is a list; pass a torch tensor")
     refused(f, x, x.to("meta"), says="is on meta but")
     refused(f, x, x[:0], says=r"has shape \(0, 2\)")
-    refused(f, x, x.clone().index_put_((torch.tensor(1),), torch.tensor([math.nan, math.inf]).to(x)), says="2 non-finite values of 8")
-    refused(f, x, torch.full_like(x, -1e200), says=r"value of size 1e\+200; squared distances overflow torch.float64 beyond 2.*e\+153")
+    refused(f, x, x.new_tensor([[1.0, 2.0], [math.nan, math.inf], [3.0, 4.0], [5.0, 6.0]]), says="2 non-finite values of 8")
+    refused(f, x, x.index_fill(0, torch.tensor(1).to(x.device), math.inf), says="2 non-finite values of 8")
+    refused(
+        f,
+        x,
+        x.index_fill(0, torch.tensor(1).to(x.device), -1e200),
+        says=r"value of size 1e\+200; squared distances overflow torch.float64 beyond 2.*e\+153",
+    )
 
 
 @pytest.mark.parametrize("f", MEDIANS)
@@ -95,6 +101,7 @@ def test_weights_are_non_negative_with_a_positive_sum(f, draw):
     refused(
         f, x, y, a=x.new_tensor([1.0, 1.0, -0.5, 1.0]), says="a must be non-negative weights with a positive sum; its least entry is -0.5"
     )
+    refused(f, draw(2, 4, 2), draw(2, 3, 2), b=x.new_tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), says="b must be non-negative weights")
     refused(f, x, y, b=x.new_zeros(3), says="b must be non-negative weights with a positive sum; its least entry is 0")
     refused(f, x, y, b=x.new_ones(4), says=r"b has shape \(4,\); allowed is \(\*b, N\) with .*N = 3")
     refused(f, x, y, a=x.new_ones(4) * math.inf, says="a holds 4 non-finite values")

@@ -73,6 +73,13 @@ def test_a_kernel_is_one_on_the_diagonal_and_symmetric(make, draw):
     close(gram, gram.mT)
 
 
+def test_far_pairs_stay_above_the_slow_subnormal_numbers_of_float32(draw):
+    x = draw(5, 3, dtype=torch.float32)
+    gram, repulsion = RBF(1e-3)(x, x)
+    assert gram.min() >= torch.finfo(torch.float32).tiny
+    assert repulsion(torch.ones_like(x[:, 0])).abs().max() < 1e-24  # exp(-80) / 1e-6, and four such pushes
+
+
 @pytest.mark.parametrize("make", [RBF, IMQ])
 def test_repulsion_is_the_weighted_sum_of_gradients_in_the_second_argument(make, draw):
     x, y, w = draw(4, 3), draw(5, 3, seed=1), draw(5, seed=2)

@@ -113,7 +113,7 @@ def test_a_small_eps_gives_the_exact_cost_from_above(draw):
     x, y = draw(12, 3), draw(12, 3, seed=1)
     exact = ot.emd2(*numpy(torch.full_like(x[:, 0], 1 / 12), torch.full_like(x[:, 0], 1 / 12), costs(x, y)))
     for eps in (1.0, 0.1, 0.01):
-        assert 0.0 <= float(sinkhorn(x, y, eps, tol=1e-9, max_iters=50_000).value) - exact <= eps * math.log(12)
+        assert 0.0 <= float(sinkhorn(x, y, eps, tol=1e-6, max_iters=5000).value) - exact <= eps * math.log(12)
 
 
 def test_one_point_a_side_has_the_whole_mass(draw):
@@ -131,7 +131,7 @@ def test_identical_clouds_have_a_symmetric_plan_and_equal_potentials(draw):
     close(plan.log_plan.exp(), plan.log_plan.mT.exp(), 1e-11)
     close(plan.f - plan.f.mean(), plan.g - plan.g.mean(), 1e-6)  # a gap of 1e-12, magnified by the slowest mode
     same = sinkhorn(x[:1].expand(4, 2), x[:1].expand(3, 2), 0.3)
-    close(same.log_plan.exp(), torch.full((4, 3), 1 / 12).to(x))
+    close(same.log_plan.exp(), x.new_full((4, 3), 1 / 12))
     close(same.value, torch.zeros_like(same.value))
 
 
@@ -317,14 +317,14 @@ def test_lam_is_the_squared_median_cross_distance_over_log_m(draw):
     assert not transport.median_lam(x.requires_grad_(), x_prev).requires_grad
 
 
-@pytest.mark.parametrize("eps", [0.2, 2.0])
+@pytest.mark.parametrize("eps", [0.5, 2.0])
 def test_the_entropic_velocity_is_minus_half_m_times_the_gradient_of_its_cost(eps, draw, tight):
     x, x_prev = draw(4, 2), draw(5, 2, seed=1)
     gradient = oracles.central_difference(lambda z: entropic_cost(z, x_prev, eps), x)
     close(transport.entropic(x, x_prev, eps), -(4.0 / 2.0) * gradient, 1e-7)  # step^2 f''' / 6 with f''' of 1 / eps^2, rounding 1e-11
 
 
-@pytest.mark.parametrize("eps", [0.2, 2.0])
+@pytest.mark.parametrize("eps", [0.5, 2.0])
 def test_the_debiased_velocity_is_minus_half_m_times_the_gradient_of_the_divergence(eps, draw, tight):
     x, x_prev = draw(4, 2), draw(5, 2, seed=1)
     gradient = oracles.central_difference(lambda z: sinkhorn_divergence(z, x_prev, eps), x)
