@@ -101,7 +101,7 @@ def by_rows(x: Tensor, y: Tensor, function: Callable[[slice], Tensor]) -> Tensor
 
 def per_pair(scale: Tensor | float) -> Tensor | float:
     """A scale a batch entry (...), shaped to meet a matrix (..., M, N)."""
-    return scale[..., None, None] if isinstance(scale, Tensor) else scale
+    return scale[..., None, None] if isinstance(scale, Tensor) and scale.ndim else scale
 
 
 @door(x="*b M d", y="*b N d", lengthscale="scale")

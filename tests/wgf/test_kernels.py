@@ -203,3 +203,11 @@ def test_blocks_of_rows_cover_all_and_stay_below_the_limit(block, sizes, monkeyp
     parts = [x[:, rows] for rows in kernels.row_blocks(x, y)]
     assert [p.shape[1] for p in parts] == sizes
     assert torch.equal(torch.cat(parts, 1), x)
+
+
+def test_a_scale_of_no_axes_acts_as_a_number(draw):
+    x = draw(2, 4, 3, dtype=torch.float32)
+    gram, repulsion = RBF(torch.tensor(0.7, dtype=torch.float64))(x, x)  # on the CPU, in float64: neither is passed on
+    assert torch.equal(gram, RBF(0.7)(x, x)[0])
+    assert repulsion(x[..., 0]).dtype == gram.dtype == torch.float32
+    assert gram.device == x.device
