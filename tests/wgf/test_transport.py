@@ -317,14 +317,14 @@ def test_lam_is_the_squared_median_cross_distance_over_log_m(draw):
     assert not transport.median_lam(x.requires_grad_(), x_prev).requires_grad
 
 
-@pytest.mark.parametrize("eps", [0.5, 2.0])
+@pytest.mark.parametrize("eps", [1.0, 4.0])
 def test_the_entropic_velocity_is_minus_half_m_times_the_gradient_of_its_cost(eps, draw, tight):
     x, x_prev = draw(4, 2), draw(5, 2, seed=1)
     gradient = oracles.central_difference(lambda z: entropic_cost(z, x_prev, eps), x)
     close(transport.entropic(x, x_prev, eps), -(4.0 / 2.0) * gradient, 1e-7)  # step^2 f''' / 6 with f''' of 1 / eps^2, rounding 1e-11
 
 
-@pytest.mark.parametrize("eps", [0.5, 2.0])
+@pytest.mark.parametrize("eps", [1.0, 4.0])
 def test_the_debiased_velocity_is_minus_half_m_times_the_gradient_of_the_divergence(eps, draw, tight):
     x, x_prev = draw(4, 2), draw(5, 2, seed=1)
     gradient = oracles.central_difference(lambda z: sinkhorn_divergence(z, x_prev, eps), x)
