@@ -188,13 +188,16 @@ def test_thresholds_are_the_papers_or_gymnasiums(env, threshold):
     assert f"{found:g}" == threshold
 
 
-def test_rates_count_every_seed_of_a_stack(tmp_path):
-    (tmp_path / "metrics.csv").write_text("step,tag,value\n30,eval/return,1\n5,charts/episodic_return,7\n9,charts/episodic_return,8\n")
-    (tmp_path / "result.json").write_text('{"step": 30, "stack": 4, "seconds": 2.5}')
-    read = compare.read("a", [tmp_path])
-    assert read.rate == 48.0
+def test_rates_count_every_seed_of_a_stack_and_are_averaged_over_runs(tmp_path):
+    for name, seconds in (("a", 2.5), ("b", 5.0)):
+        (tmp_path / name).mkdir()
+        metrics = "step,tag,value\n30,eval/return,1\n5,charts/episodic_return,7\n9,charts/episodic_return,8\n"
+        (tmp_path / name / "metrics.csv").write_text(metrics)
+        (tmp_path / name / "result.json").write_text(f'{{"step": 30, "stack": 4, "seconds": {seconds}}}')
+    read = compare.read("x", [tmp_path / "a", tmp_path / "b"])
+    assert read.rate == (48.0 + 24.0) / 2
     assert read.steps.tolist() == [30.0]
-    assert read.evals.tolist() == [[1.0]]
+    assert read.evals.tolist() == [[1.0], [1.0]]
     assert read.episodes[0].tolist() == [7.0, 8.0]
 
 
