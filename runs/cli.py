@@ -14,6 +14,7 @@ Wasserstein gradient flows on particles: train and compare policies.
   wgf compare --env ENV         train what is missing, then a figure and a table of several agents
   wgf eval RUN                  returns of a saved policy, and a video
   wgf agents                    the agents and their presets
+  wgf multigoal                 two agents on the task with four goals, drawn
 
   wgf COMMAND --help            the options of a command (wgf train AGENT --help for an agent's)
 
@@ -33,7 +34,13 @@ def main() -> None:
 
 def run(args: Sequence[str]) -> int:
     """Runs a command line; returns its exit code: 0 done, 2 unusable arguments, 70 a run failed, 75 interrupted."""
-    commands: dict[str, Callable[[Sequence[str]], int]] = {"train": _train, "compare": _compare, "eval": _eval, "agents": _agents}
+    commands: dict[str, Callable[[Sequence[str]], int]] = {
+        "train": _train,
+        "compare": _compare,
+        "eval": _eval,
+        "agents": _agents,
+        "multigoal": _multigoal,
+    }
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0
@@ -106,6 +113,17 @@ def _eval(args: Sequence[str]) -> int:
         from runs.show import show
 
         _say(show(chosen.run, chosen.episodes, chosen.video))
+    except (UsageError, ValueError) as error:
+        return _refuse(error)
+    return 0
+
+
+def _multigoal(args: Sequence[str]) -> int:
+    from runs.arguments import UsageError, parse
+    from runs.multigoal import Options, multigoal
+
+    try:
+        multigoal(parse(Options, args, prog="wgf multigoal"), _say)
     except (UsageError, ValueError) as error:
         return _refuse(error)
     return 0

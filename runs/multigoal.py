@@ -1,11 +1,10 @@
 """Figure 3 of Zhang et al. 2018: DP-WGF and DP-WGF-V on the multi-goal task.
 
-python -m runs.multigoal trains both and draws, for each, trajectories with the four goals and the level curves of Q over actions at
+wgf multigoal trains both and draws, for each, trajectories with the four goals and the level curves of Q over actions at
 three states with the policy's draws. Task and settings: the public soft Q-learning code of Haarnoja et al. 2017.
 """
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,9 +20,8 @@ from agents.training.loop import Task, begin, train
 from agents.training.protocol import Agent, Streams
 from agents.training.record import Record
 from agents.training.schedule import Schedule
-from runs.arguments import UsageError, parse
 from runs.progress import Progress
-from runs.training import stop_signals
+from runs.training import exit_code, stop_signals
 
 GOALS = np.array([[5.0, 0.0], [-5.0, 0.0], [0.0, 5.0], [0.0, -5.0]])
 STATES = ((-2.5, 0.0), (0.0, 0.0), (2.5, 2.5))
@@ -86,6 +84,11 @@ class Options:
     out: Path = Path("runs/multigoal")
     """Folder for the runs, the figures and the table; it must not exist yet."""
 
+    def __post_init__(self) -> None:
+        for name in ("seeds", "steps", "episodes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
 
 class Policy(NamedTuple):
     """A trained stack of seeds."""
@@ -116,8 +119,8 @@ def learn(name: str, options: Options) -> Policy:
     task = Task(agent, cfg, schedule, seeds, MultiGoal(len(seeds)), MultiGoal(len(seeds)), cpu)
     with stop_signals() as stopping, Progress(name, options.steps) as progress:
         endings = train(task, begin(task), Record(logs, seeds, about), tell=progress.tell, stopping=stopping)
-    if any(ending != "finished" for ending in endings):
-        sys.exit(f"{name}: {endings}")
+    if code := exit_code(endings):
+        raise SystemExit(code)
     state = agent.init(cfg, 2, 2, [torch.Generator() for _ in seeds], cpu)
     checkpoint.restore_(state, [checkpoint.load(log.folder)[1] for log in logs])
     return Policy(name, agent, cfg, state, seeds)
@@ -172,10 +175,10 @@ def draw(policy: Policy, paths: list[Array], path: Path) -> None:
     pyplot.close(figure)
 
 
-def main(options: Options) -> None:
-    """Trains, counts, draws and prints."""
+def multigoal(options: Options, say: Callable[[str], None]) -> None:
+    """Trains, counts, draws and says. Raises ValueError for a folder that is there, SystemExit with wgf's code for an unfinished run."""
     if options.out.exists():
-        sys.exit(f"multigoal: {options.out} exists already; give another --out, or move it away")
+        raise ValueError(f"out {str(options.out)!r} exists already; give another --out, or move it away")
     lines = ["| agent | seed | goals reached (right, left, top, bottom) | of 4 |", "| --- | --- | --- | --- |"]
     for name in options.agents:
         policy = learn(name, options)
@@ -184,11 +187,4 @@ def main(options: Options) -> None:
         lines += [f"| {name} | {k} | {' '.join(map(str, g))} | {(g > 0).sum()} |" for k, g in zip(policy.seeds, goals, strict=True)]
     table = "\n".join(lines) + "\n"
     (options.out / "goals.md").write_text(table)
-    print(table + f"figures: {', '.join(str(options.out / f'{name}.png') for name in options.agents)}")
-
-
-if __name__ == "__main__":
-    try:
-        main(parse(Options, sys.argv[1:], default=Options(), prog="python -m runs.multigoal"))
-    except UsageError as error:
-        sys.exit(f"multigoal: {error}")
+    say(table + f"figures: {', '.join(str(options.out / f'{name}.png') for name in options.agents)}")

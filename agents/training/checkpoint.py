@@ -38,7 +38,8 @@ def _moments(optimizer: torch.optim.Optimizer, p: Tensor) -> dict[str, Tensor]:
     """Adam's state of one parameter; made where no step has been taken yet."""
     moments: dict[str, Tensor] = optimizer.state[p]
     if not moments:
-        moments |= {"step": torch.zeros((), device=p.device), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+        step = torch.zeros((), device=p.device, dtype=torch.float32)  # fused Adam's own, whatever the default type
+        moments |= {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
     return moments
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests import oracles
-from wgf import kernels, transport
+from wgf import kernels, transport, trusted
 from wgf.transport import entropic_cost, exact_cost, sinkhorn, sinkhorn_divergence
 
 MAPS = {
@@ -430,3 +430,16 @@ def test_an_outlier_and_a_crowd_of_duplicates_are_solved(draw):
     p = plan.log_plan.exp()
     close(p[-1, -1], torch.full_like(p[-1, -1], 1 / 21), 1e-3)
     close(p.sum(0), torch.full_like(p[0], 1 / 21), 1e-3)
+
+
+@pytest.mark.parametrize("w2", [transport.eq9_sum, transport.entropic, transport.debiased, transport.exact, transport.common_noise])
+def test_where_values_are_trusted_a_problem_with_nan_stays_alone(w2, draw):
+    x, y = draw(3, 8, 2), draw(3, 8, 2, seed=1)
+    good = w2(x, y)
+    x[1, 0, 0] = math.nan
+    with trusted():
+        v = w2(x, y)
+    assert not v[1].isfinite().all()
+    # a stack stops together, each problem within tol = 1e-3 of its mass, so a barycentre within that share of the cloud's width
+    width = torch.cdist(torch.cat([x, y], 1)[[0, 2]], y[[0, 2]]).max().item() * x.shape[-2]
+    torch.testing.assert_close(v[[0, 2]], good[[0, 2]], rtol=0.0, atol=1e-3 * width)
