@@ -7,7 +7,7 @@ INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 
 .PHONY: demo test check clean
 
 demo: $(VENV)/.installed
-	$(VENV)/bin/wgf compare --env Swimmer-v5 --agents sac dp-wgf-v --seeds 5 --steps 8000 --eval-every 500 --eval-episodes 2 --name demo
+	$(VENV)/bin/wgf compare --env Swimmer-v5 --agents sac dp-wgf-v --seeds 5 --steps 8000 --eval-every 500 --eval-episodes 2 --threads 1 --name demo
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest --device $(DEVICE)
