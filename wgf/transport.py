@@ -107,7 +107,7 @@ def sinkhorn(
         if i == max_iters or ((i + 1) % CHECK_EVERY == 0 and not bool(((level > target) | (gap > tol)).any())):
             break  # a problem that holds nan stays nan and keeps no other from stopping
         step = g - level[..., None] * columns.log()
-        ascends = (b * (1.0 - columns) * (step - last)).sum(-1) > 0.0
+        ascends = torch.linalg.vecdot(b * (1.0 - columns), step - last) > 0.0
         age = torch.where(ascends & (level <= target), age + 1.0, 0.0)
         g, last = step + (age / (age + 3.0))[..., None] * (step - last), step
     return Plan(f, g, gap, gap <= tol, x, y, log_a, log_b, target)
