@@ -77,7 +77,7 @@ class Options:
     """Which to train."""
     seeds: int = 5
     """Seeds, trained as one stack; the first is drawn."""
-    steps: int = 8_000
+    steps: int = 10_000
     """Environment steps a seed."""
     episodes: int = 20
     """Episodes a seed in which goals are counted; the policy explores."""
