@@ -58,7 +58,7 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["trian"], "command 'trian' is unknown; choose from train, compare, eval, agents (did you mean 'train'?)"),
+        (["trian"], "command 'trian' is unknown; choose from train, compare, eval, agents, multigoal (did you mean 'train'?)"),
         (["agents", "x"], "agents takes no arguments, not 'x'"),
         (["eval"], "RUN is missing (see wgf eval --help)"),
         (["eval", "a", "b"], "argument 'b' is not understood"),
