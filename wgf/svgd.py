@@ -40,9 +40,9 @@ def unbiased(x: Tensor, score: Tensor, *, groups: int = 1) -> Tensor:
     Draws of a mixture come in ``groups`` of m = M / groups, one a component: then a draw of another group has the weight 1/M, one of
     the own group 1/(groups (m - 1)), so that every component counts as it does in q. The kernel is an RBF with the median bandwidth.
 
-    **Source** Zhang et al. 2018, Eq. 7. Departs: j = i is left out. It adds score_i / M and no repulsion; where the particles are
-    draws of a network nothing balances it, and q ends 15 % too narrow at M = 32. Left out, the mean over draws is that of
-    M -> inf: zero at q = p.
+    **Source** Zhang et al. 2018, Eq. 7. Departs: j = i is left out. It adds score_i / M and no repulsion; where the particles are draws
+    of a network nothing balances it, and q ends a fifth too narrow at M = 32 (tests/agents/test_bandit.py). Left out, the mean over
+    draws is that of M -> inf: zero at q = p.
     **Sign** add it. **Limits** ``velocity`` where a group has one draw; so one particle follows its score.
     """
     if x.shape[-2] % groups:
