@@ -147,7 +147,8 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
 
     # Update value function: the particles of the policy stand for E_{a ~ pi~}
     u = state.policy.particles(batch.obs, noise)
-    log_prob = state.policy.log_prob(batch.obs, u.detach()).detach()
+    with torch.no_grad():
+        log_prob = state.policy.log_prob(batch.obs, u)
     value, slope = state.q.action_gradient(batch.obs, torch.tanh(u))
     target = (entropy_value if cfg.backup == "entropy" else normalizer_value)(value, log_prob, alpha[..., 0])
     v_loss = squared_error(state.v(batch.obs), target)

@@ -41,8 +41,8 @@ def unbiased(x: Tensor, score: Tensor, *, groups: int = 1) -> Tensor:
     the own group 1/(groups (m - 1)), so that every component counts as it does in q. The kernel is an RBF with the median bandwidth.
 
     **Source** Zhang et al. 2018, Eq. 7. Departs: j = i is left out. It adds score_i / M and no repulsion; where the particles are draws
-    of a network nothing balances it, and q ends a fifth too narrow at M = 32 (tests/agents/test_bandit.py). Left out, the mean over
-    draws is that of M -> inf: zero at q = p.
+    of a network nothing balances it, and q ends more than a tenth too narrow at M = 32 (tests/agents/test_bandit.py). Left out, the
+    mean over draws is that of M -> inf: zero at q = p.
     **Sign** add it. **Limits** ``velocity`` where a group has one draw; so one particle follows its score.
     """
     if x.shape[-2] % groups:

@@ -61,7 +61,8 @@ def law(reward, alpha):
 
 
 # The critic is fitted to noisy minibatches, so laws agree to some hundredths of a standard deviation. The tolerance is finer than what
-# slips in the formulas cost: SVGD's own term left in narrows the law by 20 %, a factor 2 in alpha or the score widens it by 41 %.
+# slips in the formulas cost: SVGD's own term left in narrows the law by more (tested below), a factor 2 in alpha or the score
+# widens it by 41 %.
 TOLERANCE = 0.1
 
 
