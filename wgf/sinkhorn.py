@@ -1,0 +1,237 @@
+"""Entropic optimal transport between clouds of particles, c(x, y) = |x - y|^2: Sinkhorn's iterations, in stacks, and their plans.
+
+``eps`` has the units of the cost, squared length; a number, or one a batch entry (...).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from wgf.door import door
+from wgf.kernels import by_rows, distances_to, per_pair
+
+CHECK_EVERY = 5  # Sinkhorn iterations between two looks at the marginal error, each a wait for the device
+ANNEALING = 0.25  # factor of eps an iteration, from the spread of the clouds down to the eps asked for
+LOWEST = -60.0  # exponents below count as exp(-60) = 9e-27: far below any digit, far above float32's slow underflow
+REACH = 12.0  # of g, in units of eps, from the plan that is kept: exp(2 REACH + LOWEST) is below float64's digits
+KEPT = 2**24  # entries up to which cost and plan are kept between iterations: 128 MiB each in float64
+SMALL = 2**18  # entries of a cost matrix that are made at a time
+FEW = 6  # axes up to which squared differences are summed axis by axis
+
+
+class Plan(NamedTuple):
+    """Entropic plan P_ij = a_i b_j exp((f_i + g_j - c_ij) / eps): potentials f (..., M), g (..., N) in units of the cost.
+
+    Row sums equal ``a`` to rounding; ``gap`` (...) = sum_j |sum_i P_ij - b_j|; ``converged`` (...) = gap <= tol.
+    """
+
+    f: Tensor
+    g: Tensor
+    gap: Tensor
+    converged: Tensor
+    x: Tensor
+    y: Tensor
+    log_a: Tensor
+    log_b: Tensor
+    eps: Tensor
+
+    @property
+    def log_plan(self) -> Tensor:
+        """log P, dense, (..., M, N)."""
+        cost = costs(self.x, self.y)
+        exponent = (self.f[..., :, None] + self.g[..., None, :] - cost) / per_pair(self.eps)
+        return exponent + self.log_a[..., :, None] + self.log_b[..., None, :]
+
+    @property
+    def barycentre(self) -> Tensor:
+        """T(x_i) = sum_j P_ij y_j / sum_j P_ij, (..., M, d), in blocks of rows."""
+        centre = self.y.mean(-2, keepdim=True)
+        distances = costs_to(self.y)
+        scaled = (self.log_b + self.g / self.eps[..., None])[..., None, :]
+
+        def mean(rows: slice) -> Tensor:
+            exponent = (distances(self.x[..., rows, :]) / -per_pair(self.eps)).add_(scaled)
+            return exponent.softmax(-1) @ (self.y - centre)
+
+        return by_rows(self.x, self.y, mean) + centre
+
+    @property
+    def value(self) -> Tensor:
+        """Dual value <f, a> + <g, b> = <c, P> + eps KL(P | a b^T) at convergence, (...)."""
+        return (self.f * self.log_a.exp()).sum(-1) + (self.g * self.log_b.exp()).sum(-1)
+
+
+@door(x="*b M d", y="*b N d", eps="scale", a="weights *b M", b="weights *b N", tol=">0", max_iters=">=1")
+@torch.no_grad()
+def sinkhorn(
+    x: Tensor,
+    y: Tensor,
+    eps: Tensor | float,
+    *,
+    a: Tensor | None = None,
+    b: Tensor | None = None,
+    tol: float = 1e-3,
+    max_iters: int = 1000,
+) -> Plan:
+    """argmin_P <c, P> + eps KL(P | a b^T) over plans with marginals a and b; detached.
+
+    f_i = -eps log sum_j b_j exp((g_j - c_ij) / eps), and g alike, with eps annealed from the spread of the clouds and g carried on by
+    momentum, which restarts where it leads down the dual. Weights default to uniform and are normalised. A problem stops when its
+    ``gap``, looked at every few iterations, is at most ``tol``, and leaves the stack: stacked or alone, it differs by rounding only.
+    After ``max_iters`` all stop; then ``converged`` says where it is not.
+    Float32 resolves the cost to 1e-7 of its size: for eps below about 1e-5 of the cost use float64.
+
+    **Source** Cuturi 2013; Schmitzer 2019 for plans kept between iterations; Zhang et al. 2018, Eq. 8, whose plan kernel
+    exp(-c/lam) is eps = lam.
+    **Limits** eps -> inf: P = a b^T; eps -> 0: the exact plan. An iteration is a pass over the cost or the plan, O(M N); of more
+    than ``KEPT`` entries the cost is made again in blocks of rows, so that memory grows as M + N.
+    """
+    log_a, log_b = log_weights(a, x), log_weights(b, y)
+    target = torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(x.shape[:-2])
+    spread = _spread(x, y)
+    if not (torch.compiler.is_compiling() or not (4.0 * spread / target).isinf().any()):
+        raise ValueError(
+            f"eps = {target.min().item():g} is too small: cost / eps overflows {x.dtype} for costs up to {4.0 * spread.max().item():g}"
+        )
+    sweep = _Sweep(*(t.reshape(-1, *t.shape[-2:]) for t in (x, y)), *(t.reshape(-1, t.shape[-1]) for t in (log_a, log_b)))
+    f, g, gap = _solve(sweep, target.reshape(-1), spread.reshape(-1), tol, max_iters)
+    gap = gap.view(target.shape)
+    return Plan(f.view(log_a.shape), g.view(log_b.shape), gap, gap <= tol, x, y, log_a, log_b, target)
+
+
+def _solve(sweep: "_Sweep", target: Tensor, level: Tensor, tol: float, max_iters: int) -> tuple[Tensor, Tensor, Tensor]:
+    """f, g and gap of a stack of problems on one axis (B, ...), annealed from eps = ``level`` to ``target``.
+
+    Inside, f and g are in units of the present eps.
+    """
+    b = sweep.log_b.exp()
+    solved = torch.empty_like(sweep.x[..., 0]), torch.empty_like(b), torch.empty_like(target)
+    problem = torch.arange(len(target), device=b.device)
+    g = last = torch.zeros_like(b)
+    age = torch.zeros_like(target)
+    cooling = True
+    for i in range(1, max_iters + 2):
+        if cooling:
+            lower = torch.maximum(target, ANNEALING * level) if i <= max_iters else target
+            g, last, level = g * (level / lower)[:, None], last * (level / lower)[:, None], lower
+            f, columns = sweep.softmin(g, level)
+            cooling = bool((level > target).any())
+        else:
+            f, columns = sweep(g, level)
+        excess = b * (columns - 1.0)
+        if i > max_iters or i % CHECK_EVERY == 0:
+            gap = excess.abs().sum(-1)
+            left = ((level > target) | (gap > tol)) & (i <= max_iters)  # a problem that holds nan is not left, and stays nan
+            if not left.all():
+                for whole, part in zip(solved, (f * level[:, None], g * level[:, None], gap), strict=True):
+                    whole[problem[~left]] = part[~left]
+                if not left.any():
+                    break
+                state = problem, target, level, age, b, g, last, columns, excess
+                problem, target, level, age, b, g, last, columns, excess = (t[left] for t in state)
+                sweep.keep(left)
+        step = g - columns.log()
+        move = step - last
+        ascends = torch.linalg.vecdot(excess, move) < 0.0
+        age = torch.where(ascends & (level <= target), age + 1.0, 0.0)
+        g, last = step + (age / (age + 3.0))[:, None] * move, step
+    return solved
+
+
+def log_weights(weights: Tensor | None, x: Tensor) -> Tensor:
+    """log of the weights over their sum, (..., M); uniform where there are none."""
+    if weights is None:
+        return torch.full_like(x[..., 0], -math.log(x.shape[-2]))
+    return (weights / weights.sum(-1, keepdim=True)).log()
+
+
+def _spread(x: Tensor, y: Tensor) -> Tensor:
+    """The largest squared distance from y's centre, (...): a quarter of an upper bound of every cost."""
+    centre = y.mean(-2, keepdim=True)
+    return torch.cat([x - centre, y - centre], -2).square().sum(-1).amax(-1)
+
+
+class _Sweep:
+    """(g, eps) -> f, the softmin along the rows, and the sums of that plan's columns over b_j; f and g in units of eps.
+
+    Where the cost is small it is kept, and so is the plan Q of one g, its rows divided by a_i: the plan of g + h is then
+    Q_ij exp(h_j) / r_i, r = Q exp(h), and its f is f - log r, without the exponential of a matrix. Q is made again for another eps,
+    and where h leaves ``REACH``.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, log_a: Tensor, log_b: Tensor) -> None:
+        self.x, self.y, self.a, self.log_b = x, y, log_a.exp()[:, None, :], log_b
+        self.over_b = torch.where(log_b.isneginf(), 0.0, (-log_b).exp())
+        self.absent = log_b.isneginf().to(x.dtype)  # a point of no weight counts as one whose column is right
+        self.cost = costs(x, y) if x[..., 0].numel() * y.shape[1] <= KEPT else None
+        self.q = None if self.cost is None else torch.empty_like(self.cost)
+
+    def keep(self, left: Tensor) -> None:
+        """Drops all problems but those ``left``."""
+        vars(self).update({name: t[left] for name, t in vars(self).items() if t is not None})
+
+    def __call__(self, g: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """By the plan that is kept."""
+        h = g - self.g
+        if self.q is None or not h.abs().amax() <= REACH:
+            return self.softmin(g, eps)
+        v = h.exp()
+        r = v[:, None, :] @ self.q.mT
+        columns = (self.a / r) @ self.q
+        return self.f - r[:, 0, :].log(), torch.addcmul(self.absent, columns[:, 0, :], v * self.over_b)
+
+    def softmin(self, g: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """In the log domain: f_i = -log sum_j b_j exp(g_j - c_ij / eps)."""
+        scaled = (self.log_b + g)[:, None, :]
+        columns = torch.zeros_like(scaled)
+        cost = self._cost_rows()
+
+        def log_sums(rows: slice) -> Tensor:
+            z = torch.div(cost(rows), -eps[:, None, None], out=None if self.q is None else self.q[:, rows]).add_(scaled)
+            top = z.amax(-1, keepdim=True)
+            q = z.sub_(top).clamp_min_(LOWEST).exp_()
+            total = q.sum(-1, keepdim=True)
+            columns.add_(self.a[..., rows] @ q.div_(total))
+            return top + total.log()
+
+        self.g, self.f = g, -by_rows(self.x, self.y, log_sums)[..., 0]
+        return self.f, torch.addcmul(self.absent, columns[:, 0, :], self.over_b)
+
+    def _cost_rows(self) -> Callable[[slice], Tensor]:
+        kept = self.cost
+        if kept is not None:
+            return lambda rows: kept[:, rows]
+        distances = costs_to(self.y)
+        return lambda rows: distances(self.x[:, rows])
+
+
+def costs_to(y: Tensor) -> Callable[[Tensor], Tensor]:
+    """x -> |x_i - y_j|^2, (..., M, N): summed axis by axis where these are few, which is exact and quick, else by one product."""
+    if y.shape[-1] > FEW:
+        return distances_to(y)
+    first, *others = y.mT.contiguous()[..., None, :].unbind(-3)
+
+    def distances(x: Tensor) -> Tensor:
+        start, *rest = x[..., None].unbind(-2)
+        cost = (start - first).square_()
+        for p, q in zip(rest, others, strict=True):
+            difference = p - q
+            cost.addcmul_(difference, difference)
+        return cost
+
+    return distances
+
+
+def costs(x: Tensor, y: Tensor) -> Tensor:
+    """|x_i - y_j|^2, (..., M, N), in small blocks of rows: large temporaries cost more than the arithmetic."""
+    distances = costs_to(y)
+    size = max(1, SMALL // (x[..., 0, 0].numel() * y.shape[-2]))
+    if size >= x.shape[-2]:
+        return distances(x)
+    cost = x.new_empty((*x.shape[:-1], y.shape[-2]))
+    for rows in (slice(start, start + size) for start in range(0, x.shape[-2], size)):
+        cost[..., rows, :] = distances(x[..., rows, :])
+    return cost
