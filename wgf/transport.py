@@ -91,7 +91,7 @@ def eq9_sum(x: Tensor, x_prev: Tensor, lam: Tensor | float | None = None) -> Ten
         here = x[..., rows, :]
         ratio = (distances(here) if cost is None else cost[..., rows, :]).div_(per_pair(lam))
         kernel = (-ratio).clamp_min_(LOWEST).exp_()
-        pull = kernel.mul_(ratio.sub_(1.0)) @ there  # in place: fresh memory costs more than the arithmetic
+        pull = ratio.sub_(1.0).mul_(kernel) @ there  # in place: fresh memory costs more than the arithmetic
         return 2.0 * (pull[..., :-1] - pull[..., -1:] * (here - centre))
 
     return by_rows(x, x_prev, force)

@@ -219,6 +219,13 @@ def test_a_cost_matrix_is_kept_up_to_a_size(kept, times, monkeypatch, draw):
     assert len(made) == times
 
 
+def test_a_cost_matrix_is_made_in_small_blocks_of_rows(monkeypatch, draw):
+    monkeypatch.setattr(module, "SMALL", 30)
+    made = passes(monkeypatch)
+    module.costs(draw(2, 9, 3), draw(2, 7, 3))
+    assert len(made) == 5  # of 2 rows, 2 x 2 x 7 entries
+
+
 @pytest.mark.parametrize("kept", [0, 10**6])
 def test_blocks_of_rows_and_a_cost_made_again_change_nothing(kept, monkeypatch, draw):
     x, y, eps = draw(2, 9, 3), draw(2, 7, 3, seed=1), draw(2).exp()

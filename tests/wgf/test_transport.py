@@ -166,6 +166,12 @@ def test_eq_9_is_the_derivative_of_the_sum_of_c_exp_minus_c_over_lam(lam, draw):
     close(transport.eq9_mean(x, x_prev, lam).detach(), gradient / 4.0)
 
 
+@pytest.mark.parametrize("d", [3, 8])
+def test_eq_9_has_a_derivative_itself(d, draw):
+    x, x_prev = draw(2, 5, d).requires_grad_(), draw(2, 4, d, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda *clouds: transport.eq9_sum(*clouds, 2.0), (x, x_prev))
+
+
 def test_eq_9_repels_what_is_nearer_than_lam_and_pulls_back_what_is_farther(draw):
     origin = draw(1, 2) * 0.0
     near, far = origin + origin.new_tensor([0.9, 0.0]), origin + origin.new_tensor([1.1, 0.0])
@@ -303,6 +309,7 @@ def test_an_eps_whose_exponents_overflow_is_refused(draw):
     x, y = draw(1).new_tensor([[0.0, 0.0], [2.0, -1.0]]), draw(1).new_tensor([[0.0, 0.0], [0.0, 4.0]])
     with pytest.raises(ValueError, match=r"for costs up to 52$"):  # 4 (2^2 + 3^2), from y's centre (0, 2)
         sinkhorn(x, y, 1e-310)
+    assert sinkhorn(x, y, 52.0 / 1.5e308, max_iters=1).eps < 1e-300  # the largest number is 1.8e308
     x = draw(4, 2).float()
     with pytest.raises(ValueError, match=r"eps = 1e-39 is too small: cost / eps overflows torch.float32 for costs up to"):
         sinkhorn(x, x + 1.0, 1e-39)
