@@ -172,6 +172,15 @@ def test_eq_9_has_a_derivative_itself(d, draw):
     assert torch.autograd.gradcheck(lambda *clouds: transport.eq9_sum(*clouds, 2.0), (x, x_prev))
 
 
+@pytest.mark.parametrize(("block", "times"), [(2 * 9 * 7, 1), (2 * 9 * 7 - 1, 0)])
+def test_eq_9_makes_its_costs_whole_up_to_a_block(block, times, monkeypatch, draw):
+    made, costs_of = [], transport.costs
+    monkeypatch.setattr(transport, "BLOCK", block)
+    monkeypatch.setattr(transport, "costs", lambda x, y: made.append(1) or costs_of(x, y))
+    transport.eq9_sum(draw(2, 9, 3), draw(2, 7, 3, seed=1), 2.0)
+    assert len(made) == times
+
+
 def test_eq_9_repels_what_is_nearer_than_lam_and_pulls_back_what_is_farther(draw):
     origin = draw(1, 2) * 0.0
     near, far = origin + origin.new_tensor([0.9, 0.0]), origin + origin.new_tensor([1.1, 0.0])
