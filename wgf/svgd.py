@@ -5,12 +5,13 @@ Every function returns a direction to ADD to the particles; it decreases KL(mu |
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from wgf.door import door
-from wgf.kernels import RBF, Kernel, by_rows, median_svgd
+from wgf.kernels import RBF, Kernel, by_rows, median_rbf, median_svgd
 
 
 @door(x="*b M d", score="*b M d")
@@ -23,12 +24,29 @@ def velocity(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     **Sign** the ascent side: x += step * phi. Departs: Eq. 7 prints phi as the gradient of KL; the gradient is -phi.
     **Limits** one particle follows its score; averaging over M makes the fixed point under-dispersed when d is not small against M.
     """
-    kernel = kernel or RBF(median_svgd(x))
+    if kernel is None:
+        return _weighted(x, score, lambda rows: 1.0 / x.shape[-2])
     ones = torch.ones_like(x[..., 0])
 
     def phi(rows: slice) -> Tensor:
         gram, repulsion = kernel(x[..., rows, :], x)
         return (gram @ score + repulsion(ones)) / x.shape[-2]
+
+    return by_rows(x, x, phi)
+
+
+def _weighted(x: Tensor, score: Tensor, weights: Callable[[slice], Tensor | float]) -> Tensor:
+    """sum_j w_ij [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ], k the RBF exp(-|x - y|^2 / h) with the median bandwidth.
+
+    ``weights(rows)``: w_ij of these rows, (rows, M). One product serves both terms: with a_ij = w_ij k(x_i, x_j) the sum is
+    sum_j a_ij (score_j - (2/h) x_j) + (2/h) x_i sum_j a_ij. In float64: a short lengthscale would blow up the rounding of x_i - x_j.
+    """
+    p, slope, gram = median_rbf(x)  # slope = 2 / h
+    drive = score.to(torch.float64, copy=True).addcmul_(p, -slope)
+
+    def phi(rows: slice) -> Tensor:
+        a = (gram(rows) * weights(rows)).double()
+        return (a @ drive).addcmul_(p[..., rows, :], slope * a.sum(-1, keepdim=True)).to(x.dtype)
 
     return by_rows(x, x, phi)
 
@@ -47,13 +65,16 @@ def unbiased(x: Tensor, score: Tensor, *, groups: int = 1) -> Tensor:
     """
     if x.shape[-2] % groups:
         raise ValueError(f"groups is {groups}; allowed is a divisor of the {x.shape[-2]} particles")
-    m, lengthscale = x.shape[-2] // groups, median_svgd(x)
+    m, i = x.shape[-2] // groups, torch.arange(x.shape[-2], device=x.device)
     if m == 1:
-        return velocity(x, score, RBF(lengthscale))
-    blocks = (*x.shape[:-2], groups, m, x.shape[-1])
-    own = m * velocity(x.reshape(blocks), score.reshape(blocks), RBF(lengthscale[..., None])).flatten(-3, -2)
-    everyone = own if groups == 1 else x.shape[-2] * velocity(x, score, RBF(lengthscale))
-    return (everyone - own) / x.shape[-2] + (own - score) / (groups * (m - 1))
+        return velocity(x, score)
+
+    def weights(rows: slice) -> Tensor:
+        own, same = i[rows, None] // m == i // m, i[rows, None] == i
+        others = x.new_full(own.shape, 1.0 / x.shape[-2])
+        return others.masked_fill_(own, 1.0 / (groups * (m - 1))).masked_fill_(same, 0.0)
+
+    return _weighted(x, score, weights)
 
 
 @door(x="*b M d", score="*b M d")

@@ -123,6 +123,13 @@ def test_repulsion_between_duplicates_is_nothing_however_short_the_lengthscale(d
 # --- medians ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["numpy", "torch"])
+def selection(request, monkeypatch):
+    """Medians by numpy, as on a CPU, and by torch, as on a GPU and in compiled code."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: request.param == "torch")
+
+
+@pytest.mark.usefixtures("selection")
 @pytest.mark.parametrize(
     "values", [[3.0], [4.0, 1.0], [5.0, 1.0, 2.0], [4.0, 1.0, 3.0, 2.0], [1.0, 1.0, 1.0, 7.0], [2.0, 2.0, 1.0, 7.0, 7.0, 9.0]]
 )
@@ -130,6 +137,7 @@ def test_a_median_is_pythons(values, draw):
     assert kernels.median(draw(1).new_tensor(values)).item() == statistics.median(values)
 
 
+@pytest.mark.usefixtures("selection")
 @pytest.mark.parametrize("name", CONVENTIONS)
 @pytest.mark.parametrize("m", [2, 3, 4, 5, 8])  # even and odd numbers of pairs and of entries
 def test_each_convention_is_that_of_the_table(name, m, draw):
@@ -191,6 +199,24 @@ def test_a_median_of_many_particles_looks_at_every_kth(monkeypatch, draw):
         assert math.isclose(2.0 * float(f(x)) ** 2, h, rel_tol=1e-9)
     h = oracles.bandwidth("cross", x[::3], y[::2]) * math.log(4) / math.log(11)
     assert math.isclose(2.0 * float(kernels.median_cross(x, y)) ** 2, h, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize(("subsample", "block"), [(2048, 2**19), (2048, 7 * 2 * 3), (4, 2**19), (4, 7 * 2 * 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_median_rbf_is_an_rbf_of_the_median(subsample, block, dtype, monkeypatch, draw):
+    """Whether the median looks at every particle or at some, and whether rows go in one block or in three."""
+    monkeypatch.setattr(kernels, "SUBSAMPLE", subsample)
+    monkeypatch.setattr(kernels, "BLOCK", block)
+    x = draw(2, 7, 3, dtype=dtype) + 10.0
+    before = x.clone()
+    p, slope, gram = kernels.median_rbf(x)
+    lengthscale = kernels.median_svgd(x)
+    assert p.mean(-2).abs().max() < 10 * torch.finfo(dtype).eps  # the centre is a mean in the dtype of x, of size 10
+    close(slope[:, 0, 0], lengthscale.double() ** -2)
+    tol = 4 * torch.finfo(dtype).eps * 20  # of r, which is below 20, and a few roundings
+    for rows in (slice(0, 7), slice(2, 5)):
+        close(gram(rows), RBF(lengthscale)(x[:, rows], x)[0], tol)
+    assert torch.equal(x, before)
 
 
 # --- blocks -----------------------------------------------------------------------------------------------------------

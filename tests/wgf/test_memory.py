@@ -23,7 +23,9 @@ print(before, peak())
 
 
 @pytest.mark.parametrize(
-    "call", ["svgd.velocity(x, -x)", "transport.sinkhorn(x, y, 20.0, max_iters=1).barycentre"], ids=["svgd", "sinkhorn"]
+    "call",
+    ["svgd.velocity(x, -x)", "svgd.unbiased(x, -x, groups=4)", "transport.sinkhorn(x, y, 20.0, max_iters=1).barycentre"],
+    ids=["svgd", "unbiased", "sinkhorn"],
 )
 def test_twenty_thousand_particles_fit_in_two_gib_and_need_no_matrix(call, device):
     """Sinkhorn's memory is that of one iteration; a median cost is 200 here."""

@@ -75,6 +75,11 @@ def test_draws_keep_the_symmetries_of_svgd(velocity, monkeypatch, draw):
     close(velocity(x[:, :1], score[:, :1]), score[:, :1])
     monkeypatch.setattr(kernels, "BLOCK", 20)
     close(velocity(x, score), v)
+    monkeypatch.setattr(kernels, "SUBSAMPLE", 5)  # every second particle
+    some = velocity(x, score)
+    monkeypatch.setattr(kernels, "BLOCK", 2**19)
+    close(velocity(x, score), some)
+    assert (some - v).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("velocity", DRAWS.values(), ids=DRAWS)
@@ -107,6 +112,27 @@ def test_gfsd_descends_the_log_density_of_the_smoothed_particles(draw):
 def test_without_a_kernel_the_bandwidth_is_the_papers_median(velocity, draw):
     x, score = draw(5, 3), draw(5, 3, seed=1)
     close(velocity(x, score), velocity(x, score, rbf(oracles.bandwidth("svgd", x))), 1e-10)
+
+
+def test_svgd_with_the_median_of_some_particles_is_svgd_with_that_bandwidth(monkeypatch, draw):
+    x, score = draw(2, 7, 3), draw(2, 7, 3, seed=1)
+    monkeypatch.setattr(kernels, "SUBSAMPLE", 4)
+    close(svgd.velocity(x, score), svgd.velocity(x, score, RBF(kernels.median_svgd(x))))
+
+
+def test_gradients_pass_through_svgd_as_with_a_given_bandwidth(draw):
+    x, score = draw(5, 3).requires_grad_(), draw(5, 3, seed=1).requires_grad_()
+    kernel = RBF(kernels.median_svgd(x))
+    ours, given = (torch.autograd.grad(svgd.velocity(x, score, k).square().sum(), (x, score)) for k in (None, kernel))
+    close(ours, given)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_duplicates_do_not_repel_each_other_by_rounding(draw, dtype):
+    """Two far clusters of equal particles have the floor as bandwidth: h = 1e-10, and float64 rounding over h / 2 is all that is left."""
+    x = (draw(2, 3, dtype=dtype) * 10.0).repeat_interleave(6, 0)
+    x[:5] = x[6]
+    assert svgd.velocity(x, torch.zeros_like(x)).abs().max() < 10 * 1e-15 / 0.5e-10
 
 
 @each
