@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from agents.targets import W2, expected_value, mean_square, pull, soft_value, speed, squared_error, td_target
-from agents.training.descent import adam, descend_
+from agents.targets import W2, expected_value, mean_square, pull, soft_value, speed, td_target
+from agents.training.descent import Adam, regress_
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork, best
 from policies.mlp import polyak_
@@ -70,8 +70,8 @@ class State:
     previous: SamplingNetwork
     q: QNetwork
     q_target: QNetwork
-    policy_adam: torch.optim.Adam
-    q_adam: torch.optim.Adam
+    policy_adam: Adam
+    q_adam: Adam
 
 
 class Noise(NamedTuple):
@@ -85,7 +85,7 @@ def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generato
     """Fresh networks of len(generators) seeds; the noise has as many numbers as an action."""
     policy = SamplingNetwork(obs, action, action, cfg.hidden, cfg.activation, generators).to(device)
     q = QNetwork(obs, action, cfg.members, cfg.hidden, cfg.activation, generators).to(device)
-    return State(policy, deepcopy(policy), q, deepcopy(q), adam(policy.parameters(), cfg.lr), adam(q.parameters(), cfg.lr))
+    return State(policy, deepcopy(policy), q, deepcopy(q), Adam(policy.theta, cfg.lr), Adam(q.theta, cfg.lr))
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
@@ -117,36 +117,33 @@ def next_value(cfg: Config, state: State, obs: Tensor, value_noise: Tensor) -> T
     return expected_value(state.q_target.least(obs, state.policy.act(obs, value_noise)))
 
 
+@torch.no_grad()
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     """One gradient step of each network on one minibatch."""
     # Update Q function
-    with torch.no_grad():
-        y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value(cfg, state, batch.next_obs, noise.value))
-    q = state.q(batch.obs, batch.action)
-    q_loss = squared_error(q, y)
-    descend_(q_loss, state.q_adam)
+    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value(cfg, state, batch.next_obs, noise.value))
+    q, pull_back = state.q.vjp(batch.obs, batch.action)
+    q_loss = regress_(state.q_adam, q, pull_back, y)
 
     # Update policy: particle velocity of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi), pulled back through the sampling network
     squash = SQUASH[cfg.squash]
-    u = state.policy(batch.obs, noise.policy)
+    u, pull_back = state.policy.vjp(batch.obs, noise.policy)
     value, slope = state.q.action_gradient(batch.obs, torch.tanh(u))
-    x, score = squash.coordinate(u), squash.score(u.detach(), slope, cfg.alpha)
-    with torch.no_grad():
-        x_prev = squash.coordinate(state.previous(batch.obs, noise.policy))
-    kl = svgd.unbiased(x.detach(), score)
-    w2 = cfg.w2_scale * W2[cfg.w2](x.detach(), x_prev)
-    policy_loss = pull(x, kl + w2)
+    x, score = squash.coordinate(u), squash.score(u, slope, cfg.alpha)
+    x_prev = squash.coordinate(state.previous(batch.obs, noise.policy))
+    kl = svgd.unbiased(x, score)
+    w2 = cfg.w2_scale * W2[cfg.w2](x, x_prev)
     polyak_(state.previous, state.policy, 1.0 if cfg.previous == "last" else cfg.tau)  # Update prior policy parameters
-    descend_(policy_loss, state.policy_adam)
+    state.policy_adam.step(pull_back(squash.pull_back(u, pull(kl + w2))))
 
     # Update target
     polyak_(state.q_target, state.q, cfg.tau)
     return {
-        "losses/q": q_loss.detach(),
-        "losses/q_values": q.detach().mean((1, 2)),
+        "losses/q": q_loss,
+        "losses/q_values": q.mean((1, 2)),
         "losses/policy": -value.mean((1, 2)),
         "flow/kl_speed": speed(kl),
         "flow/w2_speed": speed(w2),
-        "flow/w2": mean_square(x.detach() - x_prev),
-        "policy/spread": torch.tanh(u.detach()).std(-2, correction=0).mean((1, 2)),
+        "flow/w2": mean_square(x - x_prev),
+        "policy/spread": torch.tanh(u).std(-2, correction=0).mean((1, 2)),
     }

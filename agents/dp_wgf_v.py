@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from agents.targets import W2, entropy_value, mean_square, normalizer_value, pull, speed, squared_error, td_target, temperature_loss
-from agents.training.descent import adam, descend_
+from agents.targets import W2, entropy_value, mean_square, normalizer_value, pull, speed, td_target, temperature_gradient
+from agents.training.descent import Adam, regress_
 from agents.training.protocol import Batch, Info, Streams
 from policies.bayesian import BayesianPolicy
 from policies.critics import QNetwork, VNetwork, best
@@ -90,10 +90,10 @@ class State:
     v: VNetwork
     v_target: VNetwork
     log_alpha: Tensor
-    policy_adam: torch.optim.Adam
-    q_adam: torch.optim.Adam
-    v_adam: torch.optim.Adam
-    alpha_adam: torch.optim.Adam
+    policy_adam: Adam
+    q_adam: Adam
+    v_adam: Adam
+    alpha_adam: Adam
 
 
 class Noise(NamedTuple):
@@ -108,9 +108,9 @@ def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generato
     policy = BayesianPolicy(obs, action, cfg.components, cfg.hidden, cfg.activation, generators).to(device)
     q = QNetwork(obs, action, cfg.members, cfg.hidden, cfg.activation, generators).to(device)
     v = VNetwork(obs, cfg.hidden, cfg.activation, generators).to(device)
-    log_alpha = torch.zeros(len(generators), device=device, requires_grad=True)
-    policy_adam, q_adam, v_adam = (adam(network.parameters(), cfg.lr) for network in (policy, q, v))
-    alpha_adam = adam([log_alpha], cfg.lr)
+    log_alpha = torch.zeros(len(generators), device=device)
+    policy_adam, q_adam, v_adam = (Adam(network.theta, cfg.lr) for network in (policy, q, v))
+    alpha_adam = Adam(log_alpha, cfg.lr)
     return State(policy, deepcopy(policy), q, v, deepcopy(v), log_alpha, policy_adam, q_adam, v_adam, alpha_adam)
 
 
@@ -134,49 +134,43 @@ def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
     return draw.normal(cfg.batch, cfg.particles, action)
 
 
+@torch.no_grad()
 def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
     """One gradient step of each network on one minibatch."""
-    alpha = state.log_alpha.detach().exp()[:, None, None, None]
+    alpha = state.log_alpha.exp()[:, None, None, None]
 
     # Update Q function
-    with torch.no_grad():
-        y = td_target(cfg.reward_scale * batch.reward, batch.discount, state.v_target(batch.next_obs))
-    q = state.q(batch.obs, batch.action)
-    q_loss = squared_error(q, y)
-    descend_(q_loss, state.q_adam)
+    y = td_target(cfg.reward_scale * batch.reward, batch.discount, state.v_target(batch.next_obs))
+    q, pull_back = state.q.vjp(batch.obs, batch.action)
+    q_loss = regress_(state.q_adam, q, pull_back, y)
 
     # Update value function: the particles of the policy stand for E_{a ~ pi~}
-    u = state.policy.particles(batch.obs, noise)
-    with torch.no_grad():
-        log_prob = state.policy.log_prob(batch.obs, u)
+    u, log_prob, policy_back = state.policy.sample(batch.obs, noise)
     value, slope = state.q.action_gradient(batch.obs, torch.tanh(u))
     target = (entropy_value if cfg.backup == "entropy" else normalizer_value)(value, log_prob, alpha[..., 0])
-    v_loss = squared_error(state.v(batch.obs), target)
-    descend_(v_loss, state.v_adam)
+    v_loss = regress_(state.v_adam, *state.v.vjp(batch.obs), target)
 
     # Update policy: particle velocity of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi), pulled back through the draws to every theta_k
     squash = SQUASH[cfg.squash]
-    x, score = squash.coordinate(u), squash.score(u.detach(), slope, alpha)
-    with torch.no_grad():
-        x_prev = squash.coordinate(state.previous.particles(batch.obs, noise))
-    kl = svgd.unbiased(x.detach(), score, groups=cfg.components)
-    w2 = cfg.w2_scale * W2[cfg.w2](x.detach(), x_prev)
-    policy_loss = pull(x, kl + w2)
+    x, score = squash.coordinate(u), squash.score(u, slope, alpha)
+    x_prev = squash.coordinate(state.previous.particles(batch.obs, noise))
+    kl = svgd.unbiased(x, score, groups=cfg.components)
+    w2 = cfg.w2_scale * W2[cfg.w2](x, x_prev)
     polyak_(state.previous, state.policy, 1.0 if cfg.previous == "last" else cfg.tau)  # Update prior policy parameters
-    descend_(policy_loss, state.policy_adam)
+    state.policy_adam.step(policy_back(squash.pull_back(u, pull(kl + w2))))
     if cfg.temperature == "automatic":
-        descend_(temperature_loss(state.log_alpha, log_prob, -batch.action.shape[-1]), state.alpha_adam)
+        state.alpha_adam.step(temperature_gradient(log_prob, -batch.action.shape[-1]))
 
     # Update target
     polyak_(state.v_target, state.v, cfg.tau)
     return {
-        "losses/q": q_loss.detach(),
-        "losses/q_values": q.detach().mean((1, 2)),
-        "losses/v": v_loss.detach(),
+        "losses/q": q_loss,
+        "losses/q_values": q.mean((1, 2)),
+        "losses/v": v_loss,
         "losses/policy": -value.mean((1, 2)),
         "flow/kl_speed": speed(kl),
         "flow/w2_speed": speed(w2),
-        "flow/w2": mean_square(x.detach() - x_prev),
+        "flow/w2": mean_square(x - x_prev),
         "policy/entropy": -log_prob.mean((1, 2)),
         "policy/alpha": alpha[:, 0, 0, 0],
     }

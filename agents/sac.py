@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from agents.targets import squared_error, td_target, temperature_loss
-from agents.training.descent import adam, descend_
+from agents.targets import td_target, temperature_gradient
+from agents.training.descent import Adam, regress_
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork
 from policies.gaussian import GaussianPolicy
 from policies.mlp import polyak_
+from policies.squash import exact_score
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,17 @@ class State:
     q: QNetwork
     q_target: QNetwork
     log_alpha: Tensor
-    policy_adam: torch.optim.Adam
-    q_adam: torch.optim.Adam
-    alpha_adam: torch.optim.Adam
-
-
-class Noise(NamedTuple):
-    """xi ~ N(0, I) (S, B, A): at the next states and at the states of the minibatch."""
-
-    target: Tensor
-    policy: Tensor
+    policy_adam: Adam
+    q_adam: Adam
+    alpha_adam: Adam
 
 
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
     """Fresh networks of len(generators) seeds; alpha = 1."""
     policy = GaussianPolicy(obs, action, cfg.hidden, cfg.activation, generators).to(device)
     q = QNetwork(obs, action, cfg.members, cfg.hidden, cfg.activation, generators).to(device)
-    log_alpha = torch.zeros(len(generators), device=device, requires_grad=True)
-    adams = adam(policy.parameters(), cfg.lr), adam(q.parameters(), cfg.lr), adam([log_alpha], cfg.lr)
+    log_alpha = torch.zeros(len(generators), device=device)
+    adams = Adam(policy.theta, cfg.lr), Adam(q.theta, cfg.lr), Adam(log_alpha, cfg.lr)
     return State(policy, q, deepcopy(q), log_alpha, *adams)
 
 
@@ -77,7 +70,7 @@ def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
     """A draw from the policy, (S, n, A)."""
-    return state.policy(obs, noise).action  # type: ignore[no-any-return]
+    return state.policy.act(obs, noise)
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
@@ -85,40 +78,41 @@ def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
     return state.policy.mode(obs)
 
 
-def noise(cfg: Config, action: int, draw: Streams) -> Noise:
-    """The noise of one update."""
-    return Noise(draw.normal(cfg.batch, action), draw.normal(cfg.batch, action))
+def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
+    """xi ~ N(0, I) of one update (S, 2 B, A): at the next states, then at the states of the minibatch."""
+    return draw.normal(2 * cfg.batch, action)
 
 
-def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
+@torch.no_grad()
+def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
     """One gradient step of each network on one minibatch."""
-    alpha = state.log_alpha.detach().exp()[:, None]
+    alpha = state.log_alpha.exp()[:, None]
+
+    # Draw from the policy, at the next states and at the states
+    sample, policy_back = state.policy.sample(torch.cat([batch.next_obs, batch.obs], 1), noise)
+    after, now = sample.parts(cfg.batch)
 
     # Update Q function: y = r + discount (min Q_target(s', a') - alpha log pi(a' | s'))
-    with torch.no_grad():
-        after = state.policy(batch.next_obs, noise.target)
-        next_value = state.q_target.least(batch.next_obs, after.action) - alpha * after.log_prob
-        y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q = state.q(batch.obs, batch.action)
-    q_loss = squared_error(q, y)
-    descend_(q_loss, state.q_adam)
+    next_value = state.q_target.least(batch.next_obs, after.action) - alpha * after.log_prob
+    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
+    q, pull_back = state.q.vjp(batch.obs, batch.action)
+    q_loss = regress_(state.q_adam, q, pull_back, y)
 
-    # Update policy: descend alpha log pi(a | s) - min Q(s, a) through a = tanh(mean + std xi)
-    now = state.policy(batch.obs, noise.policy)
+    # Update policy: descend alpha KL(pi || exp(Q / alpha)) through u = mean + std xi, a = tanh(u), min Q the value of an action
     value, slope = state.q.action_gradient(batch.obs, now.action)
-    policy_loss = (alpha * now.log_prob - (slope * now.action).sum(-1)).mean(-1)
-    descend_(policy_loss, state.policy_adam)
+    weight = alpha[..., None] / cfg.batch
+    score = exact_score(now.u, slope, alpha[..., None])  # grad_u [Q / alpha + log(1 - a^2)]; the entropy's own gradient in log std is 1
+    state.policy_adam.step(policy_back(-weight * score, -weight))
 
     # Update temperature: towards an entropy of -A
-    alpha_loss = temperature_loss(state.log_alpha, now.log_prob, -batch.action.shape[-1])
-    descend_(alpha_loss, state.alpha_adam)
+    state.alpha_adam.step(temperature_gradient(now.log_prob, -batch.action.shape[-1]))
 
     # Update target
     polyak_(state.q_target, state.q, cfg.tau)
-    entropy = -now.log_prob.detach().mean(-1)
+    entropy = -now.log_prob.mean(-1)
     return {
-        "losses/q": q_loss.detach(),
-        "losses/q_values": q.detach().mean((1, 2)),
+        "losses/q": q_loss,
+        "losses/q_values": q.mean((1, 2)),
         "losses/policy": -(value.mean(-1) + alpha[:, 0] * entropy),
         "policy/entropy": entropy,
         "policy/alpha": alpha[:, 0],

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.targets import squared_error, td_target
-from agents.training.descent import adam, descend_
+from agents.targets import td_target
+from agents.training.descent import Adam, regress_
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork, VNetwork, best
-from policies.gaussian import MixturePolicy
+from policies.gaussian import Mixture, MixturePolicy, draw, mixture_score, squashed
 from policies.mlp import polyak_
 
 
@@ -54,9 +54,9 @@ class State:
     q: QNetwork
     v: VNetwork
     v_target: VNetwork
-    policy_adam: torch.optim.Adam
-    q_adam: torch.optim.Adam
-    v_adam: torch.optim.Adam
+    policy_adam: Adam
+    q_adam: Adam
+    v_adam: Adam
 
 
 class Noise(NamedTuple):
@@ -71,7 +71,7 @@ def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generato
     policy = MixturePolicy(obs, action, cfg.components, cfg.hidden, cfg.activation, generators).to(device)
     q = QNetwork(obs, action, 1, cfg.hidden, cfg.activation, generators).to(device)
     v = VNetwork(obs, cfg.hidden, cfg.activation, generators).to(device)
-    adams = (adam(network.parameters(), cfg.lr) for network in (policy, q, v))
+    adams = (Adam(network.theta, cfg.lr) for network in (policy, q, v))
     return State(policy, q, v, deepcopy(v), *adams)
 
 
@@ -82,7 +82,7 @@ def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Noise:
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Noise) -> Tensor:
     """A draw from the mixture, (S, n, A)."""
-    return state.policy(obs, *noise).action  # type: ignore[no-any-return]
+    return state.policy.act(obs, *noise)
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
@@ -95,36 +95,38 @@ def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     return act_noise(cfg, action, cfg.batch, draw)
 
 
+@torch.no_grad()
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     """One gradient step of each network on one minibatch."""
     # Update Q function: y = r + discount V_target(s')
-    with torch.no_grad():
-        y = td_target(cfg.reward_scale * batch.reward, batch.discount, state.v_target(batch.next_obs))
-        sample = state.policy(batch.obs, *noise)
-        q_sample = state.q.least(batch.obs, sample.action)
-    q = state.q(batch.obs, batch.action)
-    q_loss = squared_error(q, y)
-    descend_(q_loss, state.q_adam)
+    y = td_target(cfg.reward_scale * batch.reward, batch.discount, state.v_target(batch.next_obs))
+    mixture, policy_back = state.policy.vjp(batch.obs)
+    u = draw(mixture, *noise)
+    log_density, score = mixture_score(u, mixture)
+    sample = squashed(u, log_density)
+    q_sample = state.q.least(batch.obs, sample.action)
+    q, pull_back = state.q.vjp(batch.obs, batch.action)
+    q_loss = regress_(state.q_adam, q, pull_back, y)
 
     # Update value function: V(s) towards Q(s, a) - log pi(a | s), a fresh
-    v = state.v(batch.obs)
-    v_loss = squared_error(v, q_sample - sample.log_prob)
-    descend_(v_loss, state.v_adam)
+    v, pull_back = state.v.vjp(batch.obs)
+    v_loss = regress_(state.v_adam, v, pull_back, q_sample - sample.log_prob)
 
-    # Update policy: likelihood ratio, E[log pi(a) (log pi(a) - Q(s, a) + V(s))], the bracket held fixed
-    log_prob = state.policy.log_prob(batch.obs, sample.u)
-    advantage = sample.log_prob - q_sample + v.detach()
-    _, mean, log_std = state.policy.parameters_of(batch.obs)
-    size = (mean.square() + log_std.square()).mean((-3, -2, -1))
-    policy_loss = (log_prob * advantage).mean(-1) + cfg.regularization * 0.5 * size
-    descend_(policy_loss, state.policy_adam)
+    # Update policy: likelihood ratio, E[grad log pi(a) (log pi(a) - Q(s, a) + V(s))], and a penalty on means and log stds
+    bracket = sample.log_prob - q_sample + v
+    weight = (bracket / cfg.batch)[..., None]
+    penalty = cfg.regularization / mixture.mean[0].numel()
+    g_mean, g_log_std = (weight[..., None] * s + penalty * x for s, x in zip(score[1:], mixture[1:], strict=True))
+    state.policy_adam.step(policy_back(Mixture(weight * score.logits, g_mean, g_log_std)))
+    size = (mixture.mean.square() + mixture.log_std.square()).mean((-3, -2, -1))
+    policy_loss = (sample.log_prob * bracket).mean(-1) + cfg.regularization * 0.5 * size
 
     # Update target
     polyak_(state.v_target, state.v, cfg.tau)
     return {
-        "losses/q": q_loss.detach(),
-        "losses/q_values": q.detach().mean((1, 2)),
-        "losses/v": v_loss.detach(),
-        "losses/policy": policy_loss.detach(),
+        "losses/q": q_loss,
+        "losses/q_values": q.mean((1, 2)),
+        "losses/v": v_loss,
+        "losses/policy": policy_loss,
         "policy/entropy": -sample.log_prob.mean(-1),
     }

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from agents.targets import pull, soft_value, speed, squared_error, td_target
-from agents.training.descent import adam, descend_
+from agents.targets import pull, soft_value, speed, td_target
+from agents.training.descent import Adam, regress_
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork, best
 from policies.mlp import polyak_
@@ -61,8 +61,8 @@ class State:
     policy: SamplingNetwork
     q: QNetwork
     q_target: QNetwork
-    policy_adam: torch.optim.Adam
-    q_adam: torch.optim.Adam
+    policy_adam: Adam
+    q_adam: Adam
 
 
 class Noise(NamedTuple):
@@ -76,7 +76,7 @@ def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generato
     """Fresh networks of len(generators) seeds; the noise has as many numbers as an action."""
     policy = SamplingNetwork(obs, action, action, cfg.hidden, cfg.activation, generators).to(device)
     q = QNetwork(obs, action, cfg.members, cfg.hidden, cfg.activation, generators).to(device)
-    return State(policy, q, deepcopy(q), adam(policy.parameters(), cfg.lr), adam(q.parameters(), cfg.lr))
+    return State(policy, q, deepcopy(q), Adam(policy.theta, cfg.lr), Adam(q.theta, cfg.lr))
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
@@ -100,31 +100,29 @@ def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     return Noise(draw.normal(cfg.batch, cfg.particles, action), 2.0 * draw.uniform(cfg.batch, cfg.value_particles, action) - 1.0)
 
 
+@torch.no_grad()
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     """One gradient step of each network on one minibatch."""
     # Update Q function: y = r + discount V(s'), V the log-integral of exp(Q_target / alpha) over uniform actions
-    with torch.no_grad():
-        next_value = soft_value(state.q_target.least(batch.next_obs, noise.value), cfg.alpha, batch.action.shape[-1])
-        y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q = state.q(batch.obs, batch.action)
-    q_loss = squared_error(q, y)
-    descend_(q_loss, state.q_adam)
+    next_value = soft_value(state.q_target.least(batch.next_obs, noise.value), cfg.alpha, batch.action.shape[-1])
+    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
+    q, pull_back = state.q.vjp(batch.obs, batch.action)
+    q_loss = regress_(state.q_adam, q, pull_back, y)
 
     # Update policy: the SVGD velocity of its particles, pulled back through the sampling network
-    u = state.policy(batch.obs, noise.policy)
+    u, pull_back = state.policy.vjp(batch.obs, noise.policy)
     value, slope = state.q.action_gradient(batch.obs, torch.tanh(u))
     squash = SQUASH[cfg.squash]
-    x, score = squash.coordinate(u), squash.score(u.detach(), slope, cfg.alpha)
-    kl = svgd.unbiased(x.detach(), score)
-    policy_loss = pull(x, kl)
-    descend_(policy_loss, state.policy_adam)
+    x, score = squash.coordinate(u), squash.score(u, slope, cfg.alpha)
+    kl = svgd.unbiased(x, score)
+    state.policy_adam.step(pull_back(squash.pull_back(u, pull(kl))))
 
     # Update target
     polyak_(state.q_target, state.q, cfg.tau)
     return {
-        "losses/q": q_loss.detach(),
-        "losses/q_values": q.detach().mean((1, 2)),
+        "losses/q": q_loss,
+        "losses/q_values": q.mean((1, 2)),
         "losses/policy": -value.mean((1, 2)),
         "flow/kl_speed": speed(kl),
-        "policy/spread": torch.tanh(u.detach()).std(-2, correction=0).mean((1, 2)),
+        "policy/spread": torch.tanh(u).std(-2, correction=0).mean((1, 2)),
     }

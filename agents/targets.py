@@ -23,12 +23,6 @@ def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
     return reward + discount * next_value
 
 
-def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """(1/2) (prediction - target)^2, mean over the minibatch and summed over ensemble members: (S, [E,] B), (S, B) -> (S,)."""
-    target = target if prediction.ndim == 2 else target[:, None]
-    return 0.5 * (prediction - target).square().mean(-1).reshape(len(target), -1).sum(-1)
-
-
 def soft_value(q: Tensor, alpha: float, action_size: int) -> Tensor:
     """V = alpha log int exp(Q / alpha) da over (-1, 1)^A, from K uniform actions: alpha [logsumexp_k(Q_k / alpha) - log K + A log 2].
 
@@ -57,17 +51,20 @@ def normalizer_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
     return (alpha * (log_mean[..., None] + log_prob.mean(-1, keepdim=True)))[..., 0]
 
 
-def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
-    """-log alpha (log pi + target entropy), mean: raises alpha where the entropy is below its target. (S,), (S, B...) -> (S,)."""
-    return -log_alpha * (log_prob.detach().flatten(1).mean(-1) + target_entropy)
+def temperature_gradient(log_prob: Tensor, target_entropy: float) -> Tensor:
+    """d/dlog alpha of -log alpha (log pi + target entropy), mean: descending it raises alpha where the entropy is below its target.
+
+    (S, B...) -> (S,).
+    """
+    return -(log_prob.flatten(1).mean(-1) + target_entropy)
 
 
-def pull(x: Tensor, v: Tensor) -> Tensor:
-    """loss = -<v, x> with v detached, mean over states and particles: descending it moves x = f(s, xi) along v; (S, B, M, A) -> (S,).
+def pull(v: Tensor) -> Tensor:
+    """g = -v / (B M), the gradient of -<v, x>, mean over states and particles: descending it moves x = f(s, xi) along v. (S, B, M, A).
 
     **Source** Zhang et al. 2018, Eq. 15 and the chain rule below it.
     """
-    return -(v.detach() * x).sum(-1).mean((-2, -1))
+    return v / -(v.shape[1] * v.shape[2])
 
 
 def speed(v: Tensor) -> Tensor:

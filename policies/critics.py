@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from policies.mlp import StackedMLP
+from policies.mlp import VJP, Network, StackedMLP
 
 
-class QNetwork(nn.Module):
+class QNetwork(Network):
     """Q_e(s, a), an ensemble of E networks for each of S seeds."""
 
     def __init__(
@@ -17,27 +17,36 @@ class QNetwork(nn.Module):
         super().__init__()
         self.net = StackedMLP([len(generators), members], [obs + action, *hidden, 1], activation, generators)
 
-    def forward(self, obs: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """obs (S, B, D) with action (S, B, A) -> (S, E, B), or with action particles (S, B, M, A) -> (S, E, B, M)."""
-        obs = obs[:, None, :, None] if action.ndim == 4 else obs[:, None]
-        q: Tensor = self.net(obs, action[:, None], frozen=frozen)
-        return q[..., 0]
+        return self.net(*_inputs(obs, action))[..., 0]  # type: ignore[no-any-return]
 
-    def least(self, obs: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
+    def vjp(self, obs: Tensor, action: Tensor) -> tuple[Tensor, VJP]:
+        """Q_e(s, a) (S, E, B), and g -> grad_theta <g, Q>."""
+        q, tape = self.net.evaluate(*_inputs(obs, action))
+        return q[..., 0], lambda g: self.net.gradient(tape, g[..., None])
+
+    def least(self, obs: Tensor, action: Tensor) -> Tensor:
         """min_e Q_e(s, a), (S, B) or (S, B, M)."""
-        q: Tensor = self(obs, action, frozen=frozen)
+        q: Tensor = self(obs, action)
         return q.amin(1)
 
     def action_gradient(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """min_e Q_e and its gradient in the action, detached, shaped as ``action`` less its last axis and as ``action``."""
-        with torch.enable_grad():
-            a = action.detach().requires_grad_()
-            q = self.least(obs, a, frozen=True)
-            (slope,) = torch.autograd.grad(q.sum(), a)
-        return q.detach(), slope
+        """min_e Q_e and its gradient in the action, shaped as ``action`` less its last axis and as ``action``."""
+        q, tape = self.net.evaluate(*_inputs(obs, action))
+        least, e = q.min(1, keepdim=True)
+        slope = self.net.input_gradient(tape, torch.zeros_like(q).scatter_(1, e, 1.0))
+        return least[:, 0, ..., 0], slope[:, 0, ..., -action.shape[-1] :]
 
 
-class VNetwork(nn.Module):
+def _inputs(obs: Tensor, action: Tensor) -> tuple[Tensor, ...]:
+    """As the members see them: (S, 1, B, D + A), or apart where the actions are many, obs (S, 1, B, 1, D) and action (S, 1, B, M, A)."""
+    if action.ndim == obs.ndim:
+        return (torch.cat([obs, action], -1)[:, None],)
+    return obs[:, None, :, None], action[:, None]
+
+
+class VNetwork(Network):
     """V(s), one network a seed."""
 
     def __init__(self, obs: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> None:
@@ -46,8 +55,12 @@ class VNetwork(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """(S, B, D) -> (S, B)."""
-        v: Tensor = self.net(obs)
-        return v[..., 0]
+        return self.net(obs)[..., 0]  # type: ignore[no-any-return]
+
+    def vjp(self, obs: Tensor) -> tuple[Tensor, VJP]:
+        """V(s) (S, B), and g -> grad_theta <g, V>."""
+        v, tape = self.net.evaluate(obs)
+        return v[..., 0], lambda g: self.net.gradient(tape, g[..., None])
 
 
 def best(q: QNetwork, obs: Tensor, actions: Tensor) -> Tensor:

@@ -5,14 +5,14 @@ log pi(a) = log N(u; mean, std) - sum log(1 - tanh^2 u), with log(1 - tanh^2 u) 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
-from policies.mlp import StackedMLP
+from policies.mlp import Network, StackedMLP
 
 LOG_STD = (-20.0, 2.0)  # bounds of log std, as in Haarnoja et al. 2018 and in today's SACs
 
@@ -24,11 +24,19 @@ class Sample(NamedTuple):
     u: Tensor
     log_prob: Tensor
 
+    def parts(self, n: int) -> tuple["Sample", "Sample"]:
+        """The first n states (S, n, A) and the others."""
+        return Sample(*(t[:, :n] for t in self)), Sample(*(t[:, n:] for t in self))
+
 
 def log_prob(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """log N(u; mean, diag std^2) = -sum [ (u - mean)^2 / (2 std^2) + log std + log(2 pi) / 2 ], (...)."""
-    z = (u - mean) * torch.exp(-log_std)
-    return (-0.5 * z.square() - log_std - 0.5 * math.log(2.0 * math.pi)).sum(-1)
+    return standard_log_prob((u - mean) * torch.exp(-log_std), log_std)
+
+
+def standard_log_prob(xi: Tensor, log_std: Tensor) -> Tensor:
+    """log N(mean + std xi; mean, diag std^2) = -sum [ xi^2 / 2 + log std + log(2 pi) / 2 ], (...)."""
+    return -(0.5 * xi.square() + log_std).sum(-1) - 0.5 * xi.shape[-1] * math.log(2.0 * math.pi)
 
 
 def entropy(log_std: Tensor) -> Tensor:
@@ -53,35 +61,71 @@ def mixture_log_prob(u: Tensor, logits: Tensor, mean: Tensor, log_std: Tensor) -
     return torch.logsumexp(logits.log_softmax(-1) + log_prob(u[..., None, :], mean, log_std), -1)
 
 
+class Mixture(NamedTuple):
+    """A mixture of Gaussians, or a gradient in it: logits (..., K), means and log stds (..., K, A)."""
+
+    logits: Tensor
+    mean: Tensor
+    log_std: Tensor
+
+
+def mixture_score(u: Tensor, mixture: Mixture) -> tuple[Tensor, Mixture]:
+    """log sum_k w_k N_k(u), (...), and its gradient: r_k - w_k in the logits, r_k z_k / std_k in the means, r_k (z_k^2 - 1) in the
+    log stds, where z_k = (u - mean_k) / std_k and r_k = w_k N_k / sum_l w_l N_l, the responsibilities; u (..., A)."""
+    inverse = torch.exp(-mixture.log_std)
+    z = (u[..., None, :] - mixture.mean) * inverse
+    weights = mixture.logits.log_softmax(-1)
+    joint = weights + standard_log_prob(z, mixture.log_std)
+    log_density = torch.logsumexp(joint, -1)
+    r = torch.exp(joint - log_density[..., None])
+    return log_density, Mixture(r - weights.exp(), r[..., None] * z * inverse, r[..., None] * (z.square() - 1.0))
+
+
+def clamped(g: Tensor, raw: Tensor) -> Tensor:
+    """g through log std = clamp(raw): zero where the bound holds."""
+    return torch.ops.aten.hardtanh_backward(g, raw, *LOG_STD)  # type: ignore[no-any-return]
+
+
 def squashed(u: Tensor, log_density: Tensor) -> Sample:
     """a = tanh(u) with log pi(a) = log density of u - sum log(1 - tanh^2 u)."""
     return Sample(torch.tanh(u), u, log_density - tanh_log_det(u))
 
 
-class GaussianPolicy(nn.Module):
+class GaussianPolicy(Network):
     """Tanh-squashed diagonal Gaussian whose mean and log std are two halves of one network's output; S seeds."""
 
     def __init__(self, obs: int, action: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> None:
         super().__init__()
         self.net = StackedMLP([len(generators)], [obs, *hidden, 2 * action], activation, generators)
 
-    def parameters_of(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """(S, B, D) -> mean, log std (S, B, A)."""
-        mean, log_std = self.net(obs).chunk(2, -1)
-        return mean, log_std.clamp(*LOG_STD)
+    def sample(self, obs: Tensor, xi: Tensor) -> tuple[Sample, Callable[[Tensor, Tensor], Tensor]]:
+        """obs (S, B, D), xi ~ N(0, I) (S, B, A) -> the draw, and (g, h) -> grad_theta [<g, u> + <h, log std>].
 
-    def forward(self, obs: Tensor, xi: Tensor) -> Sample:
-        """obs (S, B, D), xi ~ N(0, I) (S, B, A)."""
-        mean, log_std = self.parameters_of(obs)
-        u = mean + log_std.exp() * xi
-        return squashed(u, log_prob(u, mean, log_std))
+        g (S, n, A) and h, which broadcasts, may be of the last n states alone.
+        """
+        out, tape = self.net.evaluate(obs)
+        mean, raw = out.chunk(2, -1)
+        log_std = raw.clamp(*LOG_STD)
+        deviation = log_std.exp() * xi
+        u = mean + deviation
+
+        def pull_back(g: Tensor, h: Tensor) -> Tensor:
+            n = g.shape[1]
+            return self.net.gradient(tape.last(n), torch.cat([g, clamped(g * deviation[:, -n:] + h, raw[:, -n:])], -1))
+
+        return squashed(u, standard_log_prob(xi, log_std)), pull_back
+
+    def act(self, obs: Tensor, xi: Tensor) -> Tensor:
+        """The draw's action alone, (S, B, A)."""
+        mean, log_std = self.net(obs).chunk(2, -1)
+        return torch.tanh(mean + log_std.clamp(*LOG_STD).exp() * xi)
 
     def mode(self, obs: Tensor) -> Tensor:
         """tanh(mean), (S, B, A): the deterministic action of evaluation."""
-        return torch.tanh(self.parameters_of(obs)[0])
+        return torch.tanh(self.net(obs).chunk(2, -1)[0])
 
 
-class MixturePolicy(nn.Module):
+class MixturePolicy(Network):
     """Tanh-squashed mixture of K Gaussians, all from one network: logits (K), means and log stds (K, A). Source: SAC of 2017."""
 
     def __init__(
@@ -91,24 +135,28 @@ class MixturePolicy(nn.Module):
         self.shape = (components, action)
         self.net = StackedMLP([len(generators)], [obs, *hidden, components * (1 + 2 * action)], activation, generators)
 
-    def parameters_of(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(S, B, D) -> logits (S, B, K), means and log stds (S, B, K, A)."""
+    def vjp(self, obs: Tensor) -> tuple[Mixture, Callable[[Mixture], Tensor]]:
+        """(S, B, D) -> the mixtures, and g -> grad_theta <g, mixtures>."""
         k, a = self.shape
-        logits, mean, log_std = self.net(obs).split([k, k * a, k * a], -1)
-        return logits, torch.unflatten(mean, -1, (k, a)), torch.unflatten(log_std, -1, (k, a)).clamp(*LOG_STD)
+        out, tape = self.net.evaluate(obs)
+        logits, mean, raw = out.split([k, k * a, k * a], -1)
 
-    def forward(self, obs: Tensor, pick: Tensor, xi: Tensor) -> Sample:
-        """obs (S, B, D), pick ~ U(0, 1) (S, B) chooses the component, xi ~ N(0, I) (S, B, A). The choice carries no gradient."""
-        logits, mean, log_std = self.parameters_of(obs)
-        edges = logits.detach().softmax(-1).cumsum(-1)[..., :-1]
-        k = (pick[..., None] > edges).sum(-1)[..., None, None].expand(*pick.shape, 1, xi.shape[-1])
-        u = (mean.gather(-2, k) + log_std.gather(-2, k).exp() * xi[..., None, :])[..., 0, :]
-        return squashed(u, mixture_log_prob(u, logits, mean, log_std))
+        def pull_back(g: Mixture) -> Tensor:
+            return self.net.gradient(tape, torch.cat([g.logits, g.mean.flatten(-2), clamped(g.log_std.flatten(-2), raw)], -1))
 
-    def log_prob(self, obs: Tensor, u: Tensor) -> Tensor:
-        """log pi(tanh u | s) (S, B), with its gradient in the parameters."""
-        return mixture_log_prob(u, *self.parameters_of(obs)) - tanh_log_det(u)
+        return Mixture(logits, mean.unflatten(-1, (k, a)), raw.clamp(*LOG_STD).unflatten(-1, (k, a))), pull_back
+
+    def act(self, obs: Tensor, pick: Tensor, xi: Tensor) -> Tensor:
+        """One action a state (S, B, A); noise as in ``draw``."""
+        return torch.tanh(draw(self.vjp(obs)[0], pick, xi))
 
     def modes(self, obs: Tensor) -> Tensor:
         """tanh(mean_k), (S, B, K, A)."""
-        return torch.tanh(self.parameters_of(obs)[1])
+        return torch.tanh(self.vjp(obs)[0].mean)
+
+
+def draw(mixture: Mixture, pick: Tensor, xi: Tensor) -> Tensor:
+    """u of a mixture, (..., A): pick ~ U(0, 1) (...) chooses the component, xi ~ N(0, I) (..., A) draws from its Gaussian."""
+    edges = mixture.logits.softmax(-1).cumsum(-1)[..., :-1]
+    k = (pick[..., None] > edges).sum(-1)[..., None, None].expand(*pick.shape, 1, xi.shape[-1])
+    return (mixture.mean.gather(-2, k) + mixture.log_std.gather(-2, k).exp() * xi[..., None, :])[..., 0, :]

@@ -1,17 +1,18 @@
 """The one multilayer perceptron: a stack of networks with leading axes, evaluated as one computation.
 
-Its backward pass is written out, so that activations and their slopes are taken in place and only the gradients that are asked for
-are computed: half the time of a recorded one where particles are many. Gradients of gradients are not available.
+A network is one vector theta: an optimiser, a target and a checkpoint handle one tensor, and a flow can take it for a particle. The
+backward pass is written out, not recorded by autograd: an update costs its matrix products and little else.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+VJP = Callable[[Tensor], Tensor]  # g, shaped as an output -> grad_theta <g, output>, (*stack, P)
 
 
 class Activation(NamedTuple):
@@ -30,80 +31,110 @@ ACTIVATIONS = {
 class StackedMLP(nn.Module):
     """Networks theta[s, e, ...], one a cell of ``stack``, whose first axis is the seeds.
 
-    Maps inputs (*stack, *rest, d_k), which are concatenated in the mathematics and summed through the rows of the first weight in
-    the computation, to (*stack, *rest, out). Axes of ``stack`` and ``rest`` broadcast: an observation (S, 1, B, 1, D) meets 32
-    actions (S, E, B, 32, A) without being copied, and its product is taken once.
+    y = phi(... phi(sum_k x_k W1[rows k] + b1) W2 + b2 ...) W_L + b_L: inputs (*stack, *rest, d_k) are concatenated in the mathematics
+    and summed through the rows of W1 in the computation, to (*stack, *rest, out). Axes of ``stack`` broadcast, and ``rest`` to that of
+    the last input: an observation (S, 1, B, 1, D) meets 32 actions (S, E, B, 32, A) uncopied, and its product is taken once.
 
-    Weights and biases start uniform on +-1/sqrt(fan in). Seed s draws its slice from ``generators[s]`` alone, so seed s of a
-    stack starts as it does by itself. ``sizes``: (inputs together, hidden..., out).
+    ``theta`` (*stack, P) is W1, b1, W2, b2 and so on. Weights and biases start uniform on +-1/sqrt(fan in). Seed s draws its slice from
+    ``generators[s]`` alone, so seed s of a stack starts as it does by itself. ``sizes``: (inputs together, hidden..., out).
     """
 
     def __init__(self, stack: Sequence[int], sizes: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> None:
         super().__init__()
-        self.stack = tuple(stack)
+        self.stack, self.shapes = tuple(stack), tuple(pairwise(sizes))
         self.activation = ACTIVATIONS[activation]
-        layers = [(_uniform(self.stack, (i, o), i, generators), _uniform(self.stack, (1, o), i, generators)) for i, o in pairwise(sizes)]
-        self.weights = nn.ParameterList([nn.Parameter(w) for w, _ in layers])
-        self.biases = nn.ParameterList([nn.Parameter(b) for _, b in layers])
+        draws = [_uniform(self.stack, (rows, o), i, generators) for i, o in self.shapes for rows in (i, 1)]
+        self.theta = nn.Parameter(torch.cat([d.flatten(-2) for d in draws], -1))
 
-    def forward(self, *inputs: Tensor, frozen: bool = False) -> Tensor:
-        """(*stack, *rest, d_k) each -> (*stack, *rest, out). ``frozen``: gradients flow to the inputs alone."""
-        parameters = [p.detach() if frozen else p for p in (*self.weights, *self.biases)]
-        y: Tensor = _Layers.apply(self.activation, self.stack, len(inputs), *inputs, *parameters)  # type: ignore[no-untyped-call]
-        return y
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """(*stack, *rest, d_k) each -> (*stack, *rest, out)."""
+        return self.evaluate(*inputs)[0]
+
+    def layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Views of theta (..., P), layer by layer: W (..., in, out) and b (..., 1, out)."""
+        lead, parts = theta.shape[:-1], iter(theta.split([n for i, o in self.shapes for n in (i * o, o)], -1))
+        return [(w.view(*lead, i, o), b.view(*lead, 1, o)) for (i, o), w, b in zip(self.shapes, parts, parts, strict=True)]
+
+    @torch.no_grad()
+    def evaluate(self, *inputs: Tensor) -> tuple[Tensor, "Tape"]:
+        """y, and what ``gradient`` and ``input_gradient`` need until theta changes."""
+        layers, cells = self.layers(self.theta.flatten(0, -2)), [self._cells(x) for x in inputs]
+        (w1, b1), *others = layers
+        y, *parts = (torch.bmm(x, w) for x, w in zip(cells, _rows(w1, cells), strict=True))
+        y.add_(b1)
+        for part, before, x in zip(parts, inputs, inputs[1:], strict=False):
+            part.view(len(w1), *self._rest(x), -1).add_(y.view(len(w1), *self._rest(before), -1))
+            y = part
+        hidden = []
+        for w, b in others:
+            hidden.append(self.activation.phi(y))
+            y = torch.bmm(y, w).add_(b)
+        return y.view(*self.stack, *self._rest(inputs[-1]), -1), Tape(layers, inputs, cells, hidden)
+
+    @torch.no_grad()
+    def gradient(self, tape: "Tape", g: Tensor) -> Tensor:
+        """grad_theta <g, y>, (*stack, P), for g (*stack, *rest, out)."""
+        found = self.theta.new_empty(self.theta.shape)
+        (dw1, db1), *slots = self.layers(found.flatten(0, -2))
+        g = self._backward(tape, g, slots)
+        torch.sum(g, 1, keepdim=True, out=db1)
+        for x, cells, dw in zip(tape.inputs, tape.cells, _rows(dw1, tape.inputs), strict=True):
+            torch.bmm(cells.mT, self._summed(g, tape.inputs[-1], x), out=dw)
+        return found
+
+    @torch.no_grad()
+    def input_gradient(self, tape: "Tape", g: Tensor) -> Tensor:
+        """grad_x <g, y> of the last input x, which has every axis of rest; shaped as it."""
+        x, w = tape.inputs[-1], _rows(tape.layers[0][0], tape.inputs)[-1]
+        return torch.bmm(self._backward(tape, g), w.mT).view(*self.stack, *self._rest(x), -1).sum_to_size(x.shape)
+
+    def _backward(self, tape: "Tape", g: Tensor, slots: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
+        """d<g, y> / d(the first layer's sum), (cells, rows, units), filling the gradients of the layers above into ``slots``."""
+        g = g.reshape(len(tape.layers[0][0]), -1, g.shape[-1])
+        for i in range(len(tape.hidden) - 1, -1, -1):
+            h = tape.hidden[i]
+            if slots:
+                torch.bmm(h.mT, g, out=slots[i][0])
+                torch.sum(g, 1, keepdim=True, out=slots[i][1])
+            g = self.activation.slope(torch.bmm(g, tape.layers[i + 1][0].mT), h)
+        return g
+
+    def _summed(self, g: Tensor, whole: Tensor, x: Tensor) -> Tensor:
+        """g (cells, rows of whole, units), summed over the axes of rest that x lacks."""
+        lacks = [1 + i for i, (n, m) in enumerate(zip(self._rest(whole), self._rest(x), strict=True)) if n > m]
+        return g.view(len(g), *self._rest(whole), -1).sum(lacks, keepdim=True).flatten(1, -2) if lacks else g
+
+    def _rest(self, x: Tensor) -> torch.Size:
+        return x.shape[len(self.stack) : -1]
+
+    def _cells(self, x: Tensor) -> Tensor:
+        """(*stack, *rest, d), broadcast over the stack -> (cells, rows, d)."""
+        return x.expand(*self.stack, *x.shape[len(self.stack) :]).reshape(math.prod(self.stack), -1, x.shape[-1])
 
 
-class _Layers(torch.autograd.Function):
-    """y = phi(... phi(sum_k x_k W1[rows k] + b1) W2 + b2 ...) W_L + b_L for a stack of networks."""
+class Tape(NamedTuple):
+    """What an evaluation leaves for its gradients: the layers, the inputs as given and as cells, the hidden layers' activations."""
 
-    @staticmethod
-    def forward(ctx: Any, activation: Activation, stack: tuple[int, ...], n: int, *tensors: Tensor) -> Tensor:
-        inputs, weights, biases = _split(tensors, n)
-        total: Any = biases[0].reshape(*stack, *[1] * (inputs[0].ndim - len(stack) - 1), -1)
-        for x, w in zip(inputs, _rows(weights[0], inputs), strict=True):
-            total = total + torch.unflatten(x.flatten(len(stack), -2) @ w, len(stack), x.shape[len(stack) : -1])
-        rest, cells = total.shape[len(stack) : -1], math.prod(stack)
-        x, hidden = total.reshape(cells, -1, total.shape[-1]), []
-        for w, b in zip(weights[1:], biases[1:], strict=True):
-            hidden.append(activation.phi(x))
-            x = torch.baddbmm(b.reshape(cells, 1, -1), hidden[-1], w.reshape(cells, *w.shape[-2:]))
-        ctx.activation, ctx.stack, ctx.n, ctx.rest = activation, stack, n, rest
-        ctx.save_for_backward(*tensors, *hidden)
-        return x.reshape(*stack, *rest, -1)
+    layers: list[tuple[Tensor, Tensor]]
+    inputs: tuple[Tensor, ...]
+    cells: list[Tensor]
+    hidden: list[Tensor]
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        depth, n, needs = len(ctx.stack), ctx.n, ctx.needs_input_grad[3:]
-        layers = (len(needs) - n) // 2
-        inputs, weights, biases = _split(ctx.saved_tensors[: len(needs)], n)
-        hidden = ctx.saved_tensors[len(needs) :]
-        found: list[Tensor | None] = [None] * len(needs)
-        g = gradient.reshape(math.prod(ctx.stack), -1, gradient.shape[-1])
-        for i in range(layers - 1, 0, -1):
-            w, h = weights[i].reshape(-1, *weights[i].shape[-2:]), hidden[i - 1]
-            if needs[n + i]:
-                found[n + i] = torch.bmm(h.mT, g).reshape(weights[i].shape)
-                found[n + layers + i] = g.sum(1).reshape(biases[i].shape)
-            g = ctx.activation.slope(torch.bmm(g, w.mT), h)
-        if needs[n]:
-            found[n + layers] = g.sum(1).reshape(biases[0].shape)
-        g = g.reshape(*ctx.stack, *ctx.rest, -1)
-        rows = []
-        for k, (x, w) in enumerate(zip(inputs, _rows(weights[0], inputs), strict=True)):
-            part = g.sum_to_size(*ctx.stack, *x.shape[depth:-1], g.shape[-1]).flatten(depth, -2)
-            if needs[n]:
-                rows.append(x.flatten(depth, -2).mT @ part)
-            if needs[k]:
-                found[k] = torch.unflatten(part @ w.mT, depth, x.shape[depth:-1]).sum_to_size(x.shape)
-        if needs[n]:
-            found[n] = torch.cat(rows, -2)
-        return None, None, None, *found
+    def last(self, n: int) -> "Tape":
+        """The last n rows alone, where stack and rest have one axis each."""
+        inputs, cells, hidden = ([t[:, -n:] for t in part] for part in self[1:])
+        return Tape(self.layers, tuple(inputs), cells, hidden)
 
 
-def _split(tensors: Sequence[Tensor], n: int) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
-    layers = (len(tensors) - n) // 2
-    return tensors[:n], tensors[n : n + layers], tensors[n + layers :]
+class Network(nn.Module):
+    """What every policy and critic is: a stacked network ``net`` and a reading of its output."""
+
+    net: StackedMLP
+
+    @property
+    def theta(self) -> nn.Parameter:
+        """The one parameter, (*stack, P)."""
+        return self.net.theta
 
 
 def _rows(weight: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -116,6 +147,6 @@ def _uniform(stack: tuple[int, ...], shape: tuple[int, int], fan_in: int, genera
 
 
 @torch.no_grad()
-def polyak_(target: nn.Module, source: nn.Module, rate: float) -> None:
+def polyak_(target: Network, source: Network, rate: float) -> None:
     """target <- (1 - rate) target + rate source, in place; rate = 1 copies."""
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), rate)
+    target.theta.lerp_(source.theta, rate)

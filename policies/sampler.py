@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from policies.mlp import StackedMLP
+from policies.mlp import VJP, Network, StackedMLP
 
 
-class SamplingNetwork(nn.Module):
+class SamplingNetwork(Network):
     """f(s, xi): M action particles a state. The input is s and xi together; no density is available. S seeds."""
 
     def __init__(
@@ -20,8 +20,12 @@ class SamplingNetwork(nn.Module):
 
     def forward(self, obs: Tensor, xi: Tensor) -> Tensor:
         """obs (S, B, D), xi ~ N(0, I) (S, B, M, Z) -> pre-tanh particles u (S, B, M, A)."""
-        u: Tensor = self.net(obs[..., None, :], xi)
-        return u
+        return self.net(obs[..., None, :], xi)  # type: ignore[no-any-return]
+
+    def vjp(self, obs: Tensor, xi: Tensor) -> tuple[Tensor, VJP]:
+        """The particles u, and g -> grad_theta <g, u>."""
+        u, tape = self.net.evaluate(obs[..., None, :], xi)
+        return u, lambda g: self.net.gradient(tape, g)
 
     def act(self, obs: Tensor, xi: Tensor) -> Tensor:
         """Actions in (-1, 1): tanh f(s, xi), (S, B, M, A)."""

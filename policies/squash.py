@@ -1,7 +1,7 @@
 """Where particles live when actions are a = tanh(u), and the score of pi*(a) = exp(Q(s, a) / alpha) / Z there.
 
-The kernel and the W2 term see ``coordinate(u)``; ``score(u, slope, alpha)`` is grad log p in that coordinate, from
-slope = grad_a Q(s, tanh u). Shapes (..., M, A); alpha broadcasts.
+The kernel and the W2 term see x = ``coordinate(u)``; ``score(u, slope, alpha)`` is grad log p in that coordinate, from
+slope = grad_a Q(s, tanh u), and ``pull_back(u, v)`` = v dx/du. Shapes (..., M, A); alpha broadcasts.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,11 @@ from torch import Tensor
 
 
 class Squash(NamedTuple):
-    """A coordinate for the particles and the score in it."""
+    """A coordinate for the particles, the score in it, and the way back to u."""
 
     coordinate: Callable[[Tensor], Tensor]
     score: Callable[[Tensor, Tensor, Tensor | float], Tensor]
+    pull_back: Callable[[Tensor, Tensor], Tensor]
 
 
 def identity(u: Tensor) -> Tensor:
@@ -38,4 +39,7 @@ def soft_q_score(u: Tensor, slope: Tensor, alpha: Tensor | float) -> Tensor:
     return slope / alpha - 2.0 * a / (1.0 - a.square() + 1e-6)
 
 
-SQUASH = {"exact": Squash(identity, exact_score), "soft_q": Squash(torch.tanh, soft_q_score)}
+SQUASH = {
+    "exact": Squash(identity, exact_score, lambda u, v: v),
+    "soft_q": Squash(torch.tanh, soft_q_score, lambda u, v: v * (1.0 - torch.tanh(u).square())),
+}

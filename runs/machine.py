@@ -1,9 +1,11 @@
 """What this machine has: device, threads, free memory, and the versions that a run's results depend on."""
 
+import ctypes
 import os
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,19 @@ def find_threads(asked: int, seeds: int, cfg: Any) -> int:
     work = seeds * cfg.batch * getattr(cfg, "particles", 1) * max(cfg.hidden, default=1) ** 2
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return asked or (min(4, cores) if work >= LARGE else 1)
+
+
+def tune() -> None:
+    """Settings of the process that make updates on a CPU faster and leave their results alone to about 1e-38.
+
+    Numbers below the normal range count as zero: the moments of units that have died fall there, and make Adam five times slower. And
+    glibc keeps what is freed: else each large temporary is fetched from the system anew.
+    """
+    torch.set_flush_denormal(True)
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+        mallopt(-3, 2**26)  # M_MMAP_THRESHOLD
 
 
 def free_memory(device: torch.device) -> int:

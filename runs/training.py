@@ -82,6 +82,7 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
         if job.folder(seed).is_dir() and any(job.folder(seed).iterdir()):
             raise ValueError(f"{job.folder(seed)} already holds a run; give another --name or --out, or move it away")
     torch.set_num_threads(threads)
+    machine.tune()
     obs, action = environments.sizes(job.env, job.place.backend)
     say(_fits(job, obs, action, device))
     say(

@@ -15,32 +15,24 @@ from safetensors.torch import load as parse
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-FORMAT = 1
+from agents.training.descent import Adam
+
+FORMAT = 2
 A_RUN = "give the folder of a run, such as runs/main/ENV/AGENT/seed-0"
 
 
 def tensors(state: Any) -> dict[str, Tensor]:
-    """Every tensor of a state by name, "policy.net.weights.0" or "q_adam.3.exp_avg": the tensors themselves, not copies."""
+    """Every tensor of a state by name, "policy.net.theta" or "q_adam.m": the tensors themselves, not copies."""
     found: dict[str, Tensor] = {}
     for field in fields(state):
         value = getattr(state, field.name)
         if isinstance(value, nn.Module):
             found |= {f"{field.name}.{name}": t for name, t in value.state_dict().items()}
-        elif isinstance(value, torch.optim.Optimizer):
-            for i, p in enumerate(value.param_groups[0]["params"]):
-                found |= {f"{field.name}.{i}.{key}": m for key, m in _moments(value, p).items()}
+        elif isinstance(value, Adam):
+            found |= {f"{field.name}.m": value.m, f"{field.name}.v": value.v, f"{field.name}.steps": value.steps}
         else:
             found[field.name] = value.detach()
     return found
-
-
-def _moments(optimizer: torch.optim.Optimizer, p: Tensor) -> dict[str, Tensor]:
-    """Adam's state of one parameter; made where no step has been taken yet."""
-    moments: dict[str, Tensor] = optimizer.state[p]
-    if not moments:
-        step = torch.zeros((), device=p.device, dtype=torch.float32)  # fused Adam's own, whatever the default type
-        moments |= {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-    return moments
 
 
 def seed_slice(state: Any, s: int) -> dict[str, Tensor]:

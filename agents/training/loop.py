@@ -111,8 +111,8 @@ def steps(task: Task, run: Training, record: Record, tell: Callable[[Tick], None
 def advance(task: Task, run: Training, record: Record) -> None:
     """One step of every seed: act, store, and after warm-up one update."""
     run.step += 1
-    action = act(task, run)
-    outcome = task.envs.step(action.cpu().numpy())
+    action = act(task, run).cpu().numpy()
+    outcome = task.envs.step(action)
     run.replay.add(run.obs, action, outcome)
     run.obs = outcome.obs
     account(task, run, record, outcome)

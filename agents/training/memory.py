@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from agents.training.envs import Array, Step
 from agents.training.protocol import Batch
@@ -30,16 +29,18 @@ class Replay:
         """Memory of the ring, before it is made."""
         return seeds * rows * (4 * (obs + action + 2) + 8)
 
-    def add(self, obs: Array, action: Tensor, step: Step) -> None:
+    def add(self, obs: Array, action: Array, step: Step) -> None:
         """Stores one transition a seed: obs (S, D), action (S, A) and what the environments answered."""
         rows = self.data.shape[1]
         row, after = self._head, (self._head + 1) % rows
         self._forget(row)
         self._forget(after)
-        outcome = np.stack([step.reward, self.gamma * (1.0 - step.terminated)], -1).astype(np.float32)
+        written = np.zeros((2, *self.data.shape[::2]), np.float32)
+        written[0] = np.concatenate([obs, action, step.reward[:, None], self.gamma * (1.0 - step.terminated[:, None])], -1)
+        written[1, :, : self.obs_size] = step.next_obs
+        place = np.concatenate([row, after]) + rows * np.tile(self._each, 2)
         device = self.data.device
-        self.data[self._each, row] = torch.cat([torch.from_numpy(obs).to(device), action, torch.from_numpy(outcome).to(device)], -1)
-        self.data[self._each, after, : self.obs_size] = torch.from_numpy(step.next_obs).to(device)
+        self.data.flatten(0, 1).index_copy_(0, torch.from_numpy(place).to(device), torch.from_numpy(written).to(device).flatten(0, 1))
         self._starts[self._each, (self._first + self.count) % rows] = row
         self.count = self.count + 1
         self._head = (row + 1 + (step.terminated | step.truncated)) % rows

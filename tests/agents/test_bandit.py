@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from agents import dp_wgf, dp_wgf_v, sac, sac_v, soft_q
+from agents.training.descent import Adam
 from agents.training.protocol import Batch, Streams
 from wgf import svgd
 
@@ -38,8 +39,8 @@ def trained(agent, cfg, reward, updates, device):
     obs = torch.zeros(2, cfg.batch, 1, device=device)
     for i in range(updates):
         if i == 2 * updates // 3:  # the last third at a tenth of the step, so that the noise of the minibatches averages out
-            for optimizer in (v for v in vars(state).values() if isinstance(v, torch.optim.Optimizer)):
-                optimizer.param_groups[0]["lr"] *= 0.1
+            for adam in (v for v in vars(state).values() if isinstance(v, Adam)):
+                adam.lr *= 0.1
         action = 2.0 * draw.uniform(cfg.batch, 1) - 1.0
         batch = Batch(obs, action, reward(action[..., 0].cpu()).to(device), torch.zeros_like(action[..., 0]), obs)
         info = agent.update(cfg, state, batch, agent.noise(cfg, 1, draw))
@@ -88,7 +89,8 @@ def spread_of_components(device):
     """Mean standard deviation of the components of DP-WGF-V's policy, before tanh."""
     agent, cfg = CASES["dp_wgf_v"]
     state, _, _ = trained(agent, cfg, gaussian, 900, device)
-    return state.policy.parameters_of(torch.zeros(2, 1, 1, device=device))[1].exp().mean().item()
+    _, log_std = state.policy.net(torch.zeros(2, 1, 1, 1, device=device)).chunk(2, -1)
+    return log_std.exp().mean().item()
 
 
 def test_components_shrink_where_their_own_draws_weigh_less_than_the_others(device, monkeypatch):

@@ -61,22 +61,26 @@ class Adam:
             p -= self.lr * (m / (1.0 - 0.9**self.t)) / (torch.sqrt(v / (1.0 - 0.999**self.t)) + 1e-8)
 
 
+def tensors_of(value, theta=None):
+    """Weights, then biases, of a network (or of a vector shaped as its theta); the tensor itself of a temperature."""
+    theta = theta if theta is not None else value.theta if isinstance(value, torch.nn.Module) else value
+    return [t for pair in zip(*value.net.layers(theta), strict=True) for t in pair] if isinstance(value, torch.nn.Module) else [theta]
+
+
 class Alone:
     """One seed of a state as lists of leaf tensors, and what is done with them."""
 
     def __init__(self, state, s, cfg):
-        self.cfg, self.gradients = cfg, {}
+        self.cfg = cfg
         self.p = {f.name: self.copied(getattr(state, f.name), s) for f in fields(state) if not f.name.endswith("_adam")}
         self.adam = {f.name[:-5]: f.name[:-5] for f in fields(state) if f.name.endswith("_adam")}
         self.adam = {name: Adam(self.p["log_alpha" if name == "alpha" else name], cfg.lr) for name in self.adam}
 
     @staticmethod
     def copied(value, s):
-        tensors = value.parameters() if isinstance(value, torch.nn.Module) else [value]
-        return [p[s].detach().clone().requires_grad_() for p in tensors]
+        return [p[s].detach().clone().requires_grad_() for p in tensors_of(value)]
 
     def descend(self, name, gradients):
-        self.gradients[name] = gradients
         self.adam[name].step(gradients)
 
     @torch.no_grad()
@@ -213,11 +217,11 @@ def sac_by_hand(alone, batch, noise):
         return torch.tanh(u), normal_log_prob(u, mean, log_std) - jacobian(u)
 
     def next_value(b):
-        a, log_prob = draw(batch.next_obs[b], noise.target[b])
+        a, log_prob = draw(batch.next_obs[b], noise[b])
         return alone.q(batch.next_obs[b], a, "q_target").min() - alpha * log_prob
 
     info = alone.fit_q(batch, next_value)
-    samples = [draw(batch.obs[b], noise.policy[b]) for b in range(B)]
+    samples = [draw(batch.obs[b], noise[B + b]) for b in range(B)]
     log_prob = torch.stack([sample[1] for sample in samples])
     q = torch.stack([alone.q(batch.obs[b], samples[b][0]).min() for b in range(B)])
     loss = (alpha * log_prob - q).mean()
@@ -398,8 +402,8 @@ def started(agent, cfg, seeds):
     with torch.no_grad():
         for f in fields(state):
             if isinstance(getattr(state, f.name), torch.nn.Module):
-                for p in getattr(state, f.name).parameters():
-                    p += 0.3 * torch.randn(p.shape, generator=g)
+                theta = getattr(state, f.name).theta
+                theta += 0.3 * torch.randn(theta.shape, generator=g)
         if hasattr(state, "log_alpha"):
             state.log_alpha.copy_(torch.tensor([0.4, -0.3])[:seeds])
     return state
@@ -432,16 +436,14 @@ def test_update_is_the_update_by_hand(agent, cfg):
             for tag, value in expected.items():
                 assert info[tag].shape == (seeds,)
                 torch.testing.assert_close(info[tag][s], value.detach(), **near, msg=lambda m, tag=tag: f"{tag}: {m}")
-            for name, gradients in alone[s].gradients.items():
-                value = getattr(state, "log_alpha" if name == "alpha" else name)
-                own = [p.grad[s] for p in ([value] if name == "alpha" else value.parameters())]
-                for got, want in zip(own, gradients, strict=True):
-                    torch.testing.assert_close(got, want, **near, msg=lambda m, name=name: f"gradient of {name}: {m}")
+            for name, adam in alone[s].adam.items():  # its moments are sums of gradients and of their squares
+                value, own = getattr(state, "log_alpha" if name == "alpha" else name), getattr(state, f"{name}_adam")
+                for moment in ("m", "v"):
+                    for got, want in zip(tensors_of(value, getattr(own, moment)), getattr(adam, moment), strict=True):
+                        torch.testing.assert_close(got[s], want, **near, msg=lambda m, name=name: f"gradient of {name}: {m}")
             for name, parameters in alone[s].p.items():
-                value = getattr(state, name)
-                own = [p[s] for p in ([value] if name == "log_alpha" else value.parameters())]
-                for got, want in zip(own, parameters, strict=True):
-                    torch.testing.assert_close(got, want, **near, msg=lambda m, name=name: f"{name}: {m}")
+                for got, want in zip(tensors_of(getattr(state, name)), parameters, strict=True):
+                    torch.testing.assert_close(got[s], want, **near, msg=lambda m, name=name: f"{name}: {m}")
 
 
 @pytest.mark.parametrize("agent", BY_HAND, ids=lambda agent: agent.__name__)
@@ -465,9 +467,8 @@ def test_w2_scale_of_zero_is_the_kl_flow_alone(agent, w2):
         state = started(agent, cfg, 2)
         info = agent.update(cfg, state, minibatch(2, 0), agent.noise(cfg, A, Streams([torch.Generator().manual_seed(k) for k in (0, 1)])))
         assert torch.equal(info["flow/w2_speed"], torch.zeros(2))
-        moved.append(list(state.policy.parameters()))
-    for p, q in zip(*moved, strict=True):
-        assert torch.equal(p, q)
+        moved.append(state.policy.theta)
+    assert torch.equal(*moved)
 
 
 # --- actions and noise ------------------------------------------------------------------------------------------------
@@ -488,11 +489,12 @@ def candidates(agent, cfg, alone, obs):
 @pytest.mark.parametrize("agent", BY_HAND, ids=lambda agent: agent.__name__)
 def test_greedy_is_the_candidate_with_the_largest_q(agent):
     cfg = next(cfg for owner, cfg in CASES if owner is agent)
-    state, obs, chosen = started(agent, cfg, 2), minibatch(2, 0).obs, set()
+    state, chosen = started(agent, cfg, 2), set()
+    obs = torch.cat([minibatch(2, k).obs for k in range(4)], 1)
     action = agent.greedy(cfg, state, obs)
     for s in range(2):
         alone = Alone(state, s, cfg)
-        for b in range(B):
+        for b in range(obs.shape[1]):
             options = candidates(agent, cfg, alone, obs[s, b])
             q = [alone.q(obs[s, b], a).min().item() for a in options]
             chosen.add(q.index(max(q)))
@@ -534,7 +536,7 @@ NORMAL, UNIFORM, SIGNED = (
     (0.0, 1.0 / 3.0, 4.0 / 45.0),
 )  # mean, variance, variance of square
 LAWS = [
-    (sac, {}, [("target", NORMAL), ("policy", NORMAL)]),
+    (sac, {}, [(None, NORMAL)]),
     (sac_v, {}, [("pick", UNIFORM), ("xi", NORMAL)]),
     (soft_q, {"particles": M, "value_particles": 5}, [("policy", NORMAL), ("value", SIGNED)]),
     (dp_wgf, {"particles": M}, [("policy", NORMAL), ("value", SIGNED)]),
@@ -549,7 +551,7 @@ def test_noise_has_the_law_that_its_docstring_states(agent, change, laws):
     noise = agent.noise(cfg, A, Streams([torch.Generator().manual_seed(k) for k in (0, 1)]))
     for name, (mean, variance, of_square) in laws:
         x = noise if name is None else getattr(noise, name)
-        assert x.shape[:2] == (2, 2000)
+        assert x.shape[:2] == (2, 4000 if agent is sac else 2000)
         n = x.numel()
         assert abs(x.mean() - mean) < 4.0 * math.sqrt(variance / n)
         assert abs((x - mean).square().mean() - variance) < 4.0 * math.sqrt(of_square / n)

@@ -1,26 +1,30 @@
-"""Critics against loops over single networks, autograd, central differences and brute force."""
+"""Critics against loops over single networks, autograd and brute force."""
 
 import pytest
 import torch
 
 from policies.critics import QNetwork, VNetwork, best
+from tests.policies import plain
+from tests.policies.plain import close, draw, leaf, seeds
 
 S, B, M, D, A = 2, 4, 5, 3, 2
 
 
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def critic(members, activation="tanh"):
-    return QNetwork(D, A, members, (8, 8), activation, [torch.Generator().manual_seed(k) for k in range(S)])
+def critic(members):
+    return QNetwork(D, A, members, (8, 8), "tanh", seeds(*range(S)))
 
 
 def single(net, cell, x):
     """A tanh network at one cell of the stack, layer by layer."""
-    for i, (w, b) in enumerate(zip(net.weights, net.biases, strict=True)):
+    for i, (w, b) in enumerate(net.layers(net.theta)):
         x = (torch.tanh(x) if i else x) @ w[cell] + b[cell]
     return x[..., 0]
+
+
+def recorded(q, theta, obs, action):
+    """Q_e(s, a) with a copy of the state for every action."""
+    obs = obs if action.ndim == 3 else obs[:, :, None]
+    return plain.evaluate(q.net, theta, obs[:, None], action[:, None])[..., 0]
 
 
 def loops(q, members, obs, action):
@@ -52,35 +56,51 @@ def test_members_of_an_ensemble_differ():
 
 @pytest.mark.parametrize("members", [1, 2])
 @pytest.mark.parametrize("rest", [(B,), (B, M)])
+def test_vjp_of_q_is_its_gradient_in_theta(members, rest):
+    q, obs, action, g = critic(members), draw(S, B, D), draw(S, *rest, A, seed=1), draw(S, members, *rest, seed=2)
+    theta = leaf(q.theta)
+    (slope,) = torch.autograd.grad((g * recorded(q, theta, obs, action)).sum(), theta)
+    value, pull_back = q.vjp(obs, action)
+    assert torch.equal(value, q(obs, action))
+    close(pull_back(g), slope)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("rest", [(B,), (B, M)])
 def test_action_gradient_is_the_slope_of_the_least_member(members, rest):
-    q, obs, action = critic(members), draw(S, B, D), draw(S, *rest, A, seed=1)
+    q, obs, action = critic(members), draw(S, B, D), leaf(3.0 * draw(S, *rest, A, seed=1))
+    values = recorded(q, q.theta.detach(), obs, action)
+    (expected,) = torch.autograd.grad(values.amin(1).sum(), action)
     value, slope = q.action_gradient(obs, action)
-    h, each = 1e-5, torch.eye(A)
-    with torch.no_grad():
-        torch.testing.assert_close(value, q.least(obs, action), rtol=0.0, atol=0.0)
-        for d in range(A):
-            # central differences: h^2 / 6 of a third derivative of order 1, and eps / h of rounding: 1e-10
-            numeric = (q.least(obs, action + h * each[d]) - q.least(obs, action - h * each[d])) / (2.0 * h)
-            torch.testing.assert_close(slope[..., d], numeric, rtol=0.0, atol=1e-9)
+    assert len(values.argmin(1).unique()) == members  # each is the least somewhere
+    assert torch.equal(value, q.least(obs, action))
+    assert slope.shape == action.shape
+    close(slope, expected)
 
 
-def test_action_gradient_is_detached_and_leaves_no_gradient_behind():
-    q, obs, action = critic(2), draw(S, B, D), draw(S, B, A, seed=1).requires_grad_()
-    with torch.no_grad():
-        value, slope = q.action_gradient(obs, action * 1.0)
-    assert not value.requires_grad
-    assert not slope.requires_grad
-    assert action.grad is None
-    assert all(p.grad is None for p in q.parameters())
+@pytest.mark.parametrize("rest", [(B,), (B, M)])
+def test_action_gradient_is_detached_and_leaves_no_gradient_behind(rest):
+    q, obs, action = critic(2), leaf(draw(S, B, D)), leaf(draw(S, *rest, A, seed=1))
+    for x in (*q.action_gradient(obs, action), q.least(obs, action), q.vjp(obs, action)[0]):
+        assert not x.requires_grad
+    assert all(x.grad is None for x in (obs, action, q.theta))
 
 
 def test_v_is_a_loop_over_seeds():
-    v = VNetwork(D, (8, 8), "tanh", [torch.Generator().manual_seed(k) for k in range(S)])
-    obs = draw(S, B, D)
+    v, obs = VNetwork(D, (8, 8), "tanh", seeds(*range(S))), draw(S, B, D)
     value = v(obs)
     assert value.shape == (S, B)
     for s in range(S):
-        torch.testing.assert_close(value[s], single(v.net, s, obs[s]), rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(value[s], single(v.net, s, obs[s]).detach(), rtol=1e-12, atol=1e-13)
+
+
+def test_vjp_of_v_is_its_gradient_in_theta():
+    v, obs, g = VNetwork(D, (8, 8), "tanh", seeds(*range(S))), draw(S, B, D), draw(S, B, seed=1)
+    theta = leaf(v.theta)
+    (slope,) = torch.autograd.grad((g * plain.evaluate(v.net, theta, obs)[..., 0]).sum(), theta)
+    value, pull_back = v.vjp(obs)
+    assert torch.equal(value, v(obs))
+    close(pull_back(g), slope)
 
 
 def test_best_is_the_candidate_with_the_largest_least_q():

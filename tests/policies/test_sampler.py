@@ -3,16 +3,14 @@
 import torch
 
 from policies.sampler import SamplingNetwork, fixed_noise
+from tests.policies import plain
+from tests.policies.plain import close, draw, leaf, seeds
 
 S, B, M, D, A, Z = 2, 4, 5, 3, 2, 6
 
 
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def sampler():
-    return SamplingNetwork(D, A, Z, (8,), "tanh", [torch.Generator().manual_seed(k) for k in range(S)])
+    return SamplingNetwork(D, A, Z, (8,), "tanh", seeds(*range(S)))
 
 
 def test_particles_are_the_network_of_state_and_noise_one_at_a_time():
@@ -20,13 +18,22 @@ def test_particles_are_the_network_of_state_and_noise_one_at_a_time():
     u = policy(obs, xi)
     assert u.shape == (S, B, M, A)
     assert policy.noise_size == Z
-    (w0, w1), (b0, b1) = policy.net.weights, policy.net.biases
+    (w0, b0), (w1, b1) = policy.net.layers(policy.theta.detach())
     for s in range(S):
         for b in range(B):
             for m in range(M):
                 x = torch.cat([obs[s, b], xi[s, b, m]])
                 expected = torch.tanh(x @ w0[s] + b0[s, 0]) @ w1[s] + b1[s, 0]
                 torch.testing.assert_close(u[s, b, m], expected, rtol=1e-12, atol=1e-13)
+
+
+def test_vjp_is_the_gradient_in_theta():
+    policy, obs, xi, g = sampler(), draw(S, B, D), draw(S, B, M, Z, seed=1), draw(S, B, M, A, seed=2)
+    theta = leaf(policy.theta)
+    (slope,) = torch.autograd.grad((g * plain.evaluate(policy.net, theta, obs[:, :, None], xi)).sum(), theta)
+    u, pull_back = policy.vjp(obs, xi)
+    assert torch.equal(u, policy(obs, xi))
+    close(pull_back(g), slope)
 
 
 def test_actions_are_tanh_of_the_particles():

@@ -4,10 +4,7 @@ import pytest
 import torch
 
 from policies.squash import SQUASH
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.policies.plain import draw, leaf
 
 
 def value(a):
@@ -16,7 +13,7 @@ def value(a):
 
 
 def slope(f, x):
-    x = x.detach().requires_grad_()
+    x = leaf(x)
     return torch.autograd.grad(f(x).sum(), x)[0]
 
 
@@ -30,7 +27,7 @@ def test_exact_score_is_that_of_u_under_the_energy_based_law_of_tanh_u(alpha):
     def log_p(u):
         return value(torch.tanh(u)) / alpha_q + torch.log(1.0 - torch.tanh(u).square()).sum(-1)
 
-    coordinate, score = SQUASH["exact"]
+    coordinate, score, _ = SQUASH["exact"]
     torch.testing.assert_close(score(u, slope(value, torch.tanh(u)), alpha), slope(log_p, u), rtol=1e-11, atol=1e-12)
     assert torch.equal(coordinate(u), u)
 
@@ -42,7 +39,7 @@ def test_soft_q_score_is_that_of_a_with_the_barrier_at_the_boundary(alpha):
     def log_p(a):
         return value(a) / alpha_q + torch.log(1.0 - a.square() + 1e-6).sum(-1)
 
-    coordinate, score = SQUASH["soft_q"]
+    coordinate, score, _ = SQUASH["soft_q"]
     a = torch.tanh(u)
     torch.testing.assert_close(score(u, slope(value, a), alpha), slope(log_p, a), rtol=1e-11, atol=1e-12)
     assert torch.equal(coordinate(u), a)
@@ -52,6 +49,14 @@ def test_soft_q_barrier_at_the_boundary_has_the_softening_of_the_public_code():
     # a = 1 to the last digit: -2 a / (1 - a^2 + 1e-6) = -2e6
     u = torch.tensor([[30.0], [-30.0]])
     torch.testing.assert_close(SQUASH["soft_q"].score(u, torch.zeros(2, 1), 1.0), torch.tensor([[-2e6], [2e6]]), rtol=1e-9, atol=0.0)
+
+
+@pytest.mark.parametrize("name", ["exact", "soft_q"])
+def test_pull_back_is_the_slope_of_the_coordinate(name):
+    u, v = 2.0 * draw(2, 3, 5, 2), draw(2, 3, 5, 2, seed=1)
+    squash = SQUASH[name]
+    expected = slope(lambda u: squash.coordinate(u) * v, u)
+    torch.testing.assert_close(squash.pull_back(u, v), expected, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", ["exact", "soft_q"])

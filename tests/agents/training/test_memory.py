@@ -36,7 +36,7 @@ def feed(replay, plains, ends, *, first=0, obs=None):
         kinds = np.asarray(kinds)
         next_obs = (np.arange(s, dtype=np.float32) * 1e4 + t + 1)[:, None]
         fresh = (np.arange(s, dtype=np.float32) * 1e4 + t + 1 + 0.5)[:, None]
-        action, reward = torch.full((s, 1), float(t)), np.full(s, 2.0 * t, np.float32)
+        action, reward = np.full((s, 1), t, np.float32), np.full(s, 2.0 * t, np.float32)
         after = np.where((kinds > 0)[:, None], fresh, next_obs)
         replay.add(obs, action, Step(after, next_obs, reward, kinds == 1, kinds == 2, np.ones(s, bool)))
         for k, plain in enumerate(plains):
