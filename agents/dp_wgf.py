@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from agents.targets import W2, expected_value, mean_square, pull, soft_value, speed, td_target
+from agents.targets import expected_value, mean_square, pull, soft_value, speed, td_target, w2_velocity
 from agents.training.descent import Adam, regress_
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork, best
@@ -132,7 +132,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     x, score = squash.coordinate(u), squash.score(u, slope, cfg.alpha)
     x_prev = squash.coordinate(state.previous(batch.obs, noise.policy))
     kl = svgd.unbiased(x, score)
-    w2 = cfg.w2_scale * W2[cfg.w2](x, x_prev)
+    w2 = w2_velocity(cfg.w2, cfg.w2_scale, x, x_prev)
     polyak_(state.previous, state.policy, 1.0 if cfg.previous == "last" else cfg.tau)  # Update prior policy parameters
     state.policy_adam.step(pull_back(squash.pull_back(u, pull(kl + w2))))
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from agents.targets import W2, entropy_value, mean_square, normalizer_value, pull, speed, td_target, temperature_gradient
+from agents.targets import entropy_value, mean_square, normalizer_value, pull, speed, td_target, temperature_gradient, w2_velocity
 from agents.training.descent import Adam, regress_
 from agents.training.protocol import Batch, Info, Streams
 from policies.bayesian import BayesianPolicy
@@ -155,7 +155,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
     x, score = squash.coordinate(u), squash.score(u, slope, alpha)
     x_prev = squash.coordinate(state.previous.particles(batch.obs, noise))
     kl = svgd.unbiased(x, score, groups=cfg.components)
-    w2 = cfg.w2_scale * W2[cfg.w2](x, x_prev)
+    w2 = w2_velocity(cfg.w2, cfg.w2_scale, x, x_prev)
     polyak_(state.previous, state.policy, 1.0 if cfg.previous == "last" else cfg.tau)  # Update prior policy parameters
     state.policy_adam.step(policy_back(squash.pull_back(u, pull(kl + w2))))
     if cfg.temperature == "automatic":

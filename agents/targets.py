@@ -67,6 +67,11 @@ def pull(v: Tensor) -> Tensor:
     return v / -(v.shape[1] * v.shape[2])
 
 
+def w2_velocity(name: str, scale: float, x: Tensor, x_prev: Tensor) -> Tensor:
+    """scale times the W2 velocity of that name, (S, B, M, A); nothing is computed for a scale of 0."""
+    return scale * W2[name](x, x_prev) if scale else torch.zeros_like(x)
+
+
 def speed(v: Tensor) -> Tensor:
     """Mean length of a velocity, (S, B, M, A) -> (S,)."""
     return v.square().sum(-1).sqrt().mean((-2, -1))

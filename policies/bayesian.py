@@ -29,11 +29,11 @@ class BayesianPolicy(Network):
         out, tape = self.net.evaluate(obs[:, None])
         mean, raw = out.movedim(1, 2).chunk(2, -1)
         log_std = raw.clamp(*LOG_STD)
-        deviation = log_std.exp()[..., None, :] * xi.unflatten(-2, (self.components, -1))
+        deviation = log_std.exp()[..., None, :] * torch.unflatten(xi, -2, (self.components, -1))
         u = (mean[..., None, :] + deviation).flatten(-3, -2)
 
         def pull_back(g: Tensor) -> Tensor:
-            g = g.unflatten(-2, (self.components, -1))
+            g = torch.unflatten(g, -2, (self.components, -1))
             heads = torch.cat([g.sum(-2), clamped((g * deviation).sum(-2), raw)], -1)
             return self.net.gradient(tape, heads.movedim(2, 1))
 
@@ -42,7 +42,7 @@ class BayesianPolicy(Network):
     def particles(self, obs: Tensor, xi: Tensor) -> Tensor:
         """The same particles alone."""
         mean, log_std = self._gaussians(obs)
-        return (mean[..., None, :] + log_std.exp()[..., None, :] * xi.unflatten(-2, (self.components, -1))).flatten(-3, -2)
+        return (mean[..., None, :] + log_std.exp()[..., None, :] * torch.unflatten(xi, -2, (self.components, -1))).flatten(-3, -2)
 
     def log_prob(self, obs: Tensor, u: Tensor) -> Tensor:
         """log pi~(tanh u | s), u (S, B, M, A) -> (S, B, M): a log-mean-exp over the K components."""

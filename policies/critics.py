@@ -35,8 +35,8 @@ class QNetwork(Network):
         """min_e Q_e and its gradient in the action, shaped as ``action`` less its last axis and as ``action``."""
         q, tape = self.net.evaluate(*_inputs(obs, action))
         least, e = q.min(1, keepdim=True)
-        slope = self.net.input_gradient(tape, torch.zeros_like(q).scatter_(1, e, 1.0))
-        return least[:, 0, ..., 0], slope[:, 0, ..., -action.shape[-1] :]
+        slope = self.net.input_gradient(tape, torch.zeros_like(q).scatter_(1, e, 1.0), action.shape[-1])
+        return least[:, 0, ..., 0], slope[:, 0]
 
 
 def _inputs(obs: Tensor, action: Tensor) -> tuple[Tensor, ...]:

@@ -139,12 +139,13 @@ class MixturePolicy(Network):
         """(S, B, D) -> the mixtures, and g -> grad_theta <g, mixtures>."""
         k, a = self.shape
         out, tape = self.net.evaluate(obs)
-        logits, mean, raw = out.split([k, k * a, k * a], -1)
+        logits, mean, raw = torch.split(out, [k, k * a, k * a], -1)
 
         def pull_back(g: Mixture) -> Tensor:
             return self.net.gradient(tape, torch.cat([g.logits, g.mean.flatten(-2), clamped(g.log_std.flatten(-2), raw)], -1))
 
-        return Mixture(logits, mean.unflatten(-1, (k, a)), raw.clamp(*LOG_STD).unflatten(-1, (k, a))), pull_back
+        mean, log_std = (torch.unflatten(t, -1, (k, a)) for t in (mean, raw.clamp(*LOG_STD)))
+        return Mixture(logits, mean, log_std), pull_back
 
     def act(self, obs: Tensor, pick: Tensor, xi: Tensor) -> Tensor:
         """One action a state (S, B, A); noise as in ``draw``."""

@@ -45,6 +45,7 @@ class StackedMLP(nn.Module):
         self.activation = ACTIVATIONS[activation]
         draws = [_uniform(self.stack, (rows, o), i, generators) for i, o in self.shapes for rows in (i, 1)]
         self.theta = nn.Parameter(torch.cat([d.flatten(-2) for d in draws], -1))
+        self._views: tuple[int, list[tuple[Tensor, Tensor]]] = (0, [])
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """(*stack, *rest, d_k) each -> (*stack, *rest, out)."""
@@ -52,13 +53,13 @@ class StackedMLP(nn.Module):
 
     def layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Views of theta (..., P), layer by layer: W (..., in, out) and b (..., 1, out)."""
-        lead, parts = theta.shape[:-1], iter(theta.split([n for i, o in self.shapes for n in (i * o, o)], -1))
+        lead, parts = theta.shape[:-1], iter(torch.split(theta, [n for i, o in self.shapes for n in (i * o, o)], -1))
         return [(w.view(*lead, i, o), b.view(*lead, 1, o)) for (i, o), w, b in zip(self.shapes, parts, parts, strict=True)]
 
     @torch.no_grad()
     def evaluate(self, *inputs: Tensor) -> tuple[Tensor, "Tape"]:
         """y, and what ``gradient`` and ``input_gradient`` need until theta changes."""
-        layers, cells = self.layers(self.theta.flatten(0, -2)), [self._cells(x) for x in inputs]
+        layers, cells = self._layers(), [self._cells(x) for x in inputs]
         (w1, b1), *others = layers
         y, *parts = (torch.bmm(x, w) for x, w in zip(cells, _rows(w1, cells), strict=True))
         y.add_(b1)
@@ -83,21 +84,31 @@ class StackedMLP(nn.Module):
         return found
 
     @torch.no_grad()
-    def input_gradient(self, tape: "Tape", g: Tensor) -> Tensor:
-        """grad_x <g, y> of the last input x, which has every axis of rest; shaped as it."""
-        x, w = tape.inputs[-1], _rows(tape.layers[0][0], tape.inputs)[-1]
-        return torch.bmm(self._backward(tape, g), w.mT).view(*self.stack, *self._rest(x), -1).sum_to_size(x.shape)
+    def input_gradient(self, tape: "Tape", g: Tensor, size: int) -> Tensor:
+        """grad_x <g, y> of x (..., size), the last numbers of the last input, which has every axis of rest."""
+        x, (w, _) = tape.inputs[-1], tape.layers[0]
+        gradient = torch.bmm(self._backward(tape, g), w[:, -size:].mT)
+        return gradient.view(*self.stack, *self._rest(x), size).sum_to_size(*x.shape[:-1], size)
 
     def _backward(self, tape: "Tape", g: Tensor, slots: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
         """d<g, y> / d(the first layer's sum), (cells, rows, units), filling the gradients of the layers above into ``slots``."""
         g = g.reshape(len(tape.layers[0][0]), -1, g.shape[-1])
         for i in range(len(tape.hidden) - 1, -1, -1):
             h = tape.hidden[i]
-            if slots:
+            if slots and g.shape[-1] < h.shape[-1]:
+                slots[i][0].copy_(torch.bmm(g.mT, h).mT)  # quicker for the few columns of a head
+            elif slots:
                 torch.bmm(h.mT, g, out=slots[i][0])
+            if slots:
                 torch.sum(g, 1, keepdim=True, out=slots[i][1])
             g = self.activation.slope(torch.bmm(g, tape.layers[i + 1][0].mT), h)
         return g
+
+    def _layers(self) -> list[tuple[Tensor, Tensor]]:
+        """The layers of theta (cells, P); made again where theta has moved to another place."""
+        if self._views[0] != self.theta.data_ptr():
+            self._views = self.theta.data_ptr(), self.layers(self.theta.detach().flatten(0, -2))
+        return self._views[1]
 
     def _summed(self, g: Tensor, whole: Tensor, x: Tensor) -> Tensor:
         """g (cells, rows of whole, units), summed over the axes of rest that x lacks."""
@@ -138,7 +149,7 @@ class Network(nn.Module):
 
 
 def _rows(weight: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return torch.split(weight, [x.shape[-1] for x in inputs], dim=-2)
+    return torch.split(weight, [x.shape[-1] for x in inputs], dim=-2) if len(inputs) > 1 else (weight,)
 
 
 def _uniform(stack: tuple[int, ...], shape: tuple[int, int], fan_in: int, generators: Sequence[torch.Generator]) -> Tensor:

@@ -39,8 +39,8 @@ class Replay:
         written[0] = np.concatenate([obs, action, step.reward[:, None], self.gamma * (1.0 - step.terminated[:, None])], -1)
         written[1, :, : self.obs_size] = step.next_obs
         place = np.concatenate([row, after]) + rows * np.tile(self._each, 2)
-        device = self.data.device
-        self.data.flatten(0, 1).index_copy_(0, torch.from_numpy(place).to(device), torch.from_numpy(written).to(device).flatten(0, 1))
+        ring, values = self.data.flatten(0, 1), torch.from_numpy(written).to(self.data).flatten(0, 1)
+        ring.index_copy_(0, torch.from_numpy(place).to(ring.device), values)
         self._starts[self._each, (self._first + self.count) % rows] = row
         self.count = self.count + 1
         self._head = (row + 1 + (step.terminated | step.truncated)) % rows

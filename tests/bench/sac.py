@@ -29,7 +29,9 @@ def ours(env: str, steps: int) -> float:
     marks = {}
     schedule = Schedule(steps=WARM + steps, warmup=100, replay=100_000, log_every=WARM, eval_every=WARM + steps, eval_episodes=1)
     with tempfile.TemporaryDirectory() as out:
-        job = training.Job("sac", "sac", "modern", training.resolve("sac", "modern", env), env, (0,), schedule, Place(out, device="cpu", threads=1))
+        job = training.Job(
+            "sac", "sac", "modern", training.resolve("sac", "modern", env), env, (0,), schedule, Place(out, device="cpu", threads=1)
+        )
 
         class Marks:
             def __init__(self, *about: object) -> None: ...
@@ -102,7 +104,14 @@ def main() -> None:
                 times[name].append(1.0 / measure(name, env, args.steps))
                 print(env, name, f"{1.0 / times[name][-1]:.1f}", file=sys.stderr)
         for name in RUNNERS:
-            rows.append({"environment": env, "library": name, "steps/s": f"{1.0 / median(times[name]):.1f}", "wgf's rate / its": ratio(times, name, "wgf")})
+            rows.append(
+                {
+                    "environment": env,
+                    "library": name,
+                    "steps/s": f"{1.0 / median(times[name]):.1f}",
+                    "wgf's rate / its": ratio(times, name, "wgf"),
+                }
+            )
     text = f"Median of {args.rounds} rounds; ratios: median over rounds [middle half].\n\n{table(rows)}"
     report(args.out, "SAC, environment and update", text, ["wgf", "torch", "gymnasium", "mujoco", "stable-baselines3", "sbx-rl", "jax"])
 

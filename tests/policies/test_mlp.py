@@ -75,7 +75,7 @@ def test_a_network_without_hidden_layers_is_affine():
     dw, db = net.layers(net.gradient(tape, g))[0]
     torch.testing.assert_close(dw, x.mT @ g, rtol=1e-13, atol=1e-14)
     torch.testing.assert_close(db, g.sum(1, keepdim=True), rtol=1e-13, atol=1e-14)
-    torch.testing.assert_close(net.input_gradient(tape, g), g @ w.mT, rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(net.input_gradient(tape, g, 3), g @ w.mT, rtol=1e-13, atol=1e-14)
 
 
 SHAPES = [  # of the stack and of the inputs
@@ -108,7 +108,8 @@ def test_values_and_gradients_are_those_of_the_recorded_products_on_copies(activ
     assert torch.equal(net(*inputs), y)
     close(y, expected.detach())
     close(net.gradient(tape, g), slopes[0])
-    close(net.input_gradient(tape, g), slopes[1])
+    for size in (1, last.shape[-1]):
+        close(net.input_gradient(tape, g, size), slopes[1][..., -size:])
 
 
 def test_inputs_and_gradients_may_be_strided():
@@ -118,7 +119,7 @@ def test_inputs_and_gradients_may_be_strided():
     (y, tape), (same, other) = net.evaluate(obs, action), net.evaluate(obs.contiguous(), action.contiguous())
     assert torch.equal(y, same)
     close(net.gradient(tape, g), net.gradient(other, g.contiguous()))
-    close(net.input_gradient(tape, g), net.input_gradient(other, g.contiguous()))
+    close(net.input_gradient(tape, g, 2), net.input_gradient(other, g.contiguous(), 2))
 
 
 @pytest.mark.parametrize("hidden", [(), (8, 8)])
@@ -126,7 +127,7 @@ def test_nothing_is_recorded(hidden):
     net = StackedMLP([2], [3 + 2, *hidden, 2], "tanh", seeds(0, 1))
     obs, action, g = leaf(draw(2, 4, 3)), leaf(draw(2, 4, 2, seed=1)), leaf(draw(2, 4, 2, seed=2))
     y, tape = net.evaluate(obs, action)
-    for x in (net(obs, action), y, net.gradient(tape, g), net.input_gradient(tape, g)):
+    for x in (net(obs, action), y, net.gradient(tape, g), net.input_gradient(tape, g, 2)):
         assert not x.requires_grad
         assert x.grad_fn is None
     assert net.theta.requires_grad
@@ -141,8 +142,8 @@ def test_gradients_leave_the_tape_and_every_argument_as_they_were(activation, hi
     copies = [x.clone() for x in (*given, net.theta)]
     y, tape = net.evaluate(obs, action)
     kept = y.clone()
-    first = net.gradient(tape, g), net.input_gradient(tape, g)
-    again = net.gradient(tape, g), net.input_gradient(tape, g)
+    first = net.gradient(tape, g), net.input_gradient(tape, g, 2)
+    again = net.gradient(tape, g), net.input_gradient(tape, g, 2)
     assert all(torch.equal(x, z) for x, z in zip((*first, y), (*again, kept), strict=True))
     assert all(torch.equal(x, z) for x, z in zip((*given, net.theta), copies, strict=True))
 
@@ -151,7 +152,7 @@ def test_seed_k_of_a_stack_starts_and_computes_as_seed_k_alone():
     stack = StackedMLP([3, 2], [4, 6, 1], "relu", seeds(7, 8, 9))
     x, g = draw(3, 1, 5, 4), draw(3, 2, 5, 1, seed=1)
     y, tape = stack.evaluate(x)
-    slopes = stack.gradient(tape, g), stack.input_gradient(tape, g)
+    slopes = stack.gradient(tape, g), stack.input_gradient(tape, g, 4)
     for k, seed in enumerate((7, 8, 9)):
         one = slice(k, k + 1)
         alone = StackedMLP([1, 2], [4, 6, 1], "relu", seeds(seed))
@@ -159,7 +160,7 @@ def test_seed_k_of_a_stack_starts_and_computes_as_seed_k_alone():
         value, own = alone.evaluate(x[one])
         torch.testing.assert_close(y[one], value, rtol=1e-12, atol=1e-13)
         close(slopes[0][one], alone.gradient(own, g[one]))
-        close(slopes[1][one], alone.input_gradient(own, g[one]))
+        close(slopes[1][one], alone.input_gradient(own, g[one], 4))
 
 
 def test_seeds_do_not_feel_each_other():
@@ -198,3 +199,19 @@ def test_polyak_with_rate_one_copies():
     polyak_(target, source, 1.0)
     assert torch.equal(target.theta, source.theta)
     assert target.theta.data_ptr() != source.theta.data_ptr()
+
+
+def test_parameters_that_moved_to_another_place_are_the_ones_that_count():
+    net = StackedMLP([2], [3, 4, 1], "tanh", seeds(0, 1))
+    x = draw(2, 5, 3)
+    before = net(x)
+    net.theta.data = 2.0 * net.theta.data
+    torch.testing.assert_close(net(x), plain.evaluate(net, net.theta.detach(), x, phi=torch.tanh), rtol=1e-12, atol=1e-13)
+    assert not torch.equal(net(x), before)
+
+
+def test_the_last_rows_of_a_tape_give_their_own_gradient():
+    net = StackedMLP([2], [3, 4, 2], "relu", seeds(0, 1))
+    x, g = draw(2, 5, 3), draw(2, 2, 2, seed=1)
+    whole = torch.cat([torch.zeros(2, 3, 2), g], 1)
+    close(net.gradient(net.evaluate(x)[1].last(2), g), net.gradient(net.evaluate(x)[1], whole))

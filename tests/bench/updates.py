@@ -1,0 +1,157 @@
+"""What an update costs: the W2 term, the particles, stacked seeds, and the overhead at small sizes.
+
+    python tests/bench/updates.py --out runs/results/speed/updates.md
+
+Every ratio is of cases in turns in one run. Minibatches and noise are drawn before the clock starts.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from timing import Times, alternate, median, ratio, report, table
+from torch import Tensor, nn
+
+from agents import registry
+from agents.training.protocol import Batch, Streams
+from runs import machine
+from wgf import trusted
+
+OBS, ACTION = 11, 3  # Hopper-v5
+
+
+def update(name: str, preset: str, seeds: int = 1, **changes: object) -> Callable[[], object]:
+    """One update of a stack of seeds on a minibatch that stays the same."""
+    agent, cfg = registry.find(name, preset)
+    cfg = replace(cfg, **changes)
+    generators = [torch.Generator().manual_seed(k) for k in range(seeds)]
+    state, draw = agent.init(cfg, OBS, ACTION, generators, torch.device("cpu")), Streams(generators)
+    n = cfg.batch
+    batch = Batch(
+        draw.normal(n, OBS), 2.0 * draw.uniform(n, ACTION) - 1.0, draw.normal(n), torch.full((seeds, n), 0.99), draw.normal(n, OBS)
+    )
+    noise = agent.noise(cfg, ACTION, draw)
+    return lambda: agent.update(cfg, state, batch, noise)
+
+
+def plain_sac(batch: int, width: int) -> Callable[[], object]:
+    """SAC as today's single-file scripts write it: nn.Linear, autograd, fused Adam, foreach averaging."""
+
+    def mlp(i: int, o: int) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(i, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, o))
+
+    actor, qs, targets = mlp(OBS, 2 * ACTION), [mlp(OBS + ACTION, 1) for _ in "ab"], [mlp(OBS + ACTION, 1) for _ in "ab"]
+    log_alpha = torch.zeros(1, requires_grad=True)
+    q_parameters, t_parameters = ([p for net in nets for p in net.parameters()] for nets in (qs, targets))
+    adams = [torch.optim.Adam(p, lr=3e-4, fused=True) for p in (actor.parameters(), q_parameters, [log_alpha])]
+    obs, after, action = torch.randn(batch, OBS), torch.randn(batch, OBS), 2.0 * torch.rand(batch, ACTION) - 1.0
+    reward = torch.randn(batch, 1)
+
+    def sample(s: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = actor(s).chunk(2, -1)
+        law = torch.distributions.Normal(mean, log_std.clamp(-20.0, 2.0).exp())
+        u = law.rsample()
+        a = torch.tanh(u)
+        return a, (law.log_prob(u) - torch.log(1.0 - a.square() + 1e-6)).sum(-1, keepdim=True)
+
+    def descend(adam: torch.optim.Optimizer, loss: Tensor) -> None:
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+    def step() -> None:
+        alpha = log_alpha.detach().exp()
+        with torch.no_grad():
+            a, log_prob = sample(after)
+            x = torch.cat([after, a], -1)
+            y = reward + 0.99 * (torch.minimum(targets[0](x), targets[1](x)) - alpha * log_prob)
+        x = torch.cat([obs, action], -1)
+        descend(adams[1], sum(nn.functional.mse_loss(q(x), y) for q in qs))
+        a, log_prob = sample(obs)
+        x = torch.cat([obs, a], -1)
+        descend(adams[0], (alpha * log_prob - torch.minimum(qs[0](x), qs[1](x))).mean())
+        descend(adams[2], -(log_alpha * (log_prob.detach() - ACTION)).mean())
+        with torch.no_grad():
+            torch._foreach_lerp_(t_parameters, q_parameters, 0.005)
+
+    return step
+
+
+def products(batch: int, width: int) -> Callable[[], object]:
+    """The matrix products of one SAC update and nothing else: 1 + 2 + 2 evaluations, 4 backward, 1 + 2, 2 + 2."""
+    x, w, o, h = (torch.randn(*s) for s in ((batch, OBS + ACTION), (OBS + ACTION, width), (width, 1), (batch, width)))
+    v = torch.randn(width, width)
+
+    def step() -> None:
+        for _ in range(8):  # evaluations: policy twice, target twice, Q four times
+            torch.mm(x, w), torch.mm(h, v), torch.mm(h, o)
+        for _ in range(5):  # backward through the hidden layers to the first: Q twice, again for the actions, policy
+            torch.mm(h, v.T)
+        for _ in range(3):  # gradients of the weights: Q twice, policy
+            torch.mm(h.T, h), torch.mm(x.T, h), torch.mm(h.T, h[:, :1])
+
+    return step
+
+
+def timed(cases: dict[str, Callable[[], object]], threads: int, rounds: int) -> Times:
+    """In turns on so many threads."""
+    torch.set_num_threads(threads)
+    with trusted():
+        return alternate(cases, rounds)
+
+
+def row(times: Times, name: str, base: str, seeds: int = 1) -> dict[str, str]:
+    """One line: milliseconds, updates a second of all seeds, and how many times longer than ``base``."""
+    ms = 1e3 * median(times[name])
+    return {"update": name, "ms": f"{ms:.2f}", "updates/s": f"{1e3 * seeds / ms:,.0f}", f"time / {base}": ratio(times, name, base)}
+
+
+def main() -> None:
+    """Measures and reports."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    machine.tune()
+    small = {"batch": 64, "hidden": (128, 128)}
+    parts = []
+
+    cases = {
+        "wgf": update("sac", "modern", **small),
+        "plain torch, fused Adam": plain_sac(64, 128),
+        "matrix products alone": products(64, 128),
+    }
+    times = timed(cases, 1, args.rounds)
+    parts.append(("SAC at batch 64, 128-128, one thread", [row(times, name, "wgf") for name in cases]))
+
+    names = ("soft-q", "dp-wgf", "dp-wgf:w2_scale=0", "dp-wgf:w2=common_noise")
+    settings: tuple[dict[str, object], ...] = ({}, {}, {"w2_scale": 0.0}, {"w2": "common_noise", "previous": "average"})
+    cases = {n: update(n.partition(":")[0], "paper", **s) for n, s in zip(names, settings, strict=True)}
+    times = timed(cases, 1, args.rounds)
+    parts.append(("DP-WGF, paper preset, 32 particles, one thread", [row(times, name, "soft-q") for name in cases]))
+    parts.append(("The W2 term on and off", [row(times, name, "dp-wgf:w2_scale=0") for name in cases if name != "soft-q"]))
+
+    names = ("dp-wgf-v:w2_scale=0", "dp-wgf-v", "dp-wgf-v:w2=common_noise", "sac")
+    settings = ({"w2_scale": 0.0}, {}, {"w2": "common_noise", "previous": "average"}, {})
+    cases = {n: update(n.partition(":")[0], "paper", **s) for n, s in zip(names, settings, strict=True)}
+    times = timed(cases, 1, args.rounds)
+    parts.append(("DP-WGF-V, paper preset, 32 particles, one thread", [row(times, name, names[0]) for name in cases]))
+    parts.append(("DP-WGF-V against SAC (paper)", [row(times, name, "sac") for name in ("dp-wgf-v", "sac")]))
+
+    for title, preset, threads in (("batch 256, 256-256", "modern", 2), ("paper preset", "paper", 2)):
+        cases = {f"{n} seed{'s' * (n > 1)}": update("sac", preset, seeds=n) for n in (1, 4, 8)}
+        times = timed(cases, threads, args.rounds)
+        rows = [row(times, name, "1 seed", int(name.split()[0])) for name in cases]
+        for r, name in zip(rows, cases, strict=True):
+            n = int(name.split()[0])
+            r["total rate / 1 seed"] = f"{n * median(times['1 seed']) / median(times[name]):.2f}"
+        parts.append((f"SAC, stacked seeds, {title}, {threads} threads", rows))
+
+    text = "Medians of the rounds; ratios: median over rounds [middle half].\n\n"
+    report(args.out, "Updates", text + "\n\n".join(f"## {title}\n\n{table(rows)}" for title, rows in parts), ["wgf", "torch"])
+
+
+if __name__ == "__main__":
+    main()
