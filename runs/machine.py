@@ -5,7 +5,8 @@ import os
 import platform
 import re
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,9 @@ def find_threads(asked: int, seeds: int, cfg: Any) -> int:
     return asked or (min(4, cores) if work >= LARGE else 1)
 
 
-def tune() -> None:
-    """Settings of the process that make updates on a CPU faster and leave their results alone to about 1e-38.
+@contextmanager
+def tuned() -> Iterator[None]:
+    """Within, settings of the process that make updates on a CPU faster and leave their results alone to about 1e-38.
 
     Numbers below the normal range count as zero: the moments of units that have died fall there, and make Adam five times slower. And
     glibc keeps what is freed: else each large temporary is fetched from the system anew.
@@ -50,6 +52,10 @@ def tune() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
         mallopt(-3, 2**26)  # M_MMAP_THRESHOLD
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def free_memory(device: torch.device) -> int:

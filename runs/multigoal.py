@@ -20,6 +20,7 @@ from agents.training.loop import Task, begin, train
 from agents.training.protocol import Agent, Streams
 from agents.training.record import Record
 from agents.training.schedule import Schedule
+from runs import machine
 from runs.progress import Progress
 from runs.training import exit_code, stop_signals
 
@@ -117,7 +118,7 @@ def learn(name: str, options: Options) -> Policy:
     about = {"agent": name, "env": "MultiGoal", "config": asdict(cfg), "steps": options.steps}
     logs = [RunLog(options.out / name / f"seed-{k}", about) for k in seeds]
     task = Task(agent, cfg, schedule, seeds, MultiGoal(len(seeds)), MultiGoal(len(seeds)), cpu)
-    with stop_signals() as stopping, Progress(name, options.steps) as progress:
+    with machine.tuned(), stop_signals() as stopping, Progress(name, options.steps) as progress:
         endings = train(task, begin(task), Record(logs, seeds, about), tell=progress.tell, stopping=stopping)
     if code := exit_code(endings):
         raise SystemExit(code)

@@ -82,7 +82,6 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
         if job.folder(seed).is_dir() and any(job.folder(seed).iterdir()):
             raise ValueError(f"{job.folder(seed)} already holds a run; give another --name or --out, or move it away")
     torch.set_num_threads(threads)
-    machine.tune()
     obs, action = environments.sizes(job.env, job.place.backend)
     say(_fits(job, obs, action, device))
     say(
@@ -101,7 +100,7 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
         logs = [RunLog(job.folder(seed), {**about, "seed": seed, **where}) for seed in job.seeds]
     except OSError as error:
         raise ValueError(f"{error.filename} cannot be written: {error.strerror}; give another --out") from None
-    with stop_signals() as stopping, Progress(job.label, job.schedule.steps) as progress:
+    with machine.tuned(), stop_signals() as stopping, Progress(job.label, job.schedule.steps) as progress:
         endings = train(task, training, Record(logs, job.seeds, about), tell=progress.tell, stopping=stopping)
     envs.close()
     eval_envs.close()

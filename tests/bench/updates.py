@@ -98,7 +98,7 @@ def products(batch: int, width: int) -> Callable[[], object]:
 def timed(cases: dict[str, Callable[[], object]], threads: int, rounds: int) -> Times:
     """In turns on so many threads."""
     torch.set_num_threads(threads)
-    with trusted():
+    with trusted(), machine.tuned():
         return alternate(cases, rounds)
 
 
@@ -114,7 +114,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    machine.tune()
     small = {"batch": 64, "hidden": (128, 128)}
     parts = []
 

@@ -76,3 +76,10 @@ def test_where_a_run_was_is_written_down():
     assert about.items() >= {"device": "cpu", "threads": 2}.items()
     assert about["system"]
     assert machine.versions()["torch"]
+
+
+def test_tiny_numbers_count_as_zero_while_tuned_and_not_after():
+    tiny = torch.tensor([1e-39])
+    with machine.tuned():
+        assert (tiny * 0.5).item() == 0.0
+    assert (tiny * 0.5).item() > 0.0
