@@ -117,7 +117,6 @@ def next_value(cfg: Config, state: State, obs: Tensor, value_noise: Tensor) -> T
     return expected_value(state.q_target.least(obs, state.policy.act(obs, value_noise)))
 
 
-@torch.no_grad()
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     """One gradient step of each network on one minibatch."""
     # Update Q function

@@ -83,7 +83,6 @@ def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
     return draw.normal(2 * cfg.batch, action)
 
 
-@torch.no_grad()
 def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
     """One gradient step of each network on one minibatch."""
     alpha = state.log_alpha.exp()[:, None]

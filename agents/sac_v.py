@@ -95,7 +95,6 @@ def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     return act_noise(cfg, action, cfg.batch, draw)
 
 
-@torch.no_grad()
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     """One gradient step of each network on one minibatch."""
     # Update Q function: y = r + discount V_target(s')

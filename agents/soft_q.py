@@ -100,7 +100,6 @@ def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     return Noise(draw.normal(cfg.batch, cfg.particles, action), 2.0 * draw.uniform(cfg.batch, cfg.value_particles, action) - 1.0)
 
 
-@torch.no_grad()
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     """One gradient step of each network on one minibatch."""
     # Update Q function: y = r + discount V(s'), V the log-integral of exp(Q_target / alpha) over uniform actions

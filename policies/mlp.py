@@ -1,7 +1,7 @@
 """The one multilayer perceptron: a stack of networks with leading axes, evaluated as one computation.
 
 A network is one vector theta: an optimiser, a target and a checkpoint handle one tensor, and a flow can take it for a particle. The
-backward pass is written out, not recorded by autograd: an update costs its matrix products and little else.
+backward pass is written out and autograd records nothing: an update costs its matrix products and little else.
 """
 
 import math
@@ -44,7 +44,7 @@ class StackedMLP(nn.Module):
         self.stack, self.shapes = tuple(stack), tuple(pairwise(sizes))
         self.activation = ACTIVATIONS[activation]
         draws = [_uniform(self.stack, (rows, o), i, generators) for i, o in self.shapes for rows in (i, 1)]
-        self.theta = nn.Parameter(torch.cat([d.flatten(-2) for d in draws], -1))
+        self.theta = nn.Parameter(torch.cat([d.flatten(-2) for d in draws], -1), requires_grad=False)
         self._views: tuple[int, list[tuple[Tensor, Tensor]]] = (0, [])
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -56,7 +56,6 @@ class StackedMLP(nn.Module):
         lead, parts = theta.shape[:-1], iter(torch.split(theta, [n for i, o in self.shapes for n in (i * o, o)], -1))
         return [(w.view(*lead, i, o), b.view(*lead, 1, o)) for (i, o), w, b in zip(self.shapes, parts, parts, strict=True)]
 
-    @torch.no_grad()
     def evaluate(self, *inputs: Tensor) -> tuple[Tensor, "Tape"]:
         """y, and what ``gradient`` and ``input_gradient`` need until theta changes."""
         layers, cells = self._layers(), [self._cells(x) for x in inputs]
@@ -72,7 +71,6 @@ class StackedMLP(nn.Module):
             y = torch.bmm(y, w).add_(b)
         return y.view(*self.stack, *self._rest(inputs[-1]), -1), Tape(layers, inputs, cells, hidden)
 
-    @torch.no_grad()
     def gradient(self, tape: "Tape", g: Tensor) -> Tensor:
         """grad_theta <g, y>, (*stack, P), for g (*stack, *rest, out)."""
         found = self.theta.new_empty(self.theta.shape)
@@ -83,7 +81,6 @@ class StackedMLP(nn.Module):
             torch.bmm(cells.mT, self._summed(g, tape.inputs[-1], x), out=dw)
         return found
 
-    @torch.no_grad()
     def input_gradient(self, tape: "Tape", g: Tensor, size: int) -> Tensor:
         """grad_x <g, y> of x (..., size), the last numbers of the last input, which has every axis of rest."""
         x, (w, _) = tape.inputs[-1], tape.layers[0]
@@ -92,7 +89,7 @@ class StackedMLP(nn.Module):
 
     def _backward(self, tape: "Tape", g: Tensor, slots: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
         """d<g, y> / d(the first layer's sum), (cells, rows, units), filling the gradients of the layers above into ``slots``."""
-        g = g.reshape(len(tape.layers[0][0]), -1, g.shape[-1])
+        g = g.detach().reshape(len(tape.layers[0][0]), -1, g.shape[-1])
         for i in range(len(tape.hidden) - 1, -1, -1):
             h = tape.hidden[i]
             if slots and g.shape[-1] < h.shape[-1]:
@@ -107,7 +104,7 @@ class StackedMLP(nn.Module):
     def _layers(self) -> list[tuple[Tensor, Tensor]]:
         """The layers of theta (cells, P); made again where theta has moved to another place."""
         if self._views[0] != self.theta.data_ptr():
-            self._views = self.theta.data_ptr(), self.layers(self.theta.detach().flatten(0, -2))
+            self._views = self.theta.data_ptr(), self.layers(self.theta.flatten(0, -2))
         return self._views[1]
 
     def _summed(self, g: Tensor, whole: Tensor, x: Tensor) -> Tensor:
@@ -120,7 +117,7 @@ class StackedMLP(nn.Module):
 
     def _cells(self, x: Tensor) -> Tensor:
         """(*stack, *rest, d), broadcast over the stack -> (cells, rows, d)."""
-        return x.expand(*self.stack, *x.shape[len(self.stack) :]).reshape(math.prod(self.stack), -1, x.shape[-1])
+        return x.detach().expand(*self.stack, *x.shape[len(self.stack) :]).reshape(math.prod(self.stack), -1, x.shape[-1])
 
 
 class Tape(NamedTuple):
@@ -157,7 +154,6 @@ def _uniform(stack: tuple[int, ...], shape: tuple[int, int], fan_in: int, genera
     return (2.0 * torch.stack(draws) - 1.0) / math.sqrt(fan_in)
 
 
-@torch.no_grad()
 def polyak_(target: Network, source: Network, rate: float) -> None:
     """target <- (1 - rate) target + rate source, in place; rate = 1 copies."""
     target.theta.lerp_(source.theta, rate)

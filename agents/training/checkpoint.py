@@ -40,7 +40,6 @@ def seed_slice(state: Any, s: int) -> dict[str, Tensor]:
     return {name: (t[s : s + 1] if t.ndim else t).cpu().contiguous() for name, t in tensors(state).items()}
 
 
-@torch.no_grad()
 def restore_(state: Any, slices: Sequence[dict[str, Tensor]]) -> None:
     """Fills a state of S seeds from S slices. Raises ValueError, naming the tensor, where names or shapes differ."""
     own = tensors(state)

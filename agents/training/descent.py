@@ -18,7 +18,6 @@ class Adam:
         self.m, self.v = torch.zeros_like(theta), torch.zeros_like(theta)
         self.steps = torch.zeros((), device=theta.device, dtype=torch.float32)
 
-    @torch.no_grad()
     def step(self, gradient: Tensor) -> None:
         """One step down the gradient, shaped as theta."""
         self.steps += 1

@@ -25,8 +25,7 @@ def deterministic(agent: Agent, cfg: Any, state: Any, device: torch.device) -> P
     """The agent's greedy actions; where they are not finite, as a policy that diverged gives them, zero."""
 
     def policy(obs: Array) -> Array:
-        with torch.no_grad():
-            action = agent.greedy(cfg, state, torch.from_numpy(obs).to(device))
+        action = agent.greedy(cfg, state, torch.from_numpy(obs).to(device))
         return torch.nan_to_num(action).cpu().numpy()
 
     return policy

@@ -126,8 +126,7 @@ def act(task: Task, run: Training) -> Tensor:
     if run.step <= task.schedule.warmup:
         return 2.0 * run.streams.uniform(task.envs.action_size) - 1.0
     noise = task.agent.act_noise(task.cfg, task.envs.action_size, 1, run.streams)
-    with torch.no_grad():
-        action = task.agent.act(task.cfg, run.state, torch.from_numpy(run.obs).to(task.device)[:, None], noise)
+    action = task.agent.act(task.cfg, run.state, torch.from_numpy(run.obs).to(task.device)[:, None], noise)
     return torch.nan_to_num(action[:, 0])
 
 
