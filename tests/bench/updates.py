@@ -15,6 +15,7 @@ from timing import Times, alternate, median, ratio, report, table
 from torch import Tensor, nn
 
 from agents import registry
+from agents.training.descent import Adam
 from agents.training.protocol import Batch, Streams
 from runs import machine
 from wgf import trusted
@@ -95,6 +96,21 @@ def products(batch: int, width: int) -> Callable[[], object]:
     return step
 
 
+def adam_step(flush: bool) -> Callable[[], object]:
+    """Adam on 140,000 numbers, the moments of a tenth below the normal range, as where units have died."""
+    adam = Adam(torch.randn(140_000), 3e-4)
+    gradient = torch.randn(140_000)
+    gradient[::10] = 0.0
+    faded = torch.full((14_000,), 1e-40)
+
+    def step() -> None:
+        torch.set_flush_denormal(flush)
+        adam.m[::10] = faded
+        adam.step(gradient)
+
+    return step
+
+
 def timed(cases: dict[str, Callable[[], object]], threads: int, rounds: int) -> Times:
     """In turns on so many threads."""
     torch.set_num_threads(threads)
@@ -147,6 +163,11 @@ def main() -> None:
             n = int(name.split()[0])
             r["total rate / 1 seed"] = f"{n * median(times['1 seed']) / median(times[name]):.2f}"
         parts.append((f"SAC, stacked seeds, {title}, {threads} threads", rows))
+
+    cases = {"flushed to zero": adam_step(True), "kept": adam_step(False)}
+    torch.set_num_threads(1)
+    times = alternate(cases, args.rounds)
+    parts.append(("Adam with faded moments", [row(times, name, "flushed to zero") for name in cases]))
 
     text = "Medians of the rounds; ratios: median over rounds [middle half].\n\n"
     report(args.out, "Updates", text + "\n\n".join(f"## {title}\n\n{table(rows)}" for title, rows in parts), ["wgf", "torch"])
