@@ -137,7 +137,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
 
     # Update target
     polyak_(state.q_target, state.q, cfg.tau)
-    return {
+    return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q.mean((1, 2)),
         "losses/policy": -value.mean((1, 2)),

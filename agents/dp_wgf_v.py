@@ -162,7 +162,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
 
     # Update target
     polyak_(state.v_target, state.v, cfg.tau)
-    return {
+    return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q.mean((1, 2)),
         "losses/v": v_loss,

@@ -108,11 +108,10 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
 
     # Update target
     polyak_(state.q_target, state.q, cfg.tau)
-    entropy = -now.log_prob.mean(-1)
-    return {
+    return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q.mean((1, 2)),
-        "losses/policy": -(value.mean(-1) + alpha[:, 0] * entropy),
-        "policy/entropy": entropy,
+        "losses/policy": (alpha * now.log_prob - value).mean(-1),
+        "policy/entropy": -now.log_prob.mean(-1),
         "policy/alpha": alpha[:, 0],
     }

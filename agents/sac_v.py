@@ -95,6 +95,11 @@ def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     return act_noise(cfg, action, cfg.batch, draw)
 
 
+def size(mixture: Mixture) -> Tensor:
+    """Mean square of the means plus that of the log stds, (S,): what the penalty holds small."""
+    return (mixture.mean.square() + mixture.log_std.square()).mean((-3, -2, -1))
+
+
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     """One gradient step of each network on one minibatch."""
     # Update Q function: y = r + discount V_target(s')
@@ -117,15 +122,13 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     penalty = cfg.regularization / mixture.mean[0].numel()
     g_mean, g_log_std = (weight[..., None] * s + penalty * x for s, x in zip(score[1:], mixture[1:], strict=True))
     state.policy_adam.step(policy_back(Mixture(weight * score.logits, g_mean, g_log_std)))
-    size = (mixture.mean.square() + mixture.log_std.square()).mean((-3, -2, -1))
-    policy_loss = (sample.log_prob * bracket).mean(-1) + cfg.regularization * 0.5 * size
 
     # Update target
     polyak_(state.v_target, state.v, cfg.tau)
-    return {
+    return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q.mean((1, 2)),
         "losses/v": v_loss,
-        "losses/policy": policy_loss,
+        "losses/policy": (sample.log_prob * bracket).mean(-1) + cfg.regularization * 0.5 * size(mixture),
         "policy/entropy": -sample.log_prob.mean(-1),
     }

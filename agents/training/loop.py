@@ -4,7 +4,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ class Training:
     obs: Array  # (S, D) to act on next
     returns: Array  # (S,) so far, of the episodes that are running
     lengths: Array  # (S,)
-    info: Info = field(default_factory=dict)  # of the last update
+    info: Info = dict  # of the last update
     step: int = 0
 
 
@@ -166,7 +166,7 @@ def examine(task: Task, run: Training, record: Record, stopping: Callable[[], bo
 
 
 def _numbers(info: Info) -> dict[str, Array]:
-    return {tag: value.cpu().numpy() for tag, value in info.items()}
+    return {tag: value.cpu().numpy() for tag, value in info().items()}
 
 
 def _reason(error: Exception, step: int) -> str:

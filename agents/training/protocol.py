@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-Info = dict[str, Tensor]  # tag -> (S,), on the device; read at log time
+Info = Callable[[], dict[str, Tensor]]  # tag -> (S,), on the device; computed when it is looked at
 
 
 class Batch(NamedTuple):

@@ -43,7 +43,7 @@ def trained(agent, cfg, reward, updates, device):
                 adam.lr *= 0.1
         action = 2.0 * draw.uniform(cfg.batch, 1) - 1.0
         batch = Batch(obs, action, reward(action[..., 0].cpu()).to(device), torch.zeros_like(action[..., 0]), obs)
-        info = agent.update(cfg, state, batch, agent.noise(cfg, 1, draw))
+        info = agent.update(cfg, state, batch, agent.noise(cfg, 1, draw))()
     return state, draw, info
 
 

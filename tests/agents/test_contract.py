@@ -58,7 +58,7 @@ class World:
 
     def update(self, steps=1, spoil=lambda batch: batch):
         for _ in range(steps):
-            info = self.agent.update(self.cfg, self.state, spoil(self.minibatch()), self.agent.noise(self.cfg, A, self.draw))
+            info = self.agent.update(self.cfg, self.state, spoil(self.minibatch()), self.agent.noise(self.cfg, A, self.draw))()
         return info
 
     def tensors(self):

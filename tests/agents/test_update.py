@@ -429,7 +429,7 @@ def test_update_is_the_update_by_hand(agent, cfg):
     near = {"rtol": 1e-9, "atol": 1e-11}  # sums of a hundred terms of order one in float64, Adam's quotient and 1 - tanh^2
     for step in range(2):
         batch, noise = minibatch(seeds, step), agent.noise(cfg, A, draw)
-        info = agent.update(cfg, state, batch, noise)
+        info = agent.update(cfg, state, batch, noise)()
         for s in range(seeds):
             expected = BY_HAND[agent](alone[s], of_seed(batch, s), of_seed(noise, s))
             assert info.keys() == expected.keys()
@@ -465,7 +465,7 @@ def test_w2_scale_of_zero_is_the_kl_flow_alone(agent, w2):
     for change in ({"w2_scale": 0.0, "w2": w2}, {"w2_scale": 0.0, "w2": "common_noise", "previous": "average"}):
         cfg = replace(agent.Config(), **TINY, **{**FLOW, **change})
         state = started(agent, cfg, 2)
-        info = agent.update(cfg, state, minibatch(2, 0), agent.noise(cfg, A, Streams([torch.Generator().manual_seed(k) for k in (0, 1)])))
+        info = agent.update(cfg, state, minibatch(2, 0), agent.noise(cfg, A, Streams([torch.Generator().manual_seed(k) for k in (0, 1)])))()
         assert torch.equal(info["flow/w2_speed"], torch.zeros(2))
         moved.append(state.policy.theta)
     assert torch.equal(*moved)

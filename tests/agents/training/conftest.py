@@ -124,7 +124,7 @@ def update(cfg, state, batch, noise):
     state.value[(state.updates == 40) & (state.seed == cfg.poison)] = torch.nan
     if cfg.fault is not None and state.updates[0] == 40:
         raise cfg.fault("of the update")
-    return {"losses/q": loss}
+    return lambda: {"losses/q": loss}
 
 
 AGENT = types.SimpleNamespace(Config=Config, PRESETS={}, init=init, act_noise=act_noise, act=act, greedy=greedy, noise=noise, update=update)
