@@ -45,7 +45,7 @@ class StackedMLP(nn.Module):
         self.activation = ACTIVATIONS[activation]
         draws = [_uniform(self.stack, (rows, o), i, generators) for i, o in self.shapes for rows in (i, 1)]
         self.theta = nn.Parameter(torch.cat([d.flatten(-2) for d in draws], -1), requires_grad=False)
-        self._views: tuple[int, list[tuple[Tensor, Tensor]]] = (0, [])
+        self._views: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """(*stack, *rest, d_k) each -> (*stack, *rest, out)."""
@@ -103,9 +103,9 @@ class StackedMLP(nn.Module):
 
     def _layers(self) -> list[tuple[Tensor, Tensor]]:
         """The layers of theta (cells, P); made again where theta has moved to another place."""
-        if self._views[0] != self.theta.data_ptr():
-            self._views = self.theta.data_ptr(), self.layers(self.theta.flatten(0, -2))
-        return self._views[1]
+        if not self._views or self._views[0][0].data_ptr() != self.theta.data_ptr():
+            self._views = self.layers(self.theta.flatten(0, -2))
+        return self._views
 
     def _summed(self, g: Tensor, whole: Tensor, x: Tensor) -> Tensor:
         """g (cells, rows of whole, units), summed over the axes of rest that x lacks."""

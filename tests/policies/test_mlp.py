@@ -1,6 +1,7 @@
 """The stacked network is a loop over single networks, written here with plain matrix products; autograd of those is its gradient."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -204,6 +205,10 @@ def test_parameters_that_moved_to_another_place_are_the_ones_that_count():
     net = StackedMLP([2], [3, 4, 1], "tanh", seeds(0, 1))
     x = draw(2, 5, 3)
     before = net(x)
+    other = deepcopy(net)
+    other.theta *= 3.0
+    assert torch.equal(net(x), before)
+    torch.testing.assert_close(other(x), plain.evaluate(net, other.theta, x, phi=torch.tanh), rtol=1e-12, atol=1e-13)
     net.theta.data = 2.0 * net.theta.data
     torch.testing.assert_close(net(x), plain.evaluate(net, net.theta.detach(), x, phi=torch.tanh), rtol=1e-12, atol=1e-13)
     assert not torch.equal(net(x), before)
