@@ -182,3 +182,9 @@ def test_reward_scales_are_those_of_table_6():
 def test_w2_velocities_go_by_their_names():
     names = {"common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"}
     assert {name: getattr(transport, name) for name in names} == targets.W2
+
+
+def test_the_w2_velocity_is_scaled_and_a_scale_of_zero_turns_it_off():
+    x, x_prev = draw(S, B, M, A), draw(S, B, M, A, seed=1)
+    torch.testing.assert_close(targets.w2_velocity("common_noise", 0.4, x, x_prev), 0.4 * (x_prev - x), rtol=1e-13, atol=0.0)
+    assert torch.equal(targets.w2_velocity("exact", 0.0, x, x_prev), torch.zeros_like(x))
