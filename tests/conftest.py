@@ -21,3 +21,11 @@ def draw(device):
         return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(device, dtype)
 
     return draw
+
+
+@pytest.fixture
+def double():
+    """float64 by default, so that a tolerance speaks of the formula."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

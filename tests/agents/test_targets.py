@@ -9,21 +9,13 @@ import torch
 from agents import targets
 from agents.training.envs import Step
 from agents.training.memory import Replay
+from tests.policies.plain import draw
 from wgf import transport
 
 S, E, B, M, A = 2, 3, 4, 5, 2
 
 
-@pytest.fixture(autouse=True)
-def double():
-    """float64 by default, so that a tolerance speaks of the formula."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def uniform(*shape, seed=0):

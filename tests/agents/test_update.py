@@ -24,12 +24,7 @@ TINY = {"hidden": (8,), "batch": B, "lr": 1e-2, "tau": 0.2, "reward_scale": 3.0}
 FLOW = {"particles": M, "w2_scale": 0.3}
 
 
-@pytest.fixture(autouse=True)
-def double():
-    """float64 by default, so that a tolerance speaks of the formula."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 # --- by hand: networks, Adam, velocities ------------------------------------------------------------------------------

@@ -8,30 +8,19 @@ python tests/bench/agreement.py --runs runs/agreement --envs Hopper-v5 HalfCheet
 import argparse
 import csv
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from timing import table
 
+from runs.compare import read
 from runs.statistics import band, bootstrap
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 Curves = tuple[np.ndarray, np.ndarray]  # steps (points,), returns (seeds, points)
-
-
-def ours(folders: Sequence[Path]) -> Curves:
-    """The evaluations of finished runs."""
-    returns = []
-    for folder in folders:
-        with open(folder / "metrics.csv", newline="") as f:
-            points = [(float(row["step"]), float(row["value"])) for row in csv.DictReader(f) if row["tag"] == "eval/return"]
-        returns.append(points)
-    values = np.array(returns)
-    return values[0, :, 0], values[..., 1]
 
 
 def theirs(file: Path) -> Curves:
@@ -54,7 +43,8 @@ def main() -> None:
     for env, axis in zip(args.envs, axes[0], strict=True):
         file = args.runs / f"sb3-{env}.csv"
         shutil.copy(file, args.out)
-        both = {"wgf": ours(sorted((args.runs / env / "sac").glob("seed-*"))), "Stable-Baselines3": theirs(file)}
+        runs = read("sac", sorted((args.runs / env / "sac").glob("seed-*")))
+        both = {"wgf": (runs.steps, runs.evals), "Stable-Baselines3": theirs(file)}
         steps, returns = both["wgf"]
         lines = [(k, int(step), f"{r:.2f}") for k, curve in enumerate(returns) for step, r in zip(steps, curve, strict=True)]
         with open(args.out / f"wgf-{env}.csv", "w", newline="") as f:

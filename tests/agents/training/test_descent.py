@@ -6,20 +6,12 @@ import pytest
 import torch
 
 from agents.training.descent import Adam, regress_
+from tests.policies.plain import draw
 
 S, E, B, P = 2, 3, 4, 5
 
 
-@pytest.fixture(autouse=True)
-def double():
-    """float64 by default, so that a tolerance speaks of the formula."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def test_adam_is_algorithm_1_of_its_paper(device):
