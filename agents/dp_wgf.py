@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.targets import expected_value, mean_square, pull, soft_value, speed, td_target, w2_velocity
-from agents.training.descent import Adam, regress_
+from agents.training.descent import Adam, regress_, regression_loss
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork, best
 from policies.mlp import polyak_
@@ -122,27 +122,27 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     # Update Q function
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value(cfg, state, batch.next_obs, noise.value))
     q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_loss = regress_(state.q_adam, q, pull_back, y)
+    q_error = regress_(state.q_adam, q, pull_back, y)
 
     # Update policy: particle velocity of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi), pulled back through the sampling network
-    squash = SQUASH[cfg.squash]
     u, pull_back = state.policy.vjp(batch.obs, noise.policy)
-    value, slope = state.q.action_gradient(batch.obs, torch.tanh(u))
-    x, score = squash.coordinate(u), squash.score(u, slope, cfg.alpha)
+    action, squash = torch.tanh(u), SQUASH[cfg.squash]
+    value, slope = state.q.action_gradient(batch.obs, action)
+    x, score = squash.coordinate(u), squash.score(action, slope, cfg.alpha)
     x_prev = squash.coordinate(state.previous(batch.obs, noise.policy))
     kl = svgd.unbiased(x, score)
     w2 = w2_velocity(cfg.w2, cfg.w2_scale, x, x_prev)
     polyak_(state.previous, state.policy, 1.0 if cfg.previous == "last" else cfg.tau)  # Update prior policy parameters
-    state.policy_adam.step(pull_back(squash.pull_back(u, pull(kl + w2))))
+    state.policy_adam.step(pull_back(squash.pull_back(action, pull(kl + w2))))
 
     # Update target
     polyak_(state.q_target, state.q, cfg.tau)
     return lambda: {
-        "losses/q": q_loss,
+        "losses/q": regression_loss(q_error),
         "losses/q_values": q.mean((1, 2)),
         "losses/policy": -value.mean((1, 2)),
         "flow/kl_speed": speed(kl),
         "flow/w2_speed": speed(w2),
         "flow/w2": mean_square(x - x_prev),
-        "policy/spread": torch.tanh(u).std(-2, correction=0).mean((1, 2)),
+        "policy/spread": action.std(-2, correction=0).mean((1, 2)),
     }

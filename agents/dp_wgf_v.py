@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from agents.targets import entropy_value, mean_square, normalizer_value, pull, speed, td_target, temperature_gradient, w2_velocity
-from agents.training.descent import Adam, regress_
+from agents.training.descent import Adam, regress_, regression_loss
 from agents.training.protocol import Batch, Info, Streams
 from policies.bayesian import BayesianPolicy
 from policies.critics import QNetwork, VNetwork, best
@@ -141,31 +141,31 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
     # Update Q function
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, state.v_target(batch.next_obs))
     q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_loss = regress_(state.q_adam, q, pull_back, y)
+    q_error = regress_(state.q_adam, q, pull_back, y)
 
     # Update value function: the particles of the policy stand for E_{a ~ pi~}
     u, log_prob, policy_back = state.policy.sample(batch.obs, noise)
-    value, slope = state.q.action_gradient(batch.obs, torch.tanh(u))
+    action, squash = torch.tanh(u), SQUASH[cfg.squash]
+    value, slope = state.q.action_gradient(batch.obs, action)
     target = (entropy_value if cfg.backup == "entropy" else normalizer_value)(value, log_prob, alpha[..., 0])
-    v_loss = regress_(state.v_adam, *state.v.vjp(batch.obs), target)
+    v_error = regress_(state.v_adam, *state.v.vjp(batch.obs), target)
 
     # Update policy: particle velocity of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi), pulled back through the draws to every theta_k
-    squash = SQUASH[cfg.squash]
-    x, score = squash.coordinate(u), squash.score(u, slope, alpha)
+    x, score = squash.coordinate(u), squash.score(action, slope, alpha)
     x_prev = squash.coordinate(state.previous.particles(batch.obs, noise))
     kl = svgd.unbiased(x, score, groups=cfg.components)
     w2 = w2_velocity(cfg.w2, cfg.w2_scale, x, x_prev)
     polyak_(state.previous, state.policy, 1.0 if cfg.previous == "last" else cfg.tau)  # Update prior policy parameters
-    state.policy_adam.step(policy_back(squash.pull_back(u, pull(kl + w2))))
+    state.policy_adam.step(policy_back(squash.pull_back(action, pull(kl + w2))))
     if cfg.temperature == "automatic":
         state.alpha_adam.step(temperature_gradient(log_prob, -batch.action.shape[-1]))
 
     # Update target
     polyak_(state.v_target, state.v, cfg.tau)
     return lambda: {
-        "losses/q": q_loss,
+        "losses/q": regression_loss(q_error),
         "losses/q_values": q.mean((1, 2)),
-        "losses/v": v_loss,
+        "losses/v": regression_loss(v_error),
         "losses/policy": -value.mean((1, 2)),
         "flow/kl_speed": speed(kl),
         "flow/w2_speed": speed(w2),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.targets import td_target, temperature_gradient
-from agents.training.descent import Adam, regress_
+from agents.training.descent import Adam, regress_, regression_loss
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork
 from policies.gaussian import GaussianPolicy
@@ -95,13 +95,13 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
     next_value = state.q_target.least(batch.next_obs, after.action) - alpha * after.log_prob
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
     q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_loss = regress_(state.q_adam, q, pull_back, y)
+    q_error = regress_(state.q_adam, q, pull_back, y)
 
     # Update policy: descend alpha KL(pi || exp(Q / alpha)) through u = mean + std xi, a = tanh(u), min Q the value of an action
     value, slope = state.q.action_gradient(batch.obs, now.action)
-    weight = alpha[..., None] / cfg.batch
-    score = exact_score(now.u, slope, alpha[..., None])  # grad_u [Q / alpha + log(1 - a^2)]; the entropy's own gradient in log std is 1
-    state.policy_adam.step(policy_back(-weight * score, -weight))
+    weight = alpha[..., None] / -cfg.batch
+    score = exact_score(now.action, slope, alpha[..., None])  # of log(exp(Q / alpha) (1 - a^2)); the entropy's own slope in log std is 1
+    state.policy_adam.step(policy_back(weight * score, weight))
 
     # Update temperature: towards an entropy of -A
     state.alpha_adam.step(temperature_gradient(now.log_prob, -batch.action.shape[-1]))
@@ -109,7 +109,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
     # Update target
     polyak_(state.q_target, state.q, cfg.tau)
     return lambda: {
-        "losses/q": q_loss,
+        "losses/q": regression_loss(q_error),
         "losses/q_values": q.mean((1, 2)),
         "losses/policy": (alpha * now.log_prob - value).mean(-1),
         "policy/entropy": -now.log_prob.mean(-1),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from agents.targets import td_target
-from agents.training.descent import Adam, regress_
+from agents.training.descent import Adam, regress_, regression_loss
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork, VNetwork, best
 from policies.gaussian import Mixture, MixturePolicy, draw, mixture_score, squashed
@@ -110,11 +110,11 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     sample = squashed(u, log_density)
     q_sample = state.q.least(batch.obs, sample.action)
     q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_loss = regress_(state.q_adam, q, pull_back, y)
+    q_error = regress_(state.q_adam, q, pull_back, y)
 
     # Update value function: V(s) towards Q(s, a) - log pi(a | s), a fresh
     v, pull_back = state.v.vjp(batch.obs)
-    v_loss = regress_(state.v_adam, v, pull_back, q_sample - sample.log_prob)
+    v_error = regress_(state.v_adam, v, pull_back, q_sample - sample.log_prob)
 
     # Update policy: likelihood ratio, E[grad log pi(a) (log pi(a) - Q(s, a) + V(s))], and a penalty on means and log stds
     bracket = sample.log_prob - q_sample + v
@@ -126,9 +126,9 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     # Update target
     polyak_(state.v_target, state.v, cfg.tau)
     return lambda: {
-        "losses/q": q_loss,
+        "losses/q": regression_loss(q_error),
         "losses/q_values": q.mean((1, 2)),
-        "losses/v": v_loss,
+        "losses/v": regression_loss(v_error),
         "losses/policy": (sample.log_prob * bracket).mean(-1) + cfg.regularization * 0.5 * size(mixture),
         "policy/entropy": -sample.log_prob.mean(-1),
     }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.targets import pull, soft_value, speed, td_target
-from agents.training.descent import Adam, regress_
+from agents.training.descent import Adam, regress_, regression_loss
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork, best
 from policies.mlp import polyak_
@@ -106,22 +106,22 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     next_value = soft_value(state.q_target.least(batch.next_obs, noise.value), cfg.alpha, batch.action.shape[-1])
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
     q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_loss = regress_(state.q_adam, q, pull_back, y)
+    q_error = regress_(state.q_adam, q, pull_back, y)
 
     # Update policy: the SVGD velocity of its particles, pulled back through the sampling network
     u, pull_back = state.policy.vjp(batch.obs, noise.policy)
-    value, slope = state.q.action_gradient(batch.obs, torch.tanh(u))
-    squash = SQUASH[cfg.squash]
-    x, score = squash.coordinate(u), squash.score(u, slope, cfg.alpha)
+    action, squash = torch.tanh(u), SQUASH[cfg.squash]
+    value, slope = state.q.action_gradient(batch.obs, action)
+    x, score = squash.coordinate(u), squash.score(action, slope, cfg.alpha)
     kl = svgd.unbiased(x, score)
-    state.policy_adam.step(pull_back(squash.pull_back(u, pull(kl))))
+    state.policy_adam.step(pull_back(squash.pull_back(action, pull(kl))))
 
     # Update target
     polyak_(state.q_target, state.q, cfg.tau)
     return lambda: {
-        "losses/q": q_loss,
+        "losses/q": regression_loss(q_error),
         "losses/q_values": q.mean((1, 2)),
         "losses/policy": -value.mean((1, 2)),
         "flow/kl_speed": speed(kl),
-        "policy/spread": torch.tanh(u).std(-2, correction=0).mean((1, 2)),
+        "policy/spread": action.std(-2, correction=0).mean((1, 2)),
     }

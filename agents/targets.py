@@ -20,7 +20,7 @@ REWARD_SCALE = {"Swimmer": 100.0, "Hopper": 1.0, "Walker2d": 3.0, "Humanoid": 3.
 
 def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
     """y = r + discount V(s'), (S, B); discount = gamma (1 - terminated), so that truncation bootstraps."""
-    return reward + discount * next_value
+    return torch.addcmul(reward, discount, next_value)
 
 
 def soft_value(q: Tensor, alpha: float, action_size: int) -> Tensor:

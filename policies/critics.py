@@ -29,14 +29,17 @@ class QNetwork(Network):
     def least(self, obs: Tensor, action: Tensor) -> Tensor:
         """min_e Q_e(s, a), (S, B) or (S, B, M)."""
         q: Tensor = self(obs, action)
-        return q.amin(1)
+        return q.amin(1) if q.shape[1] > 1 else q[:, 0]
 
     def action_gradient(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """min_e Q_e and its gradient in the action, shaped as ``action`` less its last axis and as ``action``."""
         q, tape = self.net.evaluate(*_inputs(obs, action))
-        least, e = q.min(1, keepdim=True)
-        slope = self.net.input_gradient(tape, torch.zeros_like(q).scatter_(1, e, 1.0), action.shape[-1])
-        return least[:, 0, ..., 0], slope[:, 0]
+        if q.shape[1] == 1:
+            least, chosen = q, torch.ones_like(q)
+        else:
+            least, e = q.min(1, keepdim=True)
+            chosen = torch.zeros_like(q).scatter_(1, e, 1.0)
+        return least[:, 0, ..., 0], self.net.input_gradient(tape, chosen, action.shape[-1])[:, 0]
 
 
 def _inputs(obs: Tensor, action: Tensor) -> tuple[Tensor, ...]:

@@ -56,6 +56,15 @@ def tanh_log_det(u: Tensor) -> Tensor:
     return (2.0 * (math.log(2.0) - u - softplus(-2.0 * u))).sum(-1)
 
 
+def squashed_log_prob(xi: Tensor, log_std: Tensor, u: Tensor) -> Tensor:
+    """log pi(a | s) of a = tanh u, u = mean + std xi: -sum [ xi^2 / 2 + log std + log(2 pi) / 2 + log(1 - tanh^2 u) ], (...).
+
+    The two functions above in few calls; softplus(u, beta=-2) = -softplus(-2 u) / 2.
+    """
+    terms = torch.addcmul(log_std, xi, xi, value=0.5).sub_(u, alpha=2.0).add_(softplus(u, beta=-2.0), alpha=4.0)
+    return -xi.shape[-1] * (0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0)) - terms.sum(-1)
+
+
 def mixture_log_prob(u: Tensor, logits: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """log sum_k w_k N(u; mean_k, std_k), w = softmax(logits): u (..., A), logits (..., K), mean and log_std (..., K, A) -> (...)."""
     return torch.logsumexp(logits.log_softmax(-1) + log_prob(u[..., None, :], mean, log_std), -1)
@@ -106,14 +115,14 @@ class GaussianPolicy(Network):
         out, tape = self.net.evaluate(obs)
         mean, raw = out.chunk(2, -1)
         log_std = raw.clamp(*LOG_STD)
-        deviation = log_std.exp() * xi
+        deviation = log_std.exp().mul_(xi)
         u = mean + deviation
 
         def pull_back(g: Tensor, h: Tensor) -> Tensor:
             n = g.shape[1]
-            return self.net.gradient(tape.last(n), torch.cat([g, clamped(g * deviation[:, -n:] + h, raw[:, -n:])], -1))
+            return self.net.gradient(tape.last(n), torch.cat([g, clamped(torch.addcmul(h, g, deviation[:, -n:]), raw[:, -n:])], -1))
 
-        return squashed(u, standard_log_prob(xi, log_std)), pull_back
+        return Sample(torch.tanh(u), u, squashed_log_prob(xi, log_std, u)), pull_back
 
     def act(self, obs: Tensor, xi: Tensor) -> Tensor:
         """The draw's action alone, (S, B, A)."""

@@ -98,7 +98,8 @@ class StackedMLP(nn.Module):
                 torch.bmm(h.mT, g, out=slots[i][0])
             if slots:
                 torch.sum(g, 1, keepdim=True, out=slots[i][1])
-            g = self.activation.slope(torch.bmm(g, tape.layers[i + 1][0].mT), h)
+            w = tape.layers[i + 1][0].mT
+            g = self.activation.slope(g * w if g.shape[-1] == 1 else torch.bmm(g, w), h)
         return g
 
     def _layers(self) -> list[tuple[Tensor, Tensor]]:
@@ -117,7 +118,9 @@ class StackedMLP(nn.Module):
 
     def _cells(self, x: Tensor) -> Tensor:
         """(*stack, *rest, d), broadcast over the stack -> (cells, rows, d)."""
-        return x.detach().expand(*self.stack, *x.shape[len(self.stack) :]).reshape(math.prod(self.stack), -1, x.shape[-1])
+        n, x = len(self.stack), x.detach()
+        whole = x if x.shape[:n] == self.stack else x.expand(*self.stack, *x.shape[n:])
+        return whole.reshape(math.prod(self.stack), -1, x.shape[-1])
 
 
 class Tape(NamedTuple):

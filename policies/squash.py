@@ -1,7 +1,7 @@
 """Where particles live when actions are a = tanh(u), and the score of pi*(a) = exp(Q(s, a) / alpha) / Z there.
 
-The kernel and the W2 term see x = ``coordinate(u)``; ``score(u, slope, alpha)`` is grad log p in that coordinate, from
-slope = grad_a Q(s, tanh u), and ``pull_back(u, v)`` = v dx/du. Shapes (..., M, A); alpha broadcasts.
+The kernel and the W2 term see x = ``coordinate(u)``; ``score(a, slope, alpha)`` is grad log p in that coordinate, from
+slope = grad_a Q(s, a), and ``pull_back(a, v)`` = v dx/du. Shapes (..., M, A); alpha broadcasts.
 """
 
 from collections.abc import Callable
@@ -24,22 +24,25 @@ def identity(u: Tensor) -> Tensor:
     return u
 
 
-def exact_score(u: Tensor, slope: Tensor, alpha: Tensor | float) -> Tensor:
+def through_tanh(a: Tensor, v: Tensor) -> Tensor:
+    """(1 - a^2) v, a gradient in a = tanh(u) carried to u."""
+    return torch.ops.aten.tanh_backward(v, a)  # type: ignore[no-any-return]
+
+
+def exact_score(a: Tensor, slope: Tensor, alpha: Tensor | float) -> Tensor:
     """x = u, log p(u) = Q(s, tanh u) / alpha + sum log(1 - tanh^2 u): (1 - a^2) slope / alpha - 2 a. The law of a is pi*."""
-    a = torch.tanh(u)
-    return (1.0 - a.square()) * slope / alpha - 2.0 * a
+    return torch.sub(through_tanh(a, slope) / alpha, a, alpha=2.0)
 
 
-def soft_q_score(u: Tensor, slope: Tensor, alpha: Tensor | float) -> Tensor:
+def soft_q_score(a: Tensor, slope: Tensor, alpha: Tensor | float) -> Tensor:
     """x = a, log p(a) = Q / alpha + sum log(1 - a^2 + 1e-6): slope / alpha - 2 a / (1 - a^2 + 1e-6).
 
     **Source** the public soft Q-learning code. Departs from pi*: this barrier at the boundary tilts the law to exp(Q / alpha) (1 - a^2).
     """
-    a = torch.tanh(u)
     return slope / alpha - 2.0 * a / (1.0 - a.square() + 1e-6)
 
 
 SQUASH = {
-    "exact": Squash(identity, exact_score, lambda u, v: v),
-    "soft_q": Squash(torch.tanh, soft_q_score, lambda u, v: v * (1.0 - torch.tanh(u).square())),
+    "exact": Squash(identity, exact_score, lambda a, v: v),
+    "soft_q": Squash(torch.tanh, soft_q_score, through_tanh),
 }

@@ -135,11 +135,17 @@ def _radial(x: Tensor, y: Tensor, slope: Tensor, lengthscale: Tensor | float) ->
 
 def median(values: Tensor) -> Tensor:
     """The median over the last axis, (...), detached: the mean of the two middle values where their number is even."""
+    lower, upper = middle(values)
+    return (lower + upper) / 2.0
+
+
+def middle(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The two middle values of the last axis, (...), detached; where their number is odd both are the one in the middle."""
     n = values.shape[-1]
     if n == 1:
-        return values[..., 0].detach()
+        return values[..., 0].detach(), values[..., 0].detach()
     lower, upper = _middle(values.detach(), n // 2)
-    return upper if n % 2 else (lower + upper) / 2.0
+    return (upper if n % 2 else lower), upper
 
 
 def _middle(values: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -7,14 +7,16 @@ M W2^2 / 2: weighted by 1/h they are the proximal term of a JKO step of size h. 
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn.functional import pad
 
 from wgf.door import door
-from wgf.kernels import BLOCK, SUBSAMPLE, by_rows, median, per_pair, thinned
+from wgf.kernels import BLOCK, SUBSAMPLE, by_rows, median, middle, per_pair, thinned
 from wgf.sinkhorn import LOWEST, Plan, costs, costs_to, log_weights, sinkhorn
 
 __all__ = [
@@ -67,7 +69,8 @@ def median_lam(x: Tensor, x_prev: Tensor) -> Tensor:
 
 
 def _lam(cost: Tensor, m: int) -> Tensor:
-    return (median(cost.detach().flatten(-2).sqrt()) ** 2 / math.log(max(2, m))).clamp_min(1e-10)
+    lower, upper = middle(cost.flatten(-2))
+    return ((lower.sqrt() + upper.sqrt()) ** 2 / (4.0 * math.log(max(2, m)))).clamp_min(1e-10)
 
 
 @door(x="*b M d", x_prev="*b N d", lam="scale")
@@ -79,22 +82,28 @@ def eq9_sum(x: Tensor, x_prev: Tensor, lam: Tensor | float | None = None) -> Ten
     to descend on it would repel far particles, and it diverges.
     **Stationary** not zero at x = x_prev: it contracts the cloud, the more the larger M; it is not the gradient of W2^2.
     """
-    m, n = x.shape[-2], x_prev.shape[-2]
-    cost = costs(x, x_prev) if max(m, n) <= SUBSAMPLE and x[..., 0].numel() * n <= BLOCK else None
+    whole, cost = _costs(x, x_prev)
     if lam is None:
-        lam = median_lam(x, x_prev) if cost is None else _lam(cost, m)
+        lam = median_lam(x, x_prev) if whole is None else _lam(whole, x.shape[-2])
     centre = x_prev.mean(-2, keepdim=True)
-    there = torch.cat([x_prev - centre, torch.ones_like(x_prev[..., :1])], -1)
-    distances = costs_to(x_prev)
+    there = pad(x_prev - centre, (0, 1), value=1.0)
 
     def force(rows: slice) -> Tensor:
-        here = x[..., rows, :]
-        ratio = (distances(here) if cost is None else cost[..., rows, :]).div_(per_pair(lam))
-        kernel = (-ratio).clamp_min_(LOWEST).exp_()
-        pull = ratio.sub_(1.0).mul_(kernel) @ there  # in place: fresh memory costs more than the arithmetic
-        return 2.0 * (pull[..., :-1] - pull[..., -1:] * (here - centre))
+        exponent = cost(rows).div_(-per_pair(lam))  # in place: fresh memory costs more than the arithmetic
+        kernel = exponent.clamp_min(LOWEST).exp_()
+        push = torch.addcmul(kernel, exponent, kernel) @ there  # (1 - c / lam) exp(-c / lam)
+        return 2.0 * (push[..., -1:] * (x[..., rows, :] - centre) - push[..., :-1])
 
     return by_rows(x, x_prev, force)
+
+
+def _costs(x: Tensor, x_prev: Tensor) -> tuple[Tensor | None, Callable[[slice], Tensor]]:
+    """The cost matrix where it is small enough to keep, and its rows."""
+    if max(x.shape[-2], x_prev.shape[-2]) <= SUBSAMPLE and x[..., 0].numel() * x_prev.shape[-2] <= BLOCK:
+        whole = costs(x, x_prev)
+        return whole, lambda rows: whole[..., rows, :]
+    distances = costs_to(x_prev)
+    return None, lambda rows: distances(x[..., rows, :])
 
 
 @door(x="*b M d", x_prev="*b N d", lam="scale")

@@ -28,10 +28,15 @@ class Adam:
 
 
 def regress_(adam: Adam, prediction: Tensor, pull_back: Callable[[Tensor], Tensor], target: Tensor) -> Tensor:
-    """One step down (1/2) (prediction - target)^2, mean over the minibatch, summed over members: (S, [E,] B), (S, B) -> its value (S,).
+    """One step down (1/2) (prediction - target)^2, mean over the minibatch, summed over members: (S, [E,] B), (S, B) -> the errors.
 
-    ``pull_back`` turns a gradient in the prediction into one in theta.
+    ``pull_back`` turns a gradient in the prediction into one in theta. ``regression_loss`` of the errors is what was descended.
     """
     error = prediction - (target if prediction.ndim == 2 else target[:, None])
     adam.step(pull_back(error / target.shape[-1]))
-    return 0.5 * error.square().mean(-1).reshape(len(target), -1).sum(-1)
+    return error
+
+
+def regression_loss(error: Tensor) -> Tensor:
+    """(1/2) error^2, mean over the minibatch, summed over members: (S, [E,] B) -> (S,)."""
+    return 0.5 * error.square().mean(-1).reshape(len(error), -1).sum(-1)

@@ -1,7 +1,7 @@
 """Environments, one a seed: any Gymnasium id with Box actions, stepped together. The only file that imports gymnasium.
 
-Actions are (-1, 1)^A to an agent and are rescaled to the environment's bounds here. An episode that ends is reset in the same step
-(SAME_STEP, asked for explicitly); ``next_obs`` is then the episode's own last observation, ``obs`` the first of the next.
+Actions are (-1, 1)^A to an agent and are rescaled to the environment's bounds here. An episode that ends is reset in the same step:
+``next_obs`` is then the episode's own last observation, ``obs`` the first of the next.
 """
 
 import difflib
@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import mujoco
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
@@ -66,38 +65,34 @@ def sizes(name: str, backend: str = "gymnasium") -> tuple[int, int]:
 
 
 class Gymnasium:
-    """Gymnasium's vector environment in this process."""
+    """Gymnasium environments stepped one after another in this process."""
 
     def __init__(self, name: str, n: int) -> None:
         self.name = name
-        same_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.envs = _made(name, lambda: gym.make_vec(name, n, vectorization_mode="sync", vector_kwargs=same_step))
-        if self.envs.spec.id != name.rpartition(":")[2]:
-            raise ValueError(f"environment {name!r} has no version; did you mean {self.envs.spec.id!r}?")
-        if self.envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
-            raise ValueError(f"environment {name!r} does not offer autoreset in the same step; use one made by gymnasium.make")
-        self.obs_size, self.action_size = _sizes(name, self.envs.single_observation_space, self.envs.single_action_space)
-        self._low, self._high = self.envs.single_action_space.low, self.envs.single_action_space.high
+        self.envs = [_made(name, lambda: gym.make(name)) for _ in range(n)]
+        spec, obs, action = self.envs[0].spec, self.envs[0].observation_space, self.envs[0].action_space
+        if spec.id != name.rpartition(":")[2]:
+            raise ValueError(f"environment {name!r} has no version; did you mean {spec.id!r}?")
+        self.obs_size, self.action_size = _sizes(name, obs, action)
+        self._scale = Scale(action)
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """First observations (S, D); environment s is seeded with seeds[s] and keeps its own stream from then on."""
         with _named(self.name):
-            return _cast(self.envs.reset(seed=[int(s) for s in seeds])[0])
+            return _cast(np.stack([env.reset(seed=int(s))[0] for env, s in zip(self.envs, seeds, strict=True)]))
 
     def step(self, action: Array) -> Step:
         """Applies actions (S, A) in (-1, 1)."""
         with _named(self.name):
-            obs, reward, terminated, truncated, info = self.envs.step(_rescaled(action, self._low, self._high))
-        next_obs = obs
-        if "final_obs" in info:
-            next_obs = obs.copy()
-            ended = info["_final_obs"]
-            next_obs[ended] = np.stack(info["final_obs"][ended])
-        return _step(obs, next_obs, reward, terminated, truncated)
+            steps = [env.step(a) for env, a in zip(self.envs, self._scale(action), strict=True)]
+            after, reward, terminated, truncated, _ = zip(*steps, strict=True)
+            first = [env.reset()[0] if t or u else o for env, o, t, u in zip(self.envs, after, terminated, truncated, strict=True)]
+            return _step(np.stack(first), np.stack(after), reward, terminated, truncated)
 
     def close(self) -> None:
         """Frees the simulators."""
-        self.envs.close()
+        for env in self.envs:
+            env.close()
 
 
 class EnvPool:
@@ -109,7 +104,7 @@ class EnvPool:
             spec = self._spec(name)
             obs, action = spec.observation_space, spec.action_space
         self.obs_size, self.action_size = _sizes(name, obs, action)
-        self._low, self._high = action.low, action.high
+        self._scale = Scale(action)
         self._envs: Any = None
 
     @staticmethod
@@ -133,7 +128,7 @@ class EnvPool:
 
     def step(self, action: Array) -> Step:
         """Applies actions (S, A) in (-1, 1). EnvPool would reset one step late: ended environments are reset here at once."""
-        next_obs, reward, terminated, truncated, _ = self._envs.step(_rescaled(action, self._low, self._high).astype(self._low.dtype))
+        next_obs, reward, terminated, truncated, _ = self._envs.step(self._scale(action))
         obs, ended = next_obs, np.flatnonzero(terminated | truncated).astype(np.int32)
         if len(ended):
             first, info = self._envs.reset(ended)
@@ -152,6 +147,7 @@ class Film:
     def __init__(self, name: str, seed: int) -> None:
         self._env = _made(name, lambda: gym.make(name, render_mode="rgb_array"))
         self.fps = int(self._env.metadata.get("render_fps", 30))
+        self._scale = Scale(self._env.action_space)
         self.obs = _cast(self._env.reset(seed=seed)[0])
         self.frame()  # fails here where nothing can be drawn
 
@@ -161,8 +157,7 @@ class Film:
 
     def step(self, action: Array) -> tuple[Array, float, bool]:
         """The next observation, the reward, and whether the episode goes on."""
-        space = self._env.action_space
-        obs, reward, terminated, truncated, _ = self._env.step(_rescaled(action, space.low, space.high))
+        obs, reward, terminated, truncated, _ = self._env.step(self._scale(action))
         return _cast(obs), float(reward), not (terminated or truncated)
 
     def close(self) -> None:
@@ -233,8 +228,15 @@ def _cast(obs: Any) -> Array:
         return np.asarray(obs).astype(np.float32)
 
 
-def _rescaled(action: Array, low: Any, high: Any) -> Any:
-    return low + 0.5 * (np.clip(action, -1.0, 1.0) + 1.0) * (high - low)
+class Scale:
+    """Actions in (-1, 1) to the bounds of a Box, in its type."""
+
+    def __init__(self, space: Any) -> None:
+        self.middle, self.half = 0.5 * (space.high + space.low), 0.5 * (space.high - space.low)
+
+    def __call__(self, action: Array) -> Any:
+        """(..., A) -> (..., A); beyond (-1, 1) is cut."""
+        return self.middle + self.half * np.clip(action, -1.0, 1.0, dtype=self.half.dtype)
 
 
 def _step(obs: Any, next_obs: Any, reward: Any, terminated: Any, truncated: Any) -> Step:

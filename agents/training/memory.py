@@ -23,6 +23,7 @@ class Replay:
         self._generators = [np.random.default_rng([seed, 1]) for seed in seeds]
         self._starts = np.zeros((len(seeds), rows), dtype=np.int64)
         self._head, self._first, self._each = np.zeros_like(self.count), np.zeros_like(self.count), np.arange(len(seeds))
+        self._offsets = np.tile(rows * self._each, 2)  # of a seed's rows in the flattened ring
 
     @staticmethod
     def bytes(seeds: int, rows: int, obs: int, action: int) -> int:
@@ -31,16 +32,17 @@ class Replay:
 
     def add(self, obs: Array, action: Array, step: Step) -> None:
         """Stores one transition a seed: obs (S, D), action (S, A) and what the environments answered."""
-        rows = self.data.shape[1]
+        d, rows = self.obs_size, self.data.shape[1]
         row, after = self._head, (self._head + 1) % rows
         self._forget(row)
         self._forget(after)
         written = np.zeros((2, *self.data.shape[::2]), np.float32)
-        written[0] = np.concatenate([obs, action, step.reward[:, None], self.gamma * (1.0 - step.terminated[:, None])], -1)
-        written[1, :, : self.obs_size] = step.next_obs
-        place = np.concatenate([row, after]) + rows * np.tile(self._each, 2)
-        ring, values = self.data.flatten(0, 1), torch.from_numpy(written).to(self.data).flatten(0, 1)
-        ring.index_copy_(0, torch.from_numpy(place).to(ring.device), values)
+        written[0, :, :d], written[0, :, d:-2], written[0, :, -2] = obs, action, step.reward
+        written[0, :, -1] = self.gamma * (1.0 - step.terminated)
+        written[1, :, :d] = step.next_obs
+        place = torch.from_numpy(np.concatenate([row, after]) + self._offsets)
+        ring, values = self.data.flatten(0, 1), torch.from_numpy(written)
+        ring.index_copy_(0, place.to(ring.device), values.to(ring).flatten(0, 1))
         self._starts[self._each, (self._first + self.count) % rows] = row
         self.count = self.count + 1
         self._head = (row + 1 + (step.terminated | step.truncated)) % rows
@@ -50,8 +52,8 @@ class Replay:
         rows = self.data.shape[1]
         slots = np.stack([g.integers(0, n, batch) for g, n in zip(self._generators, self.count, strict=True)])
         row = self._starts[self._each[:, None], (self._first[:, None] + slots) % rows]
-        pair = np.stack([row, (row + 1) % rows]) + rows * self._each[:, None]
-        here, after = self.data.flatten(0, 1)[torch.from_numpy(pair).to(self.data.device)]
+        pair = torch.from_numpy(np.stack([row, (row + 1) % rows]) + rows * self._each[:, None]).to(self.data.device)
+        here, after = self.data.flatten(0, 1).index_select(0, pair.flatten()).view(*pair.shape, -1)
         obs, action, reward, discount = here.split([self.obs_size, self.action_size, 1, 1], -1)
         return Batch(obs, action, reward[..., 0], discount[..., 0], after[..., : self.obs_size])
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from agents.training.descent import Adam, regress_
+from agents.training.descent import Adam, regress_, regression_loss
 from tests.policies.plain import draw
 
 S, E, B, P = 2, 3, 4, 5
@@ -35,7 +35,8 @@ def test_regression_descends_half_the_squared_error_of_every_member(members):
     (gradient,) = torch.autograd.grad(loss.sum(), weight)
     by_hand, adam = Adam(weight.detach().clone(), 0.1), Adam(weight.detach().clone(), 0.1)
     by_hand.step(gradient)
-    value = regress_(adam, adam.theta @ x.T, lambda g: g @ x, target)
+    error = regress_(adam, adam.theta @ x.T, lambda g: g @ x, target)
     torch.testing.assert_close(adam.m, by_hand.m, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(adam.theta, by_hand.theta, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(value, loss.detach().reshape(S, -1).sum(-1), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(error, (weight @ x.T - whole).detach(), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(regression_loss(error), loss.detach().reshape(S, -1).sum(-1), rtol=1e-12, atol=1e-14)

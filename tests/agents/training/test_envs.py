@@ -12,12 +12,17 @@ import pytest
 from agents.training import envs
 
 
-def by_hand(name, seed, actions, low, high):
+def real(action, space):
+    """(-1, 1)^A to the bounds of a Box, in its type."""
+    return 0.5 * (space.high + space.low) + 0.5 * (space.high - space.low) * action.astype(space.dtype)
+
+
+def by_hand(name, seed, actions):
     """(obs to act on, obs led to, reward, terminated, truncated) a step, of one environment that is reset when it ends."""
     env = gym.make(name)
     obs, rows = env.reset(seed=seed)[0], []
     for action in actions:
-        next_obs, reward, terminated, truncated, _ = env.step(low + 0.5 * (action + 1.0) * (high - low))
+        next_obs, reward, terminated, truncated, _ = env.step(real(action, env.action_space))
         obs = env.reset()[0] if terminated or truncated else next_obs
         rows.append((obs, next_obs, reward, terminated, truncated))
     return [np.array(column) for column in zip(*rows, strict=True)]
@@ -26,12 +31,11 @@ def by_hand(name, seed, actions, low, high):
 @pytest.mark.parametrize("name", ["toy/Walk-v0", "InvertedPendulum-v5", "Pendulum-v1"])
 def test_every_step_is_that_of_an_environment_stepped_by_hand(name):
     side = envs.make(name, 3)
-    space = gym.make(name).action_space
     actions = np.random.default_rng(0).uniform(-1, 1, (250, 3, side.action_size))
     np.testing.assert_array_equal(side.reset([5, 6, 7]), [gym.make(name).reset(seed=k)[0].astype(np.float32) for k in (5, 6, 7)])
     steps = [side.step(a) for a in actions]
     for s, seed in enumerate((5, 6, 7)):
-        expected = by_hand(name, seed, actions[:, s], space.low, space.high)
+        expected = by_hand(name, seed, actions[:, s])
         for column, want in zip(("obs", "next_obs", "reward", "terminated", "truncated"), expected, strict=True):
             np.testing.assert_array_equal([getattr(step, column)[s] for step in steps], want.astype(getattr(steps[0], column).dtype))
         assert any(expected[3]) or any(expected[4])
@@ -89,7 +93,7 @@ def test_an_environment_that_raises_is_named():
 def test_envpool_is_envpool_stepped_by_hand_and_reset_at_once(name):
     pool = pytest.importorskip("envpool")
     side = envs.make(name, 3, "envpool")
-    low, high = side._low, side._high
+    space = pool.make_spec(name).action_space
     start = side.reset([5, 6, 7])
     rng, ends = np.random.default_rng(0), 0
     by_hand = [pool.make(name, env_type="gymnasium", num_envs=1, seed=[k]) for k in (5, 6, 7)]
@@ -98,8 +102,7 @@ def test_envpool_is_envpool_stepped_by_hand_and_reset_at_once(name):
         action = rng.uniform(-1, 1, (3, side.action_size))
         step = side.step(action)
         for s, one in enumerate(by_hand):
-            real = (low + 0.5 * (action[s] + 1.0) * (high - low)).astype(low.dtype)
-            obs, reward, terminated, truncated, _ = one.step(real[None])
+            obs, reward, terminated, truncated, _ = one.step(real(action[s], space)[None])
             np.testing.assert_array_equal(step.next_obs[s], obs[0].astype(np.float32))
             assert (step.reward[s], step.terminated[s], step.truncated[s]) == (np.float32(reward[0]), terminated[0], truncated[0])
             if terminated[0] or truncated[0]:
@@ -199,7 +202,7 @@ def test_making_and_stepping_is_silent_and_leaves_nothing_behind(tmp_path):
 def test_a_broken_simulation_is_worth_a_word():
     side = envs.make("Hopper-v5", 1)
     side.reset([0])
-    side.envs.envs[0].unwrapped.data.qvel[:] = 1e12
+    side.envs[0].unwrapped.data.qvel[:] = 1e12
     with pytest.warns(UserWarning, match="MuJoCo: Nan, Inf or huge value in QVEL"):
         side.step(np.zeros((1, 3)))
 
