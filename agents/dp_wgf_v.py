@@ -18,9 +18,9 @@ from agents.training.descent import Adam, regress_, regression_loss
 from agents.training.protocol import Batch, Info, Streams
 from policies.bayesian import BayesianPolicy
 from policies.critics import QNetwork, VNetwork, best
-from policies.mlp import polyak_
 from policies.squash import SQUASH
 from wgf import svgd
+from wgf.mlp import polyak_
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from agents.training.descent import Adam, regress_, regression_loss
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork
 from policies.gaussian import GaussianPolicy
-from policies.mlp import polyak_
 from policies.squash import exact_score
+from wgf.mlp import polyak_
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from agents.training.descent import Adam, regress_, regression_loss
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork, VNetwork, best
 from policies.gaussian import Mixture, MixturePolicy, draw, mixture_score, squashed
-from policies.mlp import polyak_
+from wgf.mlp import polyak_
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from agents.targets import pull, soft_value, speed, td_target
 from agents.training.descent import Adam, regress_, regression_loss
 from agents.training.protocol import Batch, Info, Streams
 from policies.critics import QNetwork, best
-from policies.mlp import polyak_
 from policies.sampler import SamplingNetwork, fixed_noise
 from policies.squash import SQUASH
 from wgf import svgd
+from wgf.mlp import polyak_
 
 
 @dataclass(frozen=True)

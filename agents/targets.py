@@ -5,14 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from wgf import transport
-from wgf.flow import W2Velocity
-
-# The W2 velocities that an agent may choose from by name.
-W2: dict[str, W2Velocity] = {
-    f.__name__: f
-    for f in (transport.common_noise, transport.eq9_sum, transport.eq9_mean, transport.entropic, transport.debiased, transport.exact)
-}
+from wgf.transport import VELOCITIES
 
 # Zhang et al. 2018, Table 6 (from Haarnoja's soft actor-critic of 2017); the reward scale is the inverse temperature. Others: 1.
 REWARD_SCALE = {"Swimmer": 100.0, "Hopper": 1.0, "Walker2d": 3.0, "Humanoid": 3.0}
@@ -69,7 +62,7 @@ def pull(v: Tensor) -> Tensor:
 
 def w2_velocity(name: str, scale: float, x: Tensor, x_prev: Tensor) -> Tensor:
     """scale times the W2 velocity of that name, (S, B, M, A); nothing is computed for a scale of 0."""
-    return scale * W2[name](x, x_prev) if scale else torch.zeros_like(x)
+    return scale * VELOCITIES[name](x, x_prev) if scale else torch.zeros_like(x)
 
 
 def speed(v: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from policies.gaussian import LOG_STD, clamped, mixture_log_prob, tanh_log_det
-from policies.mlp import VJP, Network, StackedMLP
+from wgf.mlp import VJP, Network, StackedMLP
 
 
 class BayesianPolicy(Network):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from policies.mlp import VJP, Network, StackedMLP
+from wgf.mlp import VJP, Network, StackedMLP
 
 
 class QNetwork(Network):

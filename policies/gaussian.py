@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from policies.mlp import Network, StackedMLP
+from wgf.mlp import Network, StackedMLP
 
 LOG_STD = (-20.0, 2.0)  # bounds of log std, as in Haarnoja et al. 2018 and in today's SACs
 

@@ -20,8 +20,8 @@ from wgf.kernels import BLOCK, SUBSAMPLE, by_rows, median, middle, per_pair, thi
 from wgf.sinkhorn import LOWEST, Plan, costs, costs_to, log_weights, sinkhorn
 
 __all__ = [
-    "Plan", "common_noise", "debiased", "entropic", "entropic_cost", "eq9_mean", "eq9_sum", "exact", "exact_cost", "median_lam", "sinkhorn",
-    "sinkhorn_divergence",
+    "VELOCITIES", "Plan", "common_noise", "debiased", "entropic", "entropic_cost", "eq9_mean", "eq9_sum", "exact", "exact_cost",
+    "median_lam", "sinkhorn", "sinkhorn_divergence",
 ]  # fmt: skip
 
 # --- reported distances, each an estimate of W2 squared (...) ---------------------------------------------------------
@@ -158,3 +158,9 @@ def common_noise(x: Tensor, x_prev: Tensor) -> Tensor:
     **Sign** add it. **Stationary** zero at x = x_prev. **Limits** free; equals ``exact`` where the pairing is optimal.
     """
     return x_prev - x
+
+
+# The W2 velocities by name, for those who choose one by an option.
+VELOCITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    f.__name__: f for f in (common_noise, eq9_sum, eq9_mean, entropic, debiased, exact)
+}

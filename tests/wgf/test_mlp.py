@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from policies.mlp import Network, StackedMLP, polyak_
 from tests.policies import plain
 from tests.policies.plain import close, draw, leaf, seeds
+from wgf.mlp import Network, StackedMLP, polyak_
 
+pytestmark = pytest.mark.usefixtures("double")
 PHI = {"tanh": torch.tanh, "relu": lambda x: torch.where(x > 0.0, x, torch.zeros_like(x))}
 
 

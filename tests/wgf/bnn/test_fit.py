@@ -1,0 +1,140 @@
+"""Fitting against the protocol by hand, and what a long fit must not do."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wgf import svgd, transport
+from wgf.bnn import Settings, fit
+from wgf.bnn.fit import dev_size
+from wgf.bnn.flows import RMSProp, minibatches
+
+QUICK = Settings(flow="svgd", hidden=(6,), particles=4, iterations=30, batch=16, lr=1e-2)
+
+
+def task(splits=1, n=60, d=3, seed=0):
+    """Data sets with inputs on odd scales, one of them constant, and targets far from zero; float64."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(splits, n, d, generator=generator, dtype=torch.float64)
+    y = 300.0 + 20.0 * torch.sin(2.0 * x[..., 0]) + 10.0 * x[..., 1]
+    x = x * torch.tensor([1.0, 100.0, 0.0], dtype=torch.float64)[:d] + 5.0
+    return x, y
+
+
+@pytest.mark.parametrize(("n", "size"), [(2, 1), (9, 1), (15, 2), (25, 2), (455, 46), (4999, 500), (41157, 500)])
+def test_the_dev_part_is_a_tenth_and_at_most_500_rows(n, size):
+    assert dev_size(n) == size  # halves go to the even number, as in the published code
+
+
+def test_minibatches_go_round_the_data_in_order():
+    data = torch.arange(7)
+    rows = [data[r].tolist() for r, _ in zip(minibatches(7, 3), range(5), strict=False)]
+    assert rows == [[0, 1, 2], [3, 4, 5], [6, 0, 1], [2, 3, 4], [5, 6, 0]]
+    assert [data[r].tolist() for r, _ in zip(minibatches(7, 100), range(2), strict=False)] == [list(range(7))] * 2
+
+
+def test_rmsprop_begins_with_the_first_square_and_then_forgets():
+    optimiser, a, b = RMSProp(), torch.tensor([2.0, -3.0]), torch.tensor([4.0, 1.0])
+    torch.testing.assert_close(optimiser.scale(a), 1.0 / (1e-6 + a.abs()))
+    torch.testing.assert_close(optimiser.scale(b), 1.0 / (1e-6 + (0.9 * a.square() + 0.1 * b.square()).sqrt()))
+
+
+def test_a_fit_is_the_protocol_by_hand():
+    x, y = task()
+    n = 54  # 60 less a tenth
+    found = fit(QUICK, x, y, [5])
+    mean, std = x[:, :n].mean(1, keepdim=True), x[:, :n].std(1, correction=0, keepdim=True)
+    std[std == 0.0] = 1.0
+    u, v = ((x - mean) / std).float(), ((y - y[:, :n].mean()) / y[:, :n].std(correction=0)).float()
+    model = QUICK.model(3, 1)
+    p = model.init(u[:, :n], v[:, :n], [torch.Generator().manual_seed(5)])
+    history = None
+    for t in range(30):
+        rows = torch.arange(16 * t, 16 * t + 16) % n
+        phi = svgd.velocity(p, model.score(p, u[:, rows], v[:, rows], n))
+        history = phi.square() if history is None else 0.9 * history + 0.1 * phi.square()
+        p = p + 1e-2 * phi / (1e-6 + history.sqrt())
+    torch.testing.assert_close(found.particles, p, rtol=1e-4, atol=1e-5)  # float32, thirty steps
+    raw = found.predict(x)
+    torch.testing.assert_close(raw, model.predict(found.particles, u).double() * y[:, :n].std(correction=0) + y[:, :n].mean())
+    gamma = 1.0 / (raw[:, :, n:] - y[:, None, n:]).square().mean(-1)
+    torch.testing.assert_close(found.log_gamma, gamma.log())
+    assert found.rmse(x, y).item() == pytest.approx((raw.mean(1) - y).square().mean().sqrt().item(), rel=1e-12)
+    density = torch.distributions.Normal(raw, gamma[..., None] ** -0.5).log_prob(y[:, None])
+    expected = (torch.logsumexp(density, 1) - math.log(4)).mean().item()
+    assert found.log_likelihood(x, y).item() == pytest.approx(expected, rel=1e-6)  # float32 in batches of other sizes
+
+
+@pytest.mark.parametrize("flow", ["wgf", "svgd", "blob", "langevin", "ensemble"])
+def test_a_data_set_of_a_stack_is_fitted_as_it_is_alone(flow):
+    x, y = task(splits=3)
+    settings = replace(QUICK, flow=flow, w2="debiased")
+    stack, alone = fit(settings, x, y, [3, 4, 5]), fit(settings, x[1:2], y[1:2], [4])
+    torch.testing.assert_close(stack.predict(x)[1], alone.predict(x[1:2])[0], rtol=1e-3, atol=1e-2)  # float32, targets of 300
+
+
+def two_steps(settings, x, y):
+    """The velocities of two iterations, from what RMSProp makes of them: its first step is the sign of v."""
+    seen = []
+    fit(replace(settings, iterations=2), x, y, [0], lambda step, now: seen.append(now.particles), 1)
+    return seen
+
+
+def test_the_flow_wgf_adds_the_w2_velocity_to_the_last_jko_iterate():
+    x, y = task()
+    settings = replace(QUICK, flow="wgf", w2="exact", w2_scale=3.0, inner_steps=2)
+    first, second = two_steps(settings, x, y)
+    model, n = settings.model(3, 1), 54
+    u = ((x - x[:, :n].mean(1, keepdim=True)) / x[:, :n].std(1, correction=0, keepdim=True).clamp_min(1e-9)).float()
+    u[..., 2] = 0.0
+    v = ((y - y[:, :n].mean()) / y[:, :n].std(correction=0)).float()
+    start = model.init(u[:, :n], v[:, :n], [torch.Generator().manual_seed(0)])
+    phi = svgd.velocity(start, model.score(start, u[:, :16], v[:, :16], n))  # the W2 term is zero at the start
+    torch.testing.assert_close(first, start + 1e-2 * phi / (1e-6 + phi.abs()), rtol=1e-4, atol=1e-6)
+    with_w2 = svgd.velocity(first, model.score(first, u[:, 16:32], v[:, 16:32], n)) + 3.0 * transport.exact(first, start)
+    scale = 1.0 / (1e-6 + (0.9 * phi.square() + 0.1 * with_w2.square()).sqrt())
+    torch.testing.assert_close(second, first + 1e-2 * scale * with_w2, rtol=1e-4, atol=1e-6)
+    each_step = two_steps(replace(settings, inner_steps=1), x, y)[1]
+    plain = two_steps(replace(settings, flow="svgd"), x, y)[1]
+    assert torch.equal(each_step, plain)  # the last iterate is where the particles are: a map to it is nothing
+
+
+def test_langevin_is_the_ensemble_with_noise_of_variance_two_lr_times_the_scale():
+    x, y = task()
+    settings = replace(QUICK, particles=200, iterations=1, flow="ensemble")
+    still, moved = fit(settings, x, y, [0]), fit(replace(settings, flow="langevin"), x, y, [0])
+    start = fit(replace(settings, lr=1e-30), x, y, [0]).particles
+    n = 54
+    u, v = ((t - t[:, :n].mean(1, keepdim=True)) / t[:, :n].std(1, correction=0, keepdim=True).clamp_min(1e-9) for t in (x, y))
+    u[..., 2] = 0.0
+    score = settings.model(3, 1).score(start, u[:, :16].float(), v[:, :16].float(), n)
+    noise = (moved.particles - still.particles) * (1e-6 + score.abs()).sqrt() / math.sqrt(2.0 * 1e-2)
+    assert noise.mean().item() == pytest.approx(0.0, abs=4.0 / math.sqrt(noise.numel()))
+    assert noise.std().item() == pytest.approx(1.0, abs=4.0 / math.sqrt(2 * noise.numel()))
+    torch.testing.assert_close(still.particles, start + 1e-2 * score / (1e-6 + score.abs()), rtol=1e-4, atol=1e-6)
+
+
+def test_a_fit_that_diverges_says_so():
+    x, y = task()
+    with pytest.raises(FloatingPointError, match=r"the particles are not finite after \d+ iterations; lower lr, which is 1e\+30"):
+        fit(replace(QUICK, lr=1e30), x, y, [0])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"flow": "svgd2"}, r"flow is 'svgd2'; choose from wgf, svgd, blob, langevin, ensemble"),
+        ({"w2": "eq9"}, r"w2 is 'eq9'; choose from common_noise, eq9_sum"),
+        ({"particles": 0}, r"particles is 0; allowed is a whole number of at least 1"),
+        ({"hidden": (5, 0)}, r"hidden\[1\] is 0; allowed is a whole number"),
+        ({"iterations": 2.5}, r"iterations is 2.5; allowed is a whole number"),
+        ({"lr": -1.0}, r"lr is -1.0; allowed is a positive, finite number"),
+        ({"prior_rate": math.nan}, r"prior_rate is nan; allowed is a positive, finite number"),
+        ({"w2_scale": -0.1}, r"w2_scale is -0.1; allowed"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(change, says):
+    with pytest.raises(ValueError, match=says):
+        replace(QUICK, **change)

@@ -1,0 +1,149 @@
+"""Fitting particles to S data sets of equal size in one computation, and what they predict in the data's own units.
+
+The protocol is that of Liu & Wang's public code: the last tenth of the rows (at most 500) is the dev part and is not trained on; inputs
+and targets are standardised by the others' mean and deviation (a deviation of 0 counts as 1); minibatches are cyclic; after training
+each particle's gamma becomes the maximum likelihood on the dev part, in the data's units.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from wgf.bnn import flows
+from wgf.bnn.model import Model, Prior, log_density
+from wgf.door import trusted
+from wgf.transport import VELOCITIES
+
+DTYPE = torch.float32  # of the particles
+LEAST = 1e-12  # of the targets' variance: the least mean squared error that a dev part can show, below float32's digits
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A fit's settings; the defaults are those of the papers where they give one."""
+
+    flow: Literal["wgf", "svgd", "blob", "langevin", "ensemble"] = "wgf"
+    """wgf, svgd, blob or langevin move particles towards the posterior; ensemble: MAP fits side by side."""
+    hidden: tuple[int, ...] = (50,)
+    """ReLU units, layer by layer."""
+    particles: int = 20
+    """Networks a data set."""
+    iterations: int = 2000
+    """Minibatch steps."""
+    batch: int = 100
+    """Rows of a minibatch."""
+    lr: float = 1e-3
+    """RMSProp's step size."""
+    w2: Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"] = "exact"
+    """W2 velocity of the flow wgf."""
+    w2_scale: float = 0.4
+    """Its factor: 1 / h for the transport maps, the paper's epsilon for Eq. 9's forms."""
+    inner_steps: int = 5
+    """Steps a JKO iterate of the flow wgf."""
+    centred: bool = False
+    """Particles hold the weights themselves, as in the papers, where a long fit slides towards zero weights; or z = W sqrt(lambda)."""
+    prior_shape: float = 1.0
+    """Shape of the Gamma priors on the precisions."""
+    prior_rate: float = 0.1
+    """Their rate."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in {"flow": flows.FLOWS, "w2": tuple(VELOCITIES)}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(allowed)}")
+        whole = {name: getattr(self, name) for name in ("particles", "iterations", "batch", "inner_steps")}
+        for name, value in {**whole, **{f"hidden[{i}]": units for i, units in enumerate(self.hidden)}}.items():
+            if not (isinstance(value, Integral) and int(value) >= 1):
+                raise ValueError(f"{name} is {value!r}; allowed is a whole number of at least 1")
+        for name in ("lr", "prior_shape", "prior_rate", "w2_scale"):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and 0.0 <= float(value) < math.inf and (float(value) > 0.0 or name == "w2_scale")):
+                raise ValueError(f"{name} is {value!r}; allowed is a positive, finite number")
+
+    def model(self, features: int, splits: int) -> Model:
+        """The networks of so many data sets, and their prior."""
+        prior = Prior(self.prior_shape, self.prior_rate)
+        return Model(features, self.hidden, splits, self.particles, centred=self.centred, prior=prior)
+
+
+class Fit(NamedTuple):
+    """Particles (S, M, P) in standardised units and, in float64, the means and deviations of inputs (S, 1, d) and targets (S, 1), and
+    log gamma (S, M) in the targets' own unit."""
+
+    model: Model
+    particles: Tensor
+    x_mean: Tensor
+    x_std: Tensor
+    y_mean: Tensor
+    y_std: Tensor
+    log_gamma: Tensor
+
+    def predict(self, x: Tensor) -> Tensor:
+        """f_m(x) in the targets' unit, (S, M, B), for x (S, B, d), both float64."""
+        f = self.model.predict(self.particles, ((x - self.x_mean) / self.x_std).to(self.particles))
+        return f.double() * self.y_std[..., None] + self.y_mean[..., None]
+
+    def rmse(self, x: Tensor, y: Tensor) -> Tensor:
+        """Root mean squared error of the particles' mean, (S,)."""
+        return (self.predict(x).mean(1) - y).square().mean(-1).sqrt()
+
+    def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
+        """Mean over rows of log (1/M) sum_m N(y; f_m(x), 1 / gamma_m), (S,)."""
+        return log_density(self.predict(x), self.log_gamma, y).mean(-1)
+
+
+def dev_size(n: int) -> int:
+    """Rows of the dev part: a tenth, at most 500, at least one."""
+    return max(1, min(round(0.1 * n), 500))
+
+
+def fit(
+    settings: Settings,
+    x: Tensor,
+    y: Tensor,
+    seeds: Sequence[int],
+    look: Callable[[int, Fit], None] = lambda step, fit: None,
+    look_every: int = 1000,
+) -> Fit:
+    """Fits data sets x (S, n, d), y (S, n), float64, rows in random order, with seeds[s] for set s; ``look`` sees the fit now and then."""
+    n = x.shape[1] - dev_size(x.shape[1])
+    x_train, y_train, x_dev, y_dev = x[:, :n], y[:, :n], x[:, n:], y[:, n:]
+    x_mean, y_mean = x_train.mean(1, keepdim=True), y_train.mean(1, keepdim=True)
+    x_std, y_std = (_or_one(t.std(1, correction=0, keepdim=True)) for t in (x_train, y_train))
+    x_train, y_train = ((x_train - x_mean) / x_std).to(DTYPE), ((y_train - y_mean) / y_std).to(DTYPE)
+    model = settings.model(x.shape[-1], len(x))
+    particles = model.init(x_train, y_train, [torch.Generator().manual_seed(s) for s in seeds])
+    noise = [torch.Generator(x.device).manual_seed(s) for s in seeds]
+
+    def so_far() -> Fit:
+        rough = Fit(model, particles.clone(), x_mean, x_std, y_mean, y_std, particles[..., -2])
+        error = (rough.predict(x_dev) - y_dev[:, None]).square().mean(-1)
+        return rough._replace(log_gamma=-error.clamp_min(LEAST * y_std.square()).log())
+
+    velocity, optimiser = flows.velocity(settings.flow, settings.w2, settings.w2_scale), flows.RMSProp()
+    x_prev = particles.clone()
+    for step, rows in zip(range(1, settings.iterations + 1), flows.minibatches(n, settings.batch), strict=False):
+        if settings.flow == "wgf" and (step - 1) % settings.inner_steps == 0:
+            x_prev = particles.clone()
+        score = model.score(particles, x_train[:, rows], y_train[:, rows], n)
+        with trusted():
+            v = velocity(flows.Moment(particles, x_prev, score))
+        scale = optimiser.scale(v)
+        particles.addcmul_(scale, v, value=settings.lr)
+        if settings.flow == "langevin":
+            xi = torch.stack([torch.randn(v.shape[1:], generator=g, device=v.device) for g in noise])
+            particles.addcmul_(scale.sqrt(), xi, value=math.sqrt(2.0 * settings.lr))
+        if step % look_every == 0 or step == settings.iterations:
+            if not particles.isfinite().all():
+                raise FloatingPointError(f"the particles are not finite after {step} iterations; lower lr, which is {settings.lr:g}")
+            look(step, so_far())
+    return so_far()
+
+
+def _or_one(deviation: Tensor) -> Tensor:
+    return torch.where(deviation > 0.0, deviation, 1.0)
