@@ -8,13 +8,14 @@ from typing import Any
 
 HELP = """usage: wgf COMMAND ...
 
-Wasserstein gradient flows on particles: train and compare policies.
+Wasserstein gradient flows on particles: train and compare policies, fit Bayesian networks.
 
   wgf train AGENT --env ENV     train an agent, any number of seeds in one stacked computation
   wgf compare --env ENV         train what is missing, then a figure and a table of several agents
   wgf eval RUN                  returns of a saved policy, and a video
   wgf agents                    the agents and their presets
   wgf multigoal                 two agents on the task with four goals, drawn
+  wgf bnn --data DIR            Bayesian regression on the standard sets, beside the published table
 
   wgf COMMAND --help            the options of a command (wgf train AGENT --help for an agent's)
 
@@ -40,6 +41,7 @@ def run(args: Sequence[str]) -> int:
         "eval": _eval,
         "agents": _agents,
         "multigoal": _multigoal,
+        "bnn": _bnn,
     }
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -127,6 +129,19 @@ def _multigoal(args: Sequence[str]) -> int:
     except (UsageError, ValueError) as error:
         return _refuse(error)
     return 0
+
+
+def _bnn(args: Sequence[str]) -> int:
+    from runs.arguments import UsageError, parse
+    from runs.options import Study
+
+    try:
+        study = parse(Study, args, prog="wgf bnn")
+        from runs.bnn import bnn
+
+        return bnn(study, _say)
+    except (UsageError, ValueError) as error:
+        return _refuse(error)
 
 
 def _agents(args: Sequence[str]) -> int:

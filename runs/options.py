@@ -77,6 +77,34 @@ class Show:
     """Film the first episode; needs no display."""
 
 
+@dataclass(frozen=True)
+class Study:
+    """Bayesian regression on the sets of Hernandez-Lobato & Adams (2015), by particle flows side by side."""
+
+    data: Path | None = None
+    """Folder with SET/data.txt; by default what the environment variable WGF_DATA names."""
+    sets: tuple[str, ...] = ("boston", "energy", "yacht")
+    """Sets: boston concrete energy kin8nm naval power protein wine yacht year."""
+    methods: tuple[str, ...] = ("svgd", "wgf")
+    """Flows, settings after a colon: wgf:w2=exact:w2_scale=0.4, svgd:lr=0.001, blob, langevin, ensemble. Differences are to the first."""
+    splits: int = 0
+    """The first so many of a set's standard splits; 0 is all of them."""
+    iterations: int = 2000
+    """Minibatch steps of every method."""
+    particles: int = 20
+    """Networks a split."""
+    seed: int = 0
+    """Split i starts from seed 1,000 seed + i."""
+    out: str = "runs"
+    """Folder for results, made if missing."""
+    name: str = "bnn"
+    """Name of the study: OUT/NAME/SET/METHOD."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N; auto is a GPU where there is one."""
+    threads: int = 1
+    """CPU threads."""
+
+
 def seeds(n: int, first: int = 0) -> tuple[int, ...]:
     """n seeds from ``first`` on. Raises ValueError for none, or for one that environments do not take."""
     if n < 1:

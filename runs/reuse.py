@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from agents.training.checkpoint import read_json
@@ -29,10 +30,15 @@ def _reusable(job: Job, seed: int) -> bool:
             raise ValueError(f"{folder} holds a run with {different}; give another --name or --out")
         if (folder / "result.json").exists() and read_json(folder / "result.json").get("status") == FINISHED:
             return True
+    move_aside(folder)
+    return False
+
+
+def move_aside(folder: Path) -> None:
+    """Renames a folder whose run was not finished, so that nothing is lost and the name is free."""
     aside = next(p for i in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.unfinished-{i}")).exists())
     folder.rename(aside)
     print(f"wgf: {folder} was not finished: moved to {aside.name}, trained again", file=sys.stderr)
-    return False
 
 
 def difference(want: dict[str, Any], have: dict[str, Any], path: str = "") -> str | None:

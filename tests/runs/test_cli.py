@@ -21,7 +21,9 @@ def imports(*args):
     return set(done.stderr.split()), done.stdout
 
 
-@pytest.mark.parametrize("args", [["--help"], [], ["agents"], ["train", "--help"], ["compare", "--help"], ["eval", "--help"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], [], ["agents"], ["train", "--help"], ["compare", "--help"], ["eval", "--help"], ["bnn", "--help"]]
+)
 def test_help_imports_nothing_heavy(args):
     modules, out = imports(*args)
     assert not modules & {"torch", "gymnasium", "mujoco", "matplotlib", "scipy", "tensorboard"}
@@ -58,7 +60,7 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["trian"], "command 'trian' is unknown; choose from train, compare, eval, agents, multigoal (did you mean 'train'?)"),
+        (["trian"], "command 'trian' is unknown; choose from train, compare, eval, agents, multigoal, bnn (did you mean 'train'?)"),
         (["agents", "x"], "agents takes no arguments, not 'x'"),
         (["eval"], "RUN is missing (see wgf eval --help)"),
         (["eval", "a", "b"], "argument 'b' is not understood"),

@@ -38,7 +38,9 @@ class Settings:
     batch: int = 100
     """Rows of a minibatch."""
     lr: float = 1e-3
-    """RMSProp's step size."""
+    """RMSProp's step size, at first."""
+    anneal: bool = True
+    """The step size falls linearly to nothing; otherwise it stays, as in the papers."""
     w2: Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"] = "exact"
     """W2 velocity of the flow wgf."""
     w2_scale: float = 0.4
@@ -92,9 +94,13 @@ class Fit(NamedTuple):
         """Root mean squared error of the particles' mean, (S,)."""
         return (self.predict(x).mean(1) - y).square().mean(-1).sqrt()
 
+    def log_densities(self, x: Tensor, y: Tensor) -> Tensor:
+        """log (1/M) sum_m N(y; f_m(x), 1 / gamma_m) of every row, (S, B), in nats."""
+        return log_density(self.predict(x), self.log_gamma, y)
+
     def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
-        """Mean over rows of log (1/M) sum_m N(y; f_m(x), 1 / gamma_m), (S,)."""
-        return log_density(self.predict(x), self.log_gamma, y).mean(-1)
+        """Its mean over rows, (S,)."""
+        return self.log_densities(x, y).mean(-1)
 
 
 def dev_size(n: int) -> int:
@@ -133,11 +139,11 @@ def fit(
         score = model.score(particles, x_train[:, rows], y_train[:, rows], n)
         with trusted():
             v = velocity(flows.Moment(particles, x_prev, score))
-        scale = optimiser.scale(v)
-        particles.addcmul_(scale, v, value=settings.lr)
+        scale, lr = optimiser.scale(v), settings.lr * (1.0 - (step - 1) / settings.iterations if settings.anneal else 1.0)
+        particles.addcmul_(scale, v, value=lr)
         if settings.flow == "langevin":
             xi = torch.stack([torch.randn(v.shape[1:], generator=g, device=v.device) for g in noise])
-            particles.addcmul_(scale.sqrt(), xi, value=math.sqrt(2.0 * settings.lr))
+            particles.addcmul_(scale.sqrt(), xi, value=math.sqrt(2.0 * lr))
         if step % look_every == 0 or step == settings.iterations:
             if not particles.isfinite().all():
                 raise FloatingPointError(f"the particles are not finite after {step} iterations; lower lr, which is {settings.lr:g}")

@@ -1,0 +1,162 @@
+"""Bayesian regression as a person runs it, on a small set of the standard form; what is written, read back."""
+
+import csv
+import signal
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm, ttest_rel
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from runs import bnn, bnn_report, cli
+from wgf.bnn import data
+
+QUICK = ["--sets", "toy", "--iterations", "40", "--particles", "4"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A set of 60 rows, ten of which occur twice, with three splits."""
+    random = np.random.default_rng(0)
+    x = random.uniform(-1.0, 1.0, (50, 2))
+    rows = np.column_stack([x, 3.0 * x[:, 0] - x[:, 1] ** 2 + 0.1 * random.standard_normal(50)])
+    (tmp_path / "sets" / "toy").mkdir(parents=True)
+    np.savetxt(tmp_path / "sets" / "toy" / "data.txt", np.concatenate([rows, rows[:10]]))
+    monkeypatch.setitem(data.SETS, "toy", data.Set(60, 2, "nothing", None, splits=3, hidden=7, batch=16))
+    monkeypatch.setenv("WGF_DATA", str(tmp_path / "sets"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(path, name):
+    return np.array([float(row[name]) for row in read(path)])
+
+
+def test_a_study_is_fitted_written_and_found_again(folder, capsys):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", "wgf:w2=debiased"]) == 0
+    shown = capsys.readouterr().out
+    study = folder / "runs" / "bnn"
+    assert (study / "toy.png").read_bytes()[:4] == b"\x89PNG"
+    base, other = (study / "toy" / label for label in ("svgd", "wgf,w2=debiased"))
+    rows = {row["method"]: row for row in read(study / "table.csv")}
+    assert list(rows) == ["svgd", "svgd, without repeated rows", "wgf,w2=debiased", "wgf,w2=debiased, without repeated rows"]
+    for label, place in (("svgd", base), ("wgf,w2=debiased", other)):
+        for part, row in (("", label), ("_unseen", f"{label}, without repeated rows")):
+            rmse = column(place / "splits.csv", f"rmse{part}")
+            assert rows[row]["RMSE"] == f"{rmse.mean():.4g} ± {rmse.std(ddof=1) / np.sqrt(3):.2g}"
+    a, b = column(other / "splits.csv", "log_likelihood"), column(base / "splits.csv", "log_likelihood")
+    interval = ttest_rel(a, b).confidence_interval(0.95)
+    assert rows["wgf,w2=debiased"]["log-likelihood - svgd"] == f"{(a - b).mean():+.3g} [{interval.low:+.3g}, {interval.high:+.3g}]"
+    assert rows["svgd"]["log-likelihood - svgd"] == "-"
+    assert "pictures: runs/bnn/toy.png" in shown
+    before = (base / "splits.csv").stat().st_mtime_ns
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
+    assert (base / "splits.csv").stat().st_mtime_ns == before
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--iterations", "41"]) == 2
+    assert "holds a fit with settings.iterations = 40, not 41; give another --name or --out" in capsys.readouterr().err
+
+
+def test_scores_follow_from_the_predictions(folder):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd:particles=1"]) == 0
+    place = folder / "runs" / "bnn" / "toy" / "svgd,particles=1"
+    one = {name: column(place / "predictions.csv", name) for name in ("split", "target", "mean", "std", "probability")}
+    scores = {name: column(place / "splits.csv", name) for name in bnn.SCORES}
+    rows = data.load(folder / "sets", "toy")
+    for s, split in enumerate(data.splits("toy")):
+        target, mean, std = (one[name][one["split"] == s] for name in ("target", "mean", "std"))
+        np.testing.assert_array_equal(target, rows.y[split.test])
+        density = norm.logpdf(target, mean, std)  # one particle: one Gaussian
+        assert scores["rmse"][s] == pytest.approx(np.sqrt(((mean - target) ** 2).mean()), rel=1e-9)
+        assert scores["log_likelihood"][s] == pytest.approx(density.mean(), rel=1e-9)
+        np.testing.assert_allclose(one["probability"][one["split"] == s], norm.cdf(target, mean, std), rtol=1e-9)
+        new = ~data.repeated(rows, split)
+        assert 0 < new.sum() < len(new)
+        assert scores["rmse_unseen"][s] == pytest.approx(np.sqrt(((mean - target)[new] ** 2).mean()), rel=1e-9)
+        assert scores["log_likelihood_unseen"][s] == pytest.approx(density[new].mean(), rel=1e-9)
+
+
+def test_curves_are_in_tensorboard_and_end_where_the_scores_are(folder):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
+    place = folder / "runs" / "bnn" / "toy" / "svgd"
+    events = EventAccumulator(str(place))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {
+        "bnn/rmse", "bnn/log_likelihood", "bnn/dev_rmse", "bnn/dev_log_likelihood", "bnn/log_lambda", "bnn/weights",
+    }  # fmt: skip
+    for name in ("rmse", "dev_log_likelihood"):
+        last = events.Scalars(f"bnn/{name}")[-1]
+        assert last.step == 40
+        assert last.value == pytest.approx(column(place / "splits.csv", name).mean(), rel=1e-6)
+    steps, values = bnn_report.curve(place / "curves.csv", "rmse")
+    assert steps.tolist() == list(range(2, 41, 2))
+    assert values[-1] == pytest.approx(column(place / "splits.csv", "rmse").mean(), rel=1e-12)
+
+
+def test_a_split_does_not_depend_on_the_splits_beside_it(folder):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--splits", "1", "--name", "one"]) == 0
+    both = [column(folder / "runs" / name / "toy" / "svgd" / "splits.csv", "rmse") for name in ("bnn", "one")]
+    assert len(both[1]) == 1
+    assert both[0][0] == pytest.approx(both[1][0], rel=1e-4)  # float32
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--splits", "1", "--name", "other", "--seed", "1"]) == 0
+    assert column(folder / "runs" / "other" / "toy" / "svgd" / "splits.csv", "rmse")[0] != both[1][0]
+
+
+def test_a_fit_that_was_stopped_does_not_count(folder, monkeypatch):
+    first = bnn.measures
+
+    def stop(*args):
+        signal.raise_signal(signal.SIGINT)
+        return first(*args)
+
+    monkeypatch.setattr(bnn, "measures", stop)
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 75
+    assert not (folder / "runs" / "bnn" / "toy" / "svgd" / "result.json").exists()
+    monkeypatch.setattr(bnn, "measures", first)
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--sets", "bostn"], "set 'bostn' is unknown; choose from boston, concrete"),
+        (["--methods", "sgvd"], "method 'sgvd' is unknown; choose from wgf, svgd, blob, langevin, ensemble"),
+        (["--methods", "wgf:w3=exact"], "setting 'w3=exact' is not FIELD=VALUE; the fields"),
+        (["--methods", "svgd:lr=-1"], "lr is -1.0; allowed is a positive, finite number"),
+        (["--methods", "svgd:lr=1e30"], "toy svgd,lr=1e30: the particles are not finite after 2 iterations; lower lr, which is 1e+30"),
+        (["--splits", "4"], "splits is 4; toy has 3, and 0 takes them all"),
+        (["--data", "nowhere"], "data is 'nowhere', which is not a folder; give the one that holds boston/data.txt and so on"),
+        (["--sets", "boston"], "there is no "),
+        (["--device", "cuda:99"], "device 'cuda:99' is not available"),
+        (["--particles", "x"], "--particles is 'x'; it must be a whole number"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(folder, capsys, args, says):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", *args]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"wgf: {says}")
+    assert error.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(folder, capsys):
+    (folder / "file").write_text("")
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--out", "file"]) == 2
+    assert capsys.readouterr().err == "wgf: file/bnn/toy/svgd cannot be written: Not a directory\n"
+
+
+def test_data_must_be_named(folder, capsys, monkeypatch):
+    monkeypatch.delenv("WGF_DATA")
+    assert cli.run(["bnn", *QUICK]) == 2
+    assert "data is not given; name the folder that holds boston/data.txt and so on by --data or WGF_DATA" in capsys.readouterr().err
+
+
+def test_coverage_is_the_share_of_targets_inside():
+    probability = torch.rand(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
+    np.testing.assert_allclose(bnn_report.coverage(probability), bnn_report.LEVELS, atol=4 * 0.5 / np.sqrt(200_000))
+    np.testing.assert_allclose(bnn_report.coverage(np.array([0.5, 0.02, 0.99, 0.3]))[bnn_report.LEVELS == 0.5], 0.5)
