@@ -46,6 +46,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         iterations: int = Settings.iterations,
         batch: int = Settings.batch,
         lr: float = Settings.lr,
+        anneal: bool = Settings.anneal,
         w2: str = Settings.w2,
         w2_scale: float = Settings.w2_scale,
         inner_steps: int = Settings.inner_steps,
@@ -57,7 +58,8 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         verbose: int = 0,
     ) -> None:
         self.flow, self.hidden, self.particles, self.iterations, self.batch = flow, hidden, particles, iterations, batch
-        self.lr, self.w2, self.w2_scale, self.inner_steps, self.centred = lr, w2, w2_scale, inner_steps, centred
+        self.lr, self.anneal, self.centred = lr, anneal, centred
+        self.w2, self.w2_scale, self.inner_steps = w2, w2_scale, inner_steps
         self.prior_shape, self.prior_rate = prior_shape, prior_rate
         self.random_state, self.device, self.verbose = random_state, device, verbose
 

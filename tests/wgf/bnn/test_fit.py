@@ -11,7 +11,7 @@ from wgf.bnn import Settings, fit
 from wgf.bnn.fit import dev_size
 from wgf.bnn.flows import RMSProp, minibatches
 
-QUICK = Settings(flow="svgd", hidden=(6,), particles=4, iterations=30, batch=16, lr=1e-2)
+QUICK = Settings(flow="svgd", hidden=(6,), particles=4, iterations=30, batch=16, lr=1e-2, anneal=False)
 
 
 def task(splits=1, n=60, d=3, seed=0):
@@ -41,10 +41,11 @@ def test_rmsprop_begins_with_the_first_square_and_then_forgets():
     torch.testing.assert_close(optimiser.scale(b), 1.0 / (1e-6 + (0.9 * a.square() + 0.1 * b.square()).sqrt()))
 
 
-def test_a_fit_is_the_protocol_by_hand():
+@pytest.mark.parametrize("anneal", [False, True])
+def test_a_fit_is_the_protocol_by_hand(anneal):
     x, y = task()
     n = 54  # 60 less a tenth
-    found = fit(QUICK, x, y, [5])
+    found = fit(replace(QUICK, anneal=anneal), x, y, [5])
     mean, std = x[:, :n].mean(1, keepdim=True), x[:, :n].std(1, correction=0, keepdim=True)
     std[std == 0.0] = 1.0
     u, v = ((x - mean) / std).float(), ((y - y[:, :n].mean()) / y[:, :n].std(correction=0)).float()
@@ -55,7 +56,8 @@ def test_a_fit_is_the_protocol_by_hand():
         rows = torch.arange(16 * t, 16 * t + 16) % n
         phi = svgd.velocity(p, model.score(p, u[:, rows], v[:, rows], n))
         history = phi.square() if history is None else 0.9 * history + 0.1 * phi.square()
-        p = p + 1e-2 * phi / (1e-6 + history.sqrt())
+        lr = 1e-2 * (30 - t) / 30 if anneal else 1e-2
+        p = p + lr * phi / (1e-6 + history.sqrt())
     torch.testing.assert_close(found.particles, p, rtol=1e-4, atol=1e-5)  # float32, thirty steps
     raw = found.predict(x)
     torch.testing.assert_close(raw, model.predict(found.particles, u).double() * y[:, :n].std(correction=0) + y[:, :n].mean())

@@ -1,6 +1,7 @@
 """The estimator as a scikit-learn user meets it, and its predictive distribution against draws."""
 
 import pickle
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from wgf.bnn import BayesianRegressor
+from wgf.bnn import BayesianRegressor, Settings
 
 QUICK = {"iterations": 60, "particles": 5, "hidden": (8,), "lr": 1e-2, "random_state": 0}
 
@@ -19,6 +20,11 @@ QUICK = {"iterations": 60, "particles": 5, "hidden": (8,), "lr": 1e-2, "random_s
 @parametrize_with_checks([BayesianRegressor(**QUICK | {"iterations": 300, "hidden": (20,)})])
 def test_scikit_learn_finds_nothing_wrong(estimator, check):
     check(estimator)
+
+
+def test_its_parameters_are_the_settings_of_a_fit_with_their_defaults():
+    settings = {field.name: field.default for field in fields(Settings)}
+    assert {k: v for k, v in BayesianRegressor().get_params().items() if k in settings} == settings
 
 
 @pytest.fixture(scope="module")
