@@ -16,6 +16,7 @@ Wasserstein gradient flows on particles: train and compare policies, fit Bayesia
   wgf agents                    the agents and their presets
   wgf multigoal                 two agents on the task with four goals, drawn
   wgf bnn --data DIR            Bayesian regression on the standard sets, beside the published table
+  wgf bnn-data fetch --data DIR fetch these sets
 
   wgf COMMAND --help            the options of a command (wgf train AGENT --help for an agent's)
 
@@ -42,6 +43,7 @@ def run(args: Sequence[str]) -> int:
         "agents": _agents,
         "multigoal": _multigoal,
         "bnn": _bnn,
+        "bnn-data": _bnn_data,
     }
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -142,6 +144,22 @@ def _bnn(args: Sequence[str]) -> int:
         return bnn(study, _say)
     except (UsageError, ValueError) as error:
         return _refuse(error)
+
+
+def _bnn_data(args: Sequence[str]) -> int:
+    from runs.arguments import UsageError, parse
+    from runs.options import Fetch
+
+    if args[:1] not in (["fetch"], ["--help"], ["-h"]):
+        return _refuse("bnn-data needs a word first, as in: wgf bnn-data fetch --data DIR")
+    try:
+        wanted = parse(Fetch, [a for a in args if a != "fetch"], prog="wgf bnn-data fetch")
+        from runs.bnn_data import fetch
+
+        fetch(wanted.data, wanted.sets, _say)
+    except (UsageError, ValueError) as error:
+        return _refuse(error)
+    return 0
 
 
 def _agents(args: Sequence[str]) -> int:

@@ -105,6 +105,16 @@ class Study:
     """CPU threads."""
 
 
+@dataclass(frozen=True)
+class Fetch:
+    """Fetch the standard regression sets from the network; what is there already is checked and left alone."""
+
+    data: Path
+    """Folder for the sets, made if missing."""
+    sets: tuple[str, ...] = ("boston", "concrete", "energy", "kin8nm", "naval", "power", "protein", "wine", "yacht")
+    """Sets; year, 200 MB, only where it is named."""
+
+
 def seeds(n: int, first: int = 0) -> tuple[int, ...]:
     """n seeds from ``first`` on. Raises ValueError for none, or for one that environments do not take."""
     if n < 1:

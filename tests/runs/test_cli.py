@@ -22,7 +22,8 @@ def imports(*args):
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], [], ["agents"], ["train", "--help"], ["compare", "--help"], ["eval", "--help"], ["bnn", "--help"]]
+    "args",
+    [["--help"], [], ["agents"], ["train", "--help"], ["compare", "--help"], ["eval", "--help"], ["bnn", "--help"], ["bnn-data", "--help"]],
 )
 def test_help_imports_nothing_heavy(args):
     modules, out = imports(*args)
@@ -60,7 +61,10 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["trian"], "command 'trian' is unknown; choose from train, compare, eval, agents, multigoal, bnn (did you mean 'train'?)"),
+        (
+            ["trian"],
+            "command 'trian' is unknown; choose from train, compare, eval, agents, multigoal, bnn, bnn-data (did you mean 'train'?)",
+        ),
         (["agents", "x"], "agents takes no arguments, not 'x'"),
         (["eval"], "RUN is missing (see wgf eval --help)"),
         (["eval", "a", "b"], "argument 'b' is not understood"),

@@ -54,6 +54,10 @@ SETS = {
 }  # fmt: skip
 
 
+class Missing(ValueError):
+    """A set that is not in the folder."""
+
+
 class Rows(NamedTuple):
     """Inputs (n, d) and targets (n,)."""
 
@@ -74,7 +78,9 @@ def load(folder: Path, name: str, about: Set | None = None) -> Rows:
     plain = folder / name / about.file
     path = next((p for p in (plain, plain.with_name(plain.name + ".gz")) if p.is_file()), None)
     if path is None:
-        raise ValueError(f"there is no {plain} nor {plain.name}.gz; give the folder that holds {name}/{about.file}")
+        raise Missing(
+            f"there is no {plain} nor {plain.name}.gz; give the folder that holds {name}/{about.file}, or fetch it: wgf bnn-data fetch"
+        )
     numbers = np.array([_row(line, k, path, about) for k, line in enumerate(_lines(path), start=1)], dtype=np.float64)
     if len(numbers) != about.rows:
         raise ValueError(f"{path} has {len(numbers)} lines; {name} has {about.rows} rows: the file is cut short or not this set")

@@ -74,7 +74,10 @@ def test_a_gzipped_file_that_was_cut_is_named(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no .*/toy/data.txt nor data.txt.gz; give the folder that holds toy/data.txt"):
+    with pytest.raises(
+        ValueError,
+        match=r"there is no .*/toy/data.txt nor data.txt.gz; give the folder that holds toy/data.txt, or fetch it: wgf bnn-data fetch",
+    ):
         data.load(tmp_path, "toy", SMALL)
 
 
