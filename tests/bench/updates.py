@@ -80,18 +80,26 @@ def plain_sac(batch: int, width: int) -> Callable[[], object]:
     return step
 
 
-def products(batch: int, width: int) -> Callable[[], object]:
-    """The matrix products of one SAC update and nothing else: 1 + 2 + 2 evaluations, 4 backward, 1 + 2, 2 + 2."""
-    x, w, o, h = (torch.randn(*s) for s in ((batch, OBS + ACTION), (OBS + ACTION, width), (width, 1), (batch, width)))
-    v = torch.randn(width, width)
+def products(batch: int, width: int, seeds: int = 1) -> Callable[[], object]:
+    """The matrix products of one SAC update of a stack of seeds and nothing else: what any implementation has to compute."""
+
+    def network(cells: int, rows: int, i: int, o: int) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
+        x, h, g, y = (torch.randn(cells, rows, n) for n in (i, width, width, o))
+        w1, w2, w3 = (torch.randn(cells, *s) for s in ((i, width), (width, width), (width, o)))
+        return (
+            lambda: (torch.bmm(x, w1), torch.bmm(h, w2), torch.bmm(h, w3)),  # an evaluation
+            lambda: (torch.bmm(y, w3.mT), torch.bmm(g, w2.mT)),  # backward to the first layer
+            lambda: (torch.bmm(h.mT, y), torch.bmm(h.mT, g), torch.bmm(x.mT, g)),  # gradients of the weights
+        )
+
+    q, q_back, q_weights = network(2 * seeds, batch, OBS + ACTION, 1)
+    both, _, _ = network(seeds, 2 * batch, OBS, 2 * ACTION)
+    _, policy_back, policy_weights = network(seeds, batch, OBS, 2 * ACTION)
+    calls = (both, q, q, q_back, q_weights, q, q_back, policy_back, policy_weights)
 
     def step() -> None:
-        for _ in range(8):  # evaluations: policy twice, target twice, Q four times
-            torch.mm(x, w), torch.mm(h, v), torch.mm(h, o)
-        for _ in range(5):  # backward through the hidden layers to the first: Q twice, again for the actions, policy
-            torch.mm(h, v.T)
-        for _ in range(3):  # gradients of the weights: Q twice, policy
-            torch.mm(h.T, h), torch.mm(x.T, h), torch.mm(h.T, h[:, :1])
+        for call in calls:
+            call()
 
     return step
 
@@ -163,6 +171,14 @@ def main() -> None:
             n = int(name.split()[0])
             r["total rate / 1 seed"] = f"{n * median(times['1 seed']) / median(times[name]):.2f}"
         parts.append((f"SAC, stacked seeds, {title}, {threads} threads", rows))
+        size = (256, 256) if preset == "modern" else (64, 128)
+        cases = {f"{n} seed{'s' * (n > 1)}": products(*size, n) for n in (1, 4)}
+        times = timed(cases, threads, args.rounds)
+        total = f"{4 * median(times['1 seed']) / median(times['4 seeds']):.2f}"
+        rows = [
+            {**row(times, name, "1 seed", int(name.split()[0])), "total rate / 1 seed": total if "4" in name else "1.00"} for name in cases
+        ]
+        parts.append((f"Its matrix products alone, {title}, {threads} threads", rows))
 
     cases = {"flushed to zero": adam_step(True), "kept": adam_step(False)}
     torch.set_num_threads(1)

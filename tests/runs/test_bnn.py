@@ -126,7 +126,7 @@ def test_a_fit_that_was_stopped_does_not_count(folder, monkeypatch):
     ("args", "says"),
     [
         (["--sets", "bostn"], "set 'bostn' is unknown; choose from boston, concrete"),
-        (["--methods", "sgvd"], "method 'sgvd' is unknown; choose from wgf, svgd, blob, langevin, ensemble"),
+        (["--methods", "sgvd"], "method 'sgvd' is unknown; choose from wgf, svgd, blob, langevin, ensemble, dropout"),
         (["--methods", "wgf:w3=exact"], "setting 'w3=exact' is not FIELD=VALUE; the fields"),
         (["--methods", "svgd:lr=-1"], "lr is -1.0; allowed is a positive, finite number"),
         (["--methods", "svgd:lr=1e30"], "toy svgd,lr=1e30: the particles are not finite after 2 iterations; lower lr, which is 1e+30"),

@@ -7,7 +7,7 @@ each particle's gamma becomes the maximum likelihood on the dev part, in the dat
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Literal, NamedTuple
 
@@ -27,8 +27,8 @@ LEAST = 1e-12  # of the targets' variance: the least mean squared error that a d
 class Settings:
     """A fit's settings; the defaults are those of the papers where they give one."""
 
-    flow: Literal["wgf", "svgd", "blob", "langevin", "ensemble"] = "wgf"
-    """wgf, svgd, blob or langevin move particles towards the posterior; ensemble: MAP fits side by side."""
+    flow: Literal["wgf", "svgd", "blob", "langevin", "ensemble", "dropout"] = "wgf"
+    """wgf, svgd, blob, langevin move particles to the posterior; ensemble: MAP fits side by side; dropout: draws of one MAP fit with it."""
     hidden: tuple[int, ...] = (50,)
     """ReLU units, layer by layer."""
     particles: int = 20
@@ -47,6 +47,8 @@ class Settings:
     """Its factor: 1 / h for the transport maps, the paper's epsilon for Eq. 9's forms."""
     inner_steps: int = 5
     """Steps a JKO iterate of the flow wgf."""
+    dropout: float = 0.05
+    """Probability with which the flow dropout leaves a unit out."""
     centred: bool = False
     """Particles hold the weights themselves, as in the papers, where a long fit slides towards zero weights; or z = W sqrt(lambda)."""
     prior_shape: float = 1.0
@@ -66,6 +68,9 @@ class Settings:
             value = getattr(self, name)
             if not (isinstance(value, Real) and 0.0 <= float(value) < math.inf and (float(value) > 0.0 or name == "w2_scale")):
                 raise ValueError(f"{name} is {value!r}; allowed is a positive, finite number")
+        rate: object = self.dropout
+        if not (isinstance(rate, Real) and 0.0 <= float(rate) < 1.0):
+            raise ValueError(f"dropout is {rate!r}; allowed is a number from 0 to below 1")
 
     def model(self, features: int, splits: int) -> Model:
         """The networks of so many data sets, and their prior."""
@@ -122,12 +127,20 @@ def fit(
     x_mean, y_mean = x_train.mean(1, keepdim=True), y_train.mean(1, keepdim=True)
     x_std, y_std = (_or_one(t.std(1, correction=0, keepdim=True)) for t in (x_train, y_train))
     x_train, y_train = ((x_train - x_mean) / x_std).to(DTYPE), ((y_train - y_mean) / y_std).to(DTYPE)
-    model = settings.model(x.shape[-1], len(x))
-    particles = model.init(x_train, y_train, [torch.Generator().manual_seed(s) for s in seeds])
-    noise = [torch.Generator(x.device).manual_seed(s) for s in seeds]
+    shown = settings.model(x.shape[-1], len(x))
+    starts = [torch.Generator().manual_seed(s) for s in seeds]
+    one = settings.flow == "dropout"
+    model = replace(settings, particles=1).model(x.shape[-1], len(x)) if one else shown
+    particles = model.init(x_train, y_train, starts)
+    later = [int(torch.randint(2**62, (), generator=g)) for g in starts]  # other streams than those that the start came from
+    noise = [torch.Generator(x.device).manual_seed(s) for s in later]
+    if one:
+        model.net.activation = flows.thinning(settings.dropout, noise)
 
     def so_far() -> Fit:
-        rough = Fit(model, particles.clone(), x_mean, x_std, y_mean, y_std, particles[..., -2])
+        masks = [torch.Generator(x.device).manual_seed(s + 1) for s in later]
+        now = flows.thinned(particles, shown.net, settings.dropout, masks) if one else particles.clone()
+        rough = Fit(shown, now, x_mean, x_std, y_mean, y_std, now[..., -2])
         error = (rough.predict(x_dev) - y_dev[:, None]).square().mean(-1)
         return rough._replace(log_gamma=-error.clamp_min(LEAST * y_std.square()).log())
 

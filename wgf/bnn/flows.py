@@ -1,12 +1,13 @@
 """How particles of a posterior move, by name: the flow's velocity and the comparators that share its model, data, budget and optimiser."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from wgf import svgd
+from wgf.mlp import ACTIVATIONS, Activation, StackedMLP
 from wgf.transport import VELOCITIES
 
 
@@ -36,8 +37,8 @@ Velocity = Callable[[Moment], Tensor]
 def velocity(flow: str, w2: str, w2_scale: float) -> Velocity:
     """The direction to add, before the optimiser, by the flow's name.
 
-    wgf: SVGD plus ``w2_scale`` times a W2 velocity to the last JKO iterate (Zhang et al. 2018, Eq. 6, 7 and 9); svgd; blob; langevin and
-    ensemble: the score alone, with noise and without (posterior samples, and as many MAP fits).
+    wgf: SVGD plus ``w2_scale`` times a W2 velocity to the last JKO iterate (Zhang et al. 2018, Eq. 6, 7 and 9); svgd; blob; langevin,
+    ensemble and dropout: the score alone, with noise, without it (as many MAP fits), and with units left out.
     """
     w2_velocity = VELOCITIES[w2]
     flows: dict[str, Velocity] = {
@@ -46,11 +47,38 @@ def velocity(flow: str, w2: str, w2_scale: float) -> Velocity:
         "blob": lambda now: svgd.blob(now.x, now.score),
         "langevin": lambda now: now.score,
         "ensemble": lambda now: now.score,
+        "dropout": lambda now: now.score,
     }
     return flows[flow]
 
 
-FLOWS = ("wgf", "svgd", "blob", "langevin", "ensemble")
+FLOWS = ("wgf", "svgd", "blob", "langevin", "ensemble", "dropout")
+
+
+def thinning(rate: float, generators: Sequence[torch.Generator]) -> Activation:
+    """ReLU with dropout: a unit of a row is left out with probability ``rate``, the others count 1 / (1 - rate) times. One network a
+    data set, whose masks its own generator draws."""
+
+    def phi(h: Tensor) -> Tensor:
+        kept = torch.stack([torch.rand(h.shape[1:], generator=g, device=h.device) >= rate for g in generators])
+        return torch.relu_(h).mul_(kept).div_(1.0 - rate)
+
+    def slope(g: Tensor, h: Tensor) -> Tensor:
+        return ACTIVATIONS["relu"].slope(g, h).div_(1.0 - rate)
+
+    return Activation(phi, slope)
+
+
+def thinned(particle: Tensor, net: StackedMLP, rate: float, generators: Sequence[torch.Generator]) -> Tensor:
+    """Draws of the network that dropout trained, particle (S, 1, P) -> (S, M, P) for ``net`` of stack (S, M): whole units left out.
+
+    **Source** Gal & Ghahramani 2016, MC dropout. Departs: a draw leaves out the same units for every input.
+    """
+    found = particle.repeat(1, net.stack[1], 1)
+    for (w, _), (i, _) in list(zip(net.layers(found[..., :-2]), net.shapes, strict=True))[1:]:
+        kept = torch.stack([torch.rand(net.stack[1], i, 1, generator=g, device=w.device) >= rate for g in generators])
+        w.mul_(kept).div_(1.0 - rate)
+    return found
 
 
 def minibatches(n: int, size: int) -> Iterator[slice | Tensor]:

@@ -50,6 +50,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         w2: str = Settings.w2,
         w2_scale: float = Settings.w2_scale,
         inner_steps: int = Settings.inner_steps,
+        dropout: float = Settings.dropout,
         centred: bool = Settings.centred,
         prior_shape: float = Settings.prior_shape,
         prior_rate: float = Settings.prior_rate,
@@ -59,7 +60,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     ) -> None:
         self.flow, self.hidden, self.particles, self.iterations, self.batch = flow, hidden, particles, iterations, batch
         self.lr, self.anneal, self.centred = lr, anneal, centred
-        self.w2, self.w2_scale, self.inner_steps = w2, w2_scale, inner_steps
+        self.w2, self.w2_scale, self.inner_steps, self.dropout = w2, w2_scale, inner_steps, dropout
         self.prior_shape, self.prior_rate = prior_shape, prior_rate
         self.random_state, self.device, self.verbose = random_state, device, verbose
 

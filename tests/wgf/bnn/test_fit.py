@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.policies.plain import draw
 from wgf import svgd, transport
 from wgf.bnn import Settings, fit
 from wgf.bnn.fit import dev_size
-from wgf.bnn.flows import RMSProp, minibatches
+from wgf.bnn.flows import RMSProp, minibatches, thinned, thinning
 
 QUICK = Settings(flow="svgd", hidden=(6,), particles=4, iterations=30, batch=16, lr=1e-2, anneal=False)
 
@@ -69,7 +70,7 @@ def test_a_fit_is_the_protocol_by_hand(anneal):
     assert found.log_likelihood(x, y).item() == pytest.approx(expected, rel=1e-6)  # float32 in batches of other sizes
 
 
-@pytest.mark.parametrize("flow", ["wgf", "svgd", "blob", "langevin", "ensemble"])
+@pytest.mark.parametrize("flow", ["wgf", "svgd", "blob", "langevin", "ensemble", "dropout"])
 def test_a_data_set_of_a_stack_is_fitted_as_it_is_alone(flow):
     x, y = task(splits=3)
     settings = replace(QUICK, flow=flow, w2="debiased")
@@ -118,6 +119,45 @@ def test_langevin_is_the_ensemble_with_noise_of_variance_two_lr_times_the_scale(
     torch.testing.assert_close(still.particles, start + 1e-2 * score / (1e-6 + score.abs()), rtol=1e-4, atol=1e-6)
 
 
+def test_dropout_leaves_units_out_and_counts_the_others_more():
+    rate = 0.25
+    activation = thinning(rate, [torch.Generator().manual_seed(k) for k in (0, 1)])
+    h = draw(2, 5000, 4, seed=9)
+    out = activation.phi(h.clone())
+    kept = out > 0.0
+    torch.testing.assert_close(out[kept], h[kept] / (1.0 - rate))
+    assert kept.double().mean().item() == pytest.approx(0.5 * (1.0 - rate), abs=4.0 * 0.5 / math.sqrt(kept.numel()))
+    assert not torch.equal(kept[0] | (h[0] <= 0), kept[1] | (h[1] <= 0))
+    torch.testing.assert_close(activation.slope(torch.ones_like(out), out), kept.to(out) / (1.0 - rate))
+
+
+def test_draws_of_a_network_with_dropout_lack_whole_units():
+    settings = replace(QUICK, hidden=(40, 30), particles=50, dropout=0.25)
+    one, many = replace(settings, particles=1).model(3, 1), settings.model(3, 1)
+    particle = draw(1, 1, one.weights + 2).float()
+    found = thinned(particle, many.net, 0.25, [torch.Generator().manual_seed(0)])
+    layers = list(zip(many.net.layers(found[..., :-2]), many.net.layers(particle[..., :-2]), strict=True))
+    assert torch.equal(layers[0][0][0], layers[0][1][0].expand(1, 50, -1, -1))
+    for (w, b), (w1, b1) in layers[1:]:
+        assert torch.equal(b, b1.expand_as(b))
+        left_out = (w == 0.0).all(-1)
+        torch.testing.assert_close(w, w1.expand_as(w) / 0.75 * ~left_out[..., None])
+        assert left_out.double().mean().item() == pytest.approx(0.25, abs=4.0 * math.sqrt(0.25 * 0.75 / left_out.numel()))
+    assert torch.equal(found[..., -2:], particle[..., -2:].expand(1, 50, 2))
+    assert len(found[0].unique(dim=0)) == 50
+
+
+def test_dropout_trains_one_network_and_shows_as_many_draws_as_particles():
+    x, y = task()
+    found = fit(replace(QUICK, flow="dropout", dropout=0.5, hidden=(40,), iterations=300), x, y, [0])
+    assert found.predict(x).shape == (1, 4, 60)
+    assert found.predict(x).std(1).mean() > 1.0  # of targets whose deviation is 17
+    same = fit(replace(QUICK, flow="dropout", dropout=0.0), x, y, [0])
+    assert same.predict(x).std(1).max() == 0.0
+    alone = fit(replace(QUICK, flow="ensemble", particles=1), x, y, [0])
+    torch.testing.assert_close(same.predict(x)[:, :1], alone.predict(x), rtol=1e-4, atol=1e-3)
+
+
 def test_a_fit_that_diverges_says_so():
     x, y = task()
     with pytest.raises(FloatingPointError, match=r"the particles are not finite after \d+ iterations; lower lr, which is 1e\+30"):
@@ -127,13 +167,14 @@ def test_a_fit_that_diverges_says_so():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"flow": "svgd2"}, r"flow is 'svgd2'; choose from wgf, svgd, blob, langevin, ensemble"),
+        ({"flow": "svgd2"}, r"flow is 'svgd2'; choose from wgf, svgd, blob, langevin, ensemble, dropout"),
         ({"w2": "eq9"}, r"w2 is 'eq9'; choose from common_noise, eq9_sum"),
         ({"particles": 0}, r"particles is 0; allowed is a whole number of at least 1"),
         ({"hidden": (5, 0)}, r"hidden\[1\] is 0; allowed is a whole number"),
         ({"iterations": 2.5}, r"iterations is 2.5; allowed is a whole number"),
         ({"lr": -1.0}, r"lr is -1.0; allowed is a positive, finite number"),
         ({"prior_rate": math.nan}, r"prior_rate is nan; allowed is a positive, finite number"),
+        ({"dropout": 1.0}, r"dropout is 1.0; allowed is a number from 0 to below 1"),
         ({"w2_scale": -0.1}, r"w2_scale is -0.1; allowed"),
     ],
 )
