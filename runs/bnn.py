@@ -17,7 +17,7 @@ from torch.utils.tensorboard.summary import scalar
 
 from agents.training.checkpoint import read_json, write_json
 from agents.training.log import Events
-from runs import bnn_report, machine
+from runs import bnn_report, bnn_toy, machine
 from runs.options import Study
 from runs.reuse import difference, move_aside
 from runs.training import override, stop_signals
@@ -58,7 +58,9 @@ def bnn(study: Study, say: Callable[[str], None]) -> int:
             for task in tasks:
                 if not finished(task) and not run(task, data.load(folder, task.name), device, say, stopping):
                     return 75
-        say(bnn_report.write(Path(study.out) / study.name, [(task.name, task.label, task.folder) for task in tasks]))
+        place = Path(study.out) / study.name
+        bnn_toy.draw({task.label: task.settings for task in tasks}, study.seed, place / "toy.png")
+        say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks]))
     except OSError as error:
         raise ValueError(f"{error.filename or study.out} cannot be written: {error.strerror}") from None
     return 0

@@ -52,7 +52,7 @@ def write(folder: Path, tasks: Sequence[tuple[str, str, Path]]) -> str:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    pictures = ", ".join(str(folder / f"{name}.png") for name in by_set)
+    pictures = ", ".join(str(folder / f"{name}.png") for name in (*by_set, "toy"))
     return f"\n{text(rows)}\ntable: {folder / 'table.md'} .csv .txt\npictures: {pictures}\ncurves: tensorboard --logdir {folder}"
 
 

@@ -9,10 +9,10 @@ import torch
 from scipy.stats import norm, ttest_rel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from runs import bnn, bnn_report, cli
-from wgf.bnn import data
+from runs import bnn, bnn_report, bnn_toy, cli
+from wgf.bnn import Settings, data
 
-QUICK = ["--sets", "toy", "--iterations", "40", "--particles", "4"]
+QUICK = ["--sets", "small", "--iterations", "40", "--particles", "4"]
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def folder(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     x = random.uniform(-1.0, 1.0, (50, 2))
     rows = np.column_stack([x, 3.0 * x[:, 0] - x[:, 1] ** 2 + 0.1 * random.standard_normal(50)])
-    (tmp_path / "sets" / "toy").mkdir(parents=True)
-    np.savetxt(tmp_path / "sets" / "toy" / "data.txt", np.concatenate([rows, rows[:10]]))
-    monkeypatch.setitem(data.SETS, "toy", data.Set(60, 2, "nothing", None, splits=3, hidden=7, batch=16))
+    (tmp_path / "sets" / "small").mkdir(parents=True)
+    np.savetxt(tmp_path / "sets" / "small" / "data.txt", np.concatenate([rows, rows[:10]]))
+    monkeypatch.setitem(data.SETS, "small", data.Set(60, 2, "nothing", None, splits=3, hidden=7, batch=16))
     monkeypatch.setenv("WGF_DATA", str(tmp_path / "sets"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -42,8 +42,8 @@ def test_a_study_is_fitted_written_and_found_again(folder, capsys):
     assert cli.run(["bnn", *QUICK, "--methods", "svgd", "wgf:w2=debiased"]) == 0
     shown = capsys.readouterr().out
     study = folder / "runs" / "bnn"
-    assert (study / "toy.png").read_bytes()[:4] == b"\x89PNG"
-    base, other = (study / "toy" / label for label in ("svgd", "wgf,w2=debiased"))
+    assert all((study / name).read_bytes()[:4] == b"\x89PNG" for name in ("small.png", "toy.png"))
+    base, other = (study / "small" / label for label in ("svgd", "wgf,w2=debiased"))
     rows = {row["method"]: row for row in read(study / "table.csv")}
     assert list(rows) == ["svgd", "svgd, without repeated rows", "wgf,w2=debiased", "wgf,w2=debiased, without repeated rows"]
     for label, place in (("svgd", base), ("wgf,w2=debiased", other)):
@@ -54,7 +54,7 @@ def test_a_study_is_fitted_written_and_found_again(folder, capsys):
     interval = ttest_rel(a, b).confidence_interval(0.95)
     assert rows["wgf,w2=debiased"]["log-likelihood - svgd"] == f"{(a - b).mean():+.3g} [{interval.low:+.3g}, {interval.high:+.3g}]"
     assert rows["svgd"]["log-likelihood - svgd"] == "-"
-    assert "pictures: runs/bnn/toy.png" in shown
+    assert "pictures: runs/bnn/small.png, runs/bnn/toy.png" in shown
     before = (base / "splits.csv").stat().st_mtime_ns
     assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
     assert (base / "splits.csv").stat().st_mtime_ns == before
@@ -64,11 +64,11 @@ def test_a_study_is_fitted_written_and_found_again(folder, capsys):
 
 def test_scores_follow_from_the_predictions(folder):
     assert cli.run(["bnn", *QUICK, "--methods", "svgd:particles=1"]) == 0
-    place = folder / "runs" / "bnn" / "toy" / "svgd,particles=1"
+    place = folder / "runs" / "bnn" / "small" / "svgd,particles=1"
     one = {name: column(place / "predictions.csv", name) for name in ("split", "target", "mean", "std", "probability")}
     scores = {name: column(place / "splits.csv", name) for name in bnn.SCORES}
-    rows = data.load(folder / "sets", "toy")
-    for s, split in enumerate(data.splits("toy")):
+    rows = data.load(folder / "sets", "small")
+    for s, split in enumerate(data.splits("small")):
         target, mean, std = (one[name][one["split"] == s] for name in ("target", "mean", "std"))
         np.testing.assert_array_equal(target, rows.y[split.test])
         density = norm.logpdf(target, mean, std)  # one particle: one Gaussian
@@ -83,7 +83,7 @@ def test_scores_follow_from_the_predictions(folder):
 
 def test_curves_are_in_tensorboard_and_end_where_the_scores_are(folder):
     assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
-    place = folder / "runs" / "bnn" / "toy" / "svgd"
+    place = folder / "runs" / "bnn" / "small" / "svgd"
     events = EventAccumulator(str(place))
     events.Reload()
     assert set(events.Tags()["scalars"]) == {
@@ -101,11 +101,11 @@ def test_curves_are_in_tensorboard_and_end_where_the_scores_are(folder):
 def test_a_split_does_not_depend_on_the_splits_beside_it(folder):
     assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
     assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--splits", "1", "--name", "one"]) == 0
-    both = [column(folder / "runs" / name / "toy" / "svgd" / "splits.csv", "rmse") for name in ("bnn", "one")]
+    both = [column(folder / "runs" / name / "small" / "svgd" / "splits.csv", "rmse") for name in ("bnn", "one")]
     assert len(both[1]) == 1
     assert both[0][0] == pytest.approx(both[1][0], rel=1e-4)  # float32
     assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--splits", "1", "--name", "other", "--seed", "1"]) == 0
-    assert column(folder / "runs" / "other" / "toy" / "svgd" / "splits.csv", "rmse")[0] != both[1][0]
+    assert column(folder / "runs" / "other" / "small" / "svgd" / "splits.csv", "rmse")[0] != both[1][0]
 
 
 def test_a_fit_that_was_stopped_does_not_count(folder, monkeypatch):
@@ -117,7 +117,7 @@ def test_a_fit_that_was_stopped_does_not_count(folder, monkeypatch):
 
     monkeypatch.setattr(bnn, "measures", stop)
     assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 75
-    assert not (folder / "runs" / "bnn" / "toy" / "svgd" / "result.json").exists()
+    assert not (folder / "runs" / "bnn" / "small" / "svgd" / "result.json").exists()
     monkeypatch.setattr(bnn, "measures", first)
     assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
 
@@ -129,8 +129,8 @@ def test_a_fit_that_was_stopped_does_not_count(folder, monkeypatch):
         (["--methods", "sgvd"], "method 'sgvd' is unknown; choose from wgf, svgd, blob, langevin, ensemble, dropout"),
         (["--methods", "wgf:w3=exact"], "setting 'w3=exact' is not FIELD=VALUE; the fields"),
         (["--methods", "svgd:lr=-1"], "lr is -1.0; allowed is a positive, finite number"),
-        (["--methods", "svgd:lr=1e30"], "toy svgd,lr=1e30: the particles are not finite after 2 iterations; lower lr, which is 1e+30"),
-        (["--splits", "4"], "splits is 4; toy has 3, and 0 takes them all"),
+        (["--methods", "svgd:lr=1e30"], "small svgd,lr=1e30: the particles are not finite after 2 iterations; lower lr, which is 1e+30"),
+        (["--splits", "4"], "splits is 4; small has 3, and 0 takes them all"),
         (["--data", "nowhere"], "data is 'nowhere', which is not a folder; give the one that holds boston/data.txt and so on"),
         (["--sets", "boston"], "there is no "),
         (["--device", "cuda:99"], "device 'cuda:99' is not available"),
@@ -147,7 +147,7 @@ def test_what_cannot_be_meant_is_one_line(folder, capsys, args, says):
 def test_a_folder_that_cannot_be_written_is_one_line(folder, capsys):
     (folder / "file").write_text("")
     assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--out", "file"]) == 2
-    assert capsys.readouterr().err == "wgf: file/bnn/toy/svgd cannot be written: Not a directory\n"
+    assert capsys.readouterr().err == "wgf: file/bnn/small/svgd cannot be written: Not a directory\n"
 
 
 def test_data_must_be_named(folder, capsys, monkeypatch):
@@ -160,3 +160,14 @@ def test_coverage_is_the_share_of_targets_inside():
     probability = torch.rand(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
     np.testing.assert_allclose(bnn_report.coverage(probability), bnn_report.LEVELS, atol=4 * 0.5 / np.sqrt(200_000))
     np.testing.assert_allclose(bnn_report.coverage(np.array([0.5, 0.02, 0.99, 0.3]))[bnn_report.LEVELS == 0.5], 0.5)
+
+
+def test_the_uncertainty_of_the_toy_grows_away_from_its_data(tmp_path):
+    settings = {"svgd": Settings(flow="svgd", iterations=1500), "ensemble": Settings(flow="ensemble", iterations=1500)}
+    widths = bnn_toy.draw(settings, 0, tmp_path / "toy.png")
+    inside = np.abs(bnn_toy.GRID) < 3.0
+    for width in widths.values():
+        assert min(width[0], width[-1]) > 1.5 * width[inside].mean()
+    x, y = bnn_toy.points(0)
+    assert np.abs(x).max() < 4.0
+    assert (y - x**3).std() == pytest.approx(3.0, abs=4.0 * 3.0 / np.sqrt(40))
