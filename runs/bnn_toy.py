@@ -3,6 +3,7 @@
 y = x^3 + noise of deviation 3 at 20 points of (-4, 4): the toy of Hernandez-Lobato & Adams 2015, Fig. 2.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -30,9 +31,11 @@ def draw(methods: Mapping[str, Settings], seed: int, path: Path) -> dict[str, Va
     from matplotlib import pyplot
 
     x, y = points(seed)
-    figure, all_axes = pyplot.subplots(1, len(methods), figsize=(5 * len(methods), 4), squeeze=False, sharey=True, layout="constrained")
+    columns = min(3, len(methods))
+    rows = math.ceil(len(methods) / columns)
+    figure, all_axes = pyplot.subplots(rows, columns, figsize=(5 * columns, 3.5 * rows), squeeze=False, layout="constrained")
     widths = {}
-    for axes, (label, settings) in zip(all_axes[0], methods.items(), strict=True):
+    for axes, (label, settings) in zip(all_axes.flat, methods.items(), strict=False):
         model = BayesianRegressor(**asdict(settings), random_state=seed).fit(x[:, None], y)
         mean, (low, high) = model.predict(GRID[:, None]), model.predict_interval(GRID[:, None], 0.9)
         widths[label] = 0.5 * (high - low)
