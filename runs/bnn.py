@@ -26,7 +26,6 @@ from wgf.bnn.fit import Fit, Settings, dev_size, fit
 from wgf.bnn.flows import FLOWS
 
 VARIABLE = "WGF_DATA"
-LOOKS = 20  # at a fit, for its curves
 
 
 class Task(NamedTuple):
@@ -122,7 +121,7 @@ def run(task: Task, rows: data.Rows, device: torch.device, say: Callable[[str], 
 
     try:
         seeds = [1000 * task.seed + s for s in range(len(splits))]
-        found = fit(task.settings, train[0], train[1], seeds, look, max(1, task.settings.iterations // LOOKS))
+        found = fit(task.settings, train[0], train[1], seeds, look)
     except KeyboardInterrupt:
         return False
     except FloatingPointError as error:

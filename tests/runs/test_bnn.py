@@ -82,8 +82,8 @@ def test_scores_follow_from_the_predictions(folder):
 
 
 def test_curves_are_in_tensorboard_and_end_where_the_scores_are(folder):
-    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
-    place = folder / "runs" / "bnn" / "small" / "svgd"
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd:keep=last"]) == 0
+    place = folder / "runs" / "bnn" / "small" / "svgd,keep=last"
     events = EventAccumulator(str(place))
     events.Reload()
     assert set(events.Tags()["scalars"]) == {

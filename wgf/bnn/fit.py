@@ -6,7 +6,7 @@ each particle's gamma becomes the maximum likelihood on the dev part, in the dat
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Literal, NamedTuple
@@ -20,6 +20,7 @@ from wgf.door import trusted
 from wgf.transport import VELOCITIES
 
 DTYPE = torch.float32  # of the particles
+LOOKS = 20  # at a fit, evenly spaced
 LEAST = 1e-12  # of the targets' variance: the least mean squared error that a dev part can show, below float32's digits
 
 
@@ -51,13 +52,15 @@ class Settings:
     """Probability with which the flow dropout leaves a unit out."""
     centred: bool = False
     """Particles hold the weights themselves, as in the papers, where a long fit slides towards zero weights; or z = W sqrt(lambda)."""
+    keep: Literal["best", "last"] = "best"
+    """For each data set, of LOOKS looks at the fit the one with the best dev part; or the last."""
     prior_shape: float = 1.0
     """Shape of the Gamma priors on the precisions."""
     prior_rate: float = 0.1
     """Their rate."""
 
     def __post_init__(self) -> None:
-        for name, allowed in {"flow": flows.FLOWS, "w2": tuple(VELOCITIES)}.items():
+        for name, allowed in {"flow": flows.FLOWS, "w2": tuple(VELOCITIES), "keep": ("best", "last")}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(allowed)}")
         whole = {name: getattr(self, name) for name in ("particles", "iterations", "batch", "inner_steps")}
@@ -113,43 +116,55 @@ def dev_size(n: int) -> int:
     return max(1, min(round(0.1 * n), 500))
 
 
-def fit(
-    settings: Settings,
-    x: Tensor,
-    y: Tensor,
-    seeds: Sequence[int],
-    look: Callable[[int, Fit], None] = lambda step, fit: None,
-    look_every: int = 1000,
-) -> Fit:
-    """Fits data sets x (S, n, d), y (S, n), float64, rows in random order, with seeds[s] for set s; ``look`` sees the fit now and then."""
+def fit(settings: Settings, x: Tensor, y: Tensor, seeds: Sequence[int], look: Callable[[int, Fit], None] = lambda step, fit: None) -> Fit:
+    """Fits data sets x (S, n, d), y (S, n), float64, rows in random order, with seeds[s] for set s; ``look`` sees it at LOOKS steps.
+
+    Raises FloatingPointError where the particles are not finite.
+    """
     n = x.shape[1] - dev_size(x.shape[1])
-    x_train, y_train, x_dev, y_dev = x[:, :n], y[:, :n], x[:, n:], y[:, n:]
-    x_mean, y_mean = x_train.mean(1, keepdim=True), y_train.mean(1, keepdim=True)
-    x_std, y_std = (_or_one(t.std(1, correction=0, keepdim=True)) for t in (x_train, y_train))
-    x_train, y_train = ((x_train - x_mean) / x_std).to(DTYPE), ((y_train - y_mean) / y_std).to(DTYPE)
+    x_dev, y_dev = x[:, n:], y[:, n:]
+    x_mean, y_mean = x[:, :n].mean(1, keepdim=True), y[:, :n].mean(1, keepdim=True)
+    x_std, y_std = (_or_one(t[:, :n].std(1, correction=0, keepdim=True)) for t in (x, y))
     shown = settings.model(x.shape[-1], len(x))
-    starts = [torch.Generator().manual_seed(s) for s in seeds]
-    one = settings.flow == "dropout"
-    model = replace(settings, particles=1).model(x.shape[-1], len(x)) if one else shown
-    particles = model.init(x_train, y_train, starts)
-    later = [int(torch.randint(2**62, (), generator=g)) for g in starts]  # other streams than those that the start came from
-    noise = [torch.Generator(x.device).manual_seed(s) for s in later]
-    if one:
-        model.net.activation = flows.thinning(settings.dropout, noise)
-
-    def so_far() -> Fit:
-        masks = [torch.Generator(x.device).manual_seed(s + 1) for s in later]
-        now = flows.thinned(particles, shown.net, settings.dropout, masks) if one else particles.clone()
-        rough = Fit(shown, now, x_mean, x_std, y_mean, y_std, now[..., -2])
+    draws, best, reached = [torch.Generator().manual_seed(s) for s in seeds], None, torch.empty(0)
+    for step, particles in _steps(settings, ((x[:, :n] - x_mean) / x_std).to(DTYPE), ((y[:, :n] - y_mean) / y_std).to(DTYPE), draws):
+        if not particles.isfinite().all():
+            raise FloatingPointError(f"the particles are not finite after {step} iterations; lower lr, which is {settings.lr:g}")
+        if settings.flow == "dropout":
+            particles = flows.thinned(particles, shown.net, settings.dropout, [torch.Generator(x.device).manual_seed(s) for s in seeds])
+        rough = Fit(shown, particles.clone(), x_mean, x_std, y_mean, y_std, particles[..., -2])
         error = (rough.predict(x_dev) - y_dev[:, None]).square().mean(-1)
-        return rough._replace(log_gamma=-error.clamp_min(LEAST * y_std.square()).log())
+        now = rough._replace(log_gamma=-error.clamp_min(LEAST * y_std.square()).log())
+        look(step, now)
+        likelihood = now.log_likelihood(x_dev, y_dev)
+        if best is None or settings.keep == "last":
+            best, reached = now, likelihood
+        else:
+            better = (likelihood > reached)[:, None]
+            best = best._replace(
+                particles=torch.where(better[..., None], now.particles, best.particles),
+                log_gamma=torch.where(better, now.log_gamma, best.log_gamma),
+            )
+            reached = torch.maximum(likelihood, reached)
+    assert best is not None  # a look follows the last step
+    return best
 
+
+def _steps(settings: Settings, x: Tensor, y: Tensor, draws: Sequence[torch.Generator]) -> Iterator[tuple[int, Tensor]]:
+    """Moves particles on standardised data; yields (step, particles) LOOKS times, the last after the last step."""
+    n, dropout = x.shape[1], settings.flow == "dropout"
+    model = (replace(settings, particles=1) if dropout else settings).model(x.shape[-1], len(x))
+    particles = model.init(x, y, draws)
+    noise = [torch.Generator(x.device).manual_seed(int(torch.randint(2**62, (), generator=g))) for g in draws]
+    if dropout:
+        model.net.activation = flows.thinning(settings.dropout, noise)
     velocity, optimiser = flows.velocity(settings.flow, settings.w2, settings.w2_scale), flows.RMSProp()
+    looks = {math.ceil(settings.iterations * k / LOOKS) for k in range(1, LOOKS + 1)}
     x_prev = particles.clone()
     for step, rows in zip(range(1, settings.iterations + 1), flows.minibatches(n, settings.batch), strict=False):
         if settings.flow == "wgf" and (step - 1) % settings.inner_steps == 0:
             x_prev = particles.clone()
-        score = model.score(particles, x_train[:, rows], y_train[:, rows], n)
+        score = model.score(particles, x[:, rows], y[:, rows], n)
         with trusted():
             v = velocity(flows.Moment(particles, x_prev, score))
         scale, lr = optimiser.scale(v), settings.lr * (1.0 - (step - 1) / settings.iterations if settings.anneal else 1.0)
@@ -157,11 +172,8 @@ def fit(
         if settings.flow == "langevin":
             xi = torch.stack([torch.randn(v.shape[1:], generator=g, device=v.device) for g in noise])
             particles.addcmul_(scale.sqrt(), xi, value=math.sqrt(2.0 * lr))
-        if step % look_every == 0 or step == settings.iterations:
-            if not particles.isfinite().all():
-                raise FloatingPointError(f"the particles are not finite after {step} iterations; lower lr, which is {settings.lr:g}")
-            look(step, so_far())
-    return so_far()
+        if step in looks:
+            yield step, particles
 
 
 def _or_one(deviation: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         inner_steps: int = Settings.inner_steps,
         dropout: float = Settings.dropout,
         centred: bool = Settings.centred,
+        keep: str = Settings.keep,
         prior_shape: float = Settings.prior_shape,
         prior_rate: float = Settings.prior_rate,
         random_state: Any = None,
@@ -61,7 +62,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         self.flow, self.hidden, self.particles, self.iterations, self.batch = flow, hidden, particles, iterations, batch
         self.lr, self.anneal, self.centred = lr, anneal, centred
         self.w2, self.w2_scale, self.inner_steps, self.dropout = w2, w2_scale, inner_steps, dropout
-        self.prior_shape, self.prior_rate = prior_shape, prior_rate
+        self.keep, self.prior_shape, self.prior_rate = keep, prior_shape, prior_rate
         self.random_state, self.device, self.verbose = random_state, device, verbose
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
@@ -75,9 +76,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         x_all, y_all = (torch.from_numpy(t[order])[None].to(self.device, torch.float64) for t in (x, targets))
         with Progress(*Progress.get_default_columns()[:2], TimeRemainingColumn(), disable=not self.verbose) as bar:
             task = bar.add_task(f"{self.flow}, {self.particles} particles", total=self.iterations)
-            self.fit_ = fit(
-                settings, x_all, y_all, [seed], lambda step, _: bar.update(task, completed=step), max(1, self.iterations // 100)
-            )
+            self.fit_ = fit(settings, x_all, y_all, [seed], lambda step, _: bar.update(task, completed=step))
         return self
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Any:

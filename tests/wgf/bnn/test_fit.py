@@ -12,7 +12,7 @@ from wgf.bnn import Settings, fit
 from wgf.bnn.fit import dev_size
 from wgf.bnn.flows import RMSProp, minibatches, thinned, thinning
 
-QUICK = Settings(flow="svgd", hidden=(6,), particles=4, iterations=30, batch=16, lr=1e-2, anneal=False)
+QUICK = Settings(flow="svgd", hidden=(6,), particles=4, iterations=30, batch=16, lr=1e-2, anneal=False, keep="last")
 
 
 def task(splits=1, n=60, d=3, seed=0):
@@ -81,7 +81,7 @@ def test_a_data_set_of_a_stack_is_fitted_as_it_is_alone(flow):
 def two_steps(settings, x, y):
     """The velocities of two iterations, from what RMSProp makes of them: its first step is the sign of v."""
     seen = []
-    fit(replace(settings, iterations=2), x, y, [0], lambda step, now: seen.append(now.particles), 1)
+    fit(replace(settings, iterations=2), x, y, [0], lambda step, now: seen.append(now.particles))
     return seen
 
 
@@ -181,3 +181,35 @@ def test_a_fit_that_diverges_says_so():
 def test_settings_that_cannot_be_meant_are_refused(change, says):
     with pytest.raises(ValueError, match=says):
         replace(QUICK, **change)
+
+
+def dev_after(iterations, **changes):
+    """The dev part's log-likelihood after a fit of that length to 150 noisy rows."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 150, 8, generator=generator, dtype=torch.float64)
+    y = torch.sin(x[..., 0]) + 0.5 * x[..., 1] * x[..., 2] + 0.3 * torch.randn(1, 150, generator=generator, dtype=torch.float64)
+    settings = Settings(flow="svgd", hidden=(20,), particles=8, batch=50, lr=5e-3, iterations=iterations)
+    return fit(replace(settings, **changes), x, y, [0]).log_likelihood(x[:, -15:], y[:, -15:]).item()
+
+
+@pytest.mark.parametrize("flow", ["wgf", "svgd"])
+def test_held_as_weights_particles_slide_towards_none_at_all_and_as_z_they_stay(flow):
+    """The dev part's log-likelihood after 500 and after 2,500 steps: held as weights a third of a nat and more is gone."""
+    centred = [dev_after(n, flow=flow, centred=True, keep="last", anneal=False) for n in (500, 2500)]
+    as_z = [dev_after(n, flow=flow, keep="last") for n in (500, 2500)]
+    assert centred[1] < centred[0] - 0.3
+    assert as_z[1] > as_z[0] - 0.2
+
+
+def test_what_is_kept_is_the_best_look_of_each_data_set():
+    x, y = task(splits=3)
+    settings, seen = replace(QUICK, iterations=200, lr=0.1, keep="best"), []
+    found = fit(settings, x, y, [0, 1, 2], lambda step, now: seen.append((step, now)))
+    assert [step for step, _ in seen] == list(range(10, 201, 10))
+    dev = torch.stack([now.log_likelihood(x[:, 54:], y[:, 54:]) for _, now in seen])
+    best = dev.argmax(0)
+    assert len(best.unique()) > 1
+    for s, k in enumerate(best.tolist()):
+        assert torch.equal(found.particles[s], seen[k][1].particles[s])
+        assert torch.equal(found.log_gamma[s], seen[k][1].log_gamma[s])
+    assert torch.equal(fit(replace(settings, keep="last"), x, y, [0, 1, 2]).particles, seen[-1][1].particles)
