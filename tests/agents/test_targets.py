@@ -173,7 +173,7 @@ def test_reward_scales_are_those_of_table_6():
 
 def test_w2_velocities_go_by_their_names():
     names = {"common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"}
-    assert {name: getattr(transport, name) for name in names} == targets.W2
+    assert {name: getattr(transport, name) for name in names} == transport.VELOCITIES
 
 
 def test_the_w2_velocity_is_scaled_and_a_scale_of_zero_turns_it_off():
