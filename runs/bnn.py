@@ -24,6 +24,7 @@ from runs.training import override, stop_signals
 from wgf.bnn import data
 from wgf.bnn.fit import Fit, Settings, dev_size, fit
 from wgf.bnn.flows import FLOWS
+from wgf.bnn.model import deviation
 
 VARIABLE = "WGF_DATA"
 
@@ -163,9 +164,8 @@ def scored(found: Fit, dev: list[Tensor], test: list[Tensor], copies: Tensor) ->
 def predicted(found: Fit, x: Tensor, y: Tensor) -> list[list[float]]:
     """A row a test row: split, target, predictive mean and deviation, and the predictive probability of less than the target."""
     f, noise = found.predict(x), torch.exp(-0.5 * found.log_gamma)[..., None]
-    mean, std = f.mean(1), (f.var(1, correction=0) + noise.square().mean(1)).sqrt()
     below = ndtr((y[:, None] - f) / noise).mean(1)
-    columns = [t.flatten().tolist() for t in (y, mean, std, below)]
+    columns = [t.flatten().tolist() for t in (y, f.mean(1), deviation(f, found.log_gamma), below)]
     split = [s for s in range(len(y)) for _ in range(y.shape[1])]
     return [list(row) for row in zip(split, *columns, strict=True)]
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests import oracles
+from tests.oracles import linear
 from wgf import kernels, svgd
 from wgf.kernels import IMQ, RBF
 
@@ -160,11 +161,6 @@ def test_blocks_of_rows_change_nothing(velocity, block, monkeypatch, draw):
     whole = velocity(x, score)
     monkeypatch.setattr(kernels, "BLOCK", block)
     close(velocity(x, score), whole)
-
-
-def linear(x, y):
-    """k = x . y + 1, whose gradient in y is x."""
-    return x @ y.mT + 1.0, lambda w: x * w.sum(-1, keepdim=True)[..., None]
 
 
 def moments(x):

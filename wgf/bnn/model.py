@@ -107,3 +107,8 @@ def log_density(prediction: Tensor, log_gamma: Tensor, y: Tensor) -> Tensor:
     """log (1/M) sum_m N(y_b; f_m(x_b), 1 / gamma_m), (S, B), of predictions (S, M, B), log gamma (S, M) and y (S, B), in one unit."""
     each = 0.5 * (log_gamma[..., None] - math.log(2.0 * math.pi) - log_gamma.exp()[..., None] * (prediction - y[:, None]).square())
     return torch.logsumexp(each, 1) - math.log(prediction.shape[1])
+
+
+def deviation(prediction: Tensor, log_gamma: Tensor) -> Tensor:
+    """Standard deviation of the same mixture, (S, B): the variance of f_m over particles plus the mean of 1 / gamma_m."""
+    return (prediction.var(1, correction=0) + torch.exp(-log_gamma).mean(1, keepdim=True)).sqrt()

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.special import ndtr
 
 from wgf.bnn.fit import Fit, Settings, fit
-from wgf.bnn.model import log_density
+from wgf.bnn.model import deviation, log_density
 
 Array = NDArray[np.float64]
 FORMAT = "wgf-bnn-1"
@@ -88,8 +88,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         mean = f.mean(0)
         if not return_std:
             return mean.numpy()
-        noise = torch.exp(-self.fit_.log_gamma[0]).mean().cpu()
-        return mean.numpy(), (f.var(0, correction=0) + noise).sqrt().numpy()
+        return mean.numpy(), deviation(f[None], self.fit_.log_gamma.cpu())[0].numpy()
 
     def predict_interval(self, X: ArrayLike, level: float = 0.9) -> tuple[Array, Array]:
         """Ends (n,) of the central interval that holds ``level`` of the predictive mixture (1/M) sum_m N(f_m, 1 / gamma_m)."""

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from tests.oracles import linear
 from tests.policies.plain import draw
 from wgf import flow, svgd
 from wgf.bnn.model import Model, Prior
@@ -15,11 +16,6 @@ from wgf.transport import VELOCITIES
 
 pytestmark = pytest.mark.usefixtures("double")
 M, D, N, GAMMA, LAM = 8, 2, 30, 0.2, 1.5
-
-
-def linear(x, y):
-    """k = x . y + 1, whose gradient in y is x: an SVGD flow's fixed point then has the mean and the covariance of a Gaussian target."""
-    return x @ y.mT + 1.0, lambda w: x * w.sum(-1, keepdim=True)[..., None]
 
 
 def problem():
