@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 VJP = Callable[[Tensor], Tensor]  # g, shaped as an output -> grad_theta <g, output>, (*stack, P)
 
@@ -50,7 +51,7 @@ class StackedMLP(nn.Module):
         self.activation = ACTIVATIONS[activation]
         draws = [_uniform(self.stack, (rows, o), i, generators) for i, o in self.shapes for rows in (i, 1)]
         self.theta = nn.Parameter(torch.cat([d.flatten(-2) for d in draws], -1), requires_grad=False)
-        self._views: list[tuple[Tensor, Tensor]] = []
+        self._views: tuple[list[tuple[Tensor, Tensor]], Tensor] | None = None
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """(*stack, *rest, d_k) each -> (*stack, *rest, out)."""
@@ -63,13 +64,19 @@ class StackedMLP(nn.Module):
 
     def evaluate(self, *inputs: Tensor) -> tuple[Tensor, "Tape"]:
         """y, and what ``gradient`` and ``input_gradient`` need until theta changes."""
-        layers, cells = self._layers(), [self._cells(x) for x in inputs]
+        layers, joined = self._layers()
         (w1, b1), *others = layers
-        y, *parts = (torch.bmm(x, w) for x, w in zip(cells, _rows(w1, cells), strict=True))
-        y.add_(b1)
-        for part, before, x in zip(parts, inputs, inputs[1:], strict=False):
-            part.view(len(w1), *self._rest(x), -1).add_(y.view(len(w1), *self._rest(before), -1))
-            y = part
+        shared = len(inputs) == 1 and inputs[0].shape[: len(self.stack)] != self.stack
+        if shared:  # a last 1, appended once for many cells, takes the bias along in the product
+            cells = [self._cells(pad(inputs[0], (0, 1), value=1.0))]
+            y = torch.bmm(cells[0], joined)
+        else:
+            cells = [self._cells(x) for x in inputs]
+            y, *parts = (torch.bmm(x, w) for x, w in zip(cells, _rows(w1, cells), strict=True))
+            y.add_(b1)
+            for part, before, x in zip(parts, inputs, inputs[1:], strict=False):
+                part.view(len(w1), *self._rest(x), -1).add_(y.view(len(w1), *self._rest(before), -1))
+                y = part
         hidden = []
         for w, b in others:
             hidden.append(self.activation.phi(y))
@@ -79,8 +86,12 @@ class StackedMLP(nn.Module):
     def gradient(self, tape: "Tape", g: Tensor) -> Tensor:
         """grad_theta <g, y>, (*stack, P), for g (*stack, *rest, out)."""
         found = self.theta.new_empty(self.theta.shape)
-        (dw1, db1), *slots = self.layers(found.flatten(0, -2))
+        whole = found.flatten(0, -2)
+        (dw1, db1), *slots = self.layers(whole)
         g = self._backward(tape, g, slots)
+        if tape.cells[0].shape[-1] > tape.inputs[0].shape[-1]:
+            _joined(whole, self.shapes[0]).copy_(torch.bmm(tape.cells[0].mT, g))
+            return found
         torch.sum(g, 1, keepdim=True, out=db1)
         for x, cells, dw in zip(tape.inputs, tape.cells, _rows(dw1, tape.inputs), strict=True):
             torch.bmm(cells.mT, self._summed(g, tape.inputs[-1], x), out=dw)
@@ -107,10 +118,11 @@ class StackedMLP(nn.Module):
             g = self.activation.slope(g * w if g.shape[-1] == 1 else torch.bmm(g, w), h)
         return g
 
-    def _layers(self) -> list[tuple[Tensor, Tensor]]:
-        """The layers of theta (cells, P); made again where theta has moved to another place."""
-        if not self._views or self._views[0][0].data_ptr() != self.theta.data_ptr():
-            self._views = self.layers(self.theta.flatten(0, -2))
+    def _layers(self) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """The layers of theta (cells, P), and W1 with b1 for a last row; made again where theta has moved to another place."""
+        if self._views is None or self._views[1].data_ptr() != self.theta.data_ptr():
+            whole = self.theta.flatten(0, -2)
+            self._views = self.layers(whole), _joined(whole, self.shapes[0])
         return self._views
 
     def _summed(self, g: Tensor, whole: Tensor, x: Tensor) -> Tensor:
@@ -129,7 +141,7 @@ class StackedMLP(nn.Module):
 
 
 class Tape(NamedTuple):
-    """What an evaluation leaves for its gradients: the layers, the inputs as given and as cells, the hidden layers' activations."""
+    """What an evaluation leaves for its gradients: layers, the inputs of its products, as shaped and as cells, hidden activations."""
 
     layers: list[tuple[Tensor, Tensor]]
     inputs: tuple[Tensor, ...]
@@ -151,6 +163,12 @@ class Network(nn.Module):
     def theta(self) -> nn.Parameter:
         """The one parameter, (*stack, P)."""
         return self.net.theta
+
+
+def _joined(theta: Tensor, shape: tuple[int, int]) -> Tensor:
+    """W1 with b1 for a last row, (cells, in + 1, out), of theta (cells, P)."""
+    i, o = shape
+    return theta[:, : (i + 1) * o].view(len(theta), i + 1, o)
 
 
 def _rows(weight: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

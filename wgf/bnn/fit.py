@@ -167,11 +167,11 @@ def _steps(settings: Settings, x: Tensor, y: Tensor, draws: Sequence[torch.Gener
         score = model.score(particles, x[:, rows], y[:, rows], n)
         with trusted():
             v = velocity(flows.Moment(particles, x_prev, score))
-        scale, lr = optimiser.scale(v), settings.lr * (1.0 - (step - 1) / settings.iterations if settings.anneal else 1.0)
-        particles.addcmul_(scale, v, value=lr)
+        root, lr = optimiser.root(v), settings.lr * (1.0 - (step - 1) / settings.iterations if settings.anneal else 1.0)
+        particles.addcdiv_(v, root, value=lr)
         if settings.flow == "langevin":
             xi = torch.stack([torch.randn(v.shape[1:], generator=g, device=v.device) for g in noise])
-            particles.addcmul_(scale.sqrt(), xi, value=math.sqrt(2.0 * lr))
+            particles.addcdiv_(xi, root.sqrt(), value=math.sqrt(2.0 * lr))
         if step in looks:
             yield step, particles
 

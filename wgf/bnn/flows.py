@@ -17,10 +17,10 @@ class RMSProp:
     def __init__(self) -> None:
         self.history: Tensor | None = None
 
-    def scale(self, v: Tensor) -> Tensor:
-        """1 / (1e-6 + sqrt(h)) after seeing v."""
+    def root(self, v: Tensor) -> Tensor:
+        """1e-6 + sqrt(h) after seeing v."""
         self.history = v.square() if self.history is None else self.history.mul_(0.9).addcmul_(v, v, value=0.1)
-        return 1.0 / (1e-6 + self.history.sqrt())
+        return self.history.sqrt().add_(1e-6)
 
 
 class Moment(NamedTuple):

@@ -79,20 +79,20 @@ class Model:
         """grad log p(particle | data), (S, M, P), from a minibatch x (S, B, d), y (S, B) of n rows: its likelihood counts n / B times.
 
         With r = f - y, weights held (centred):
-        W: -(n / B) gamma sum_b r_b grad f_b - lambda W;   log lambda: D / 2 - lambda |W|^2 / 2 + a - b lambda;
-        log gamma: (n / B) (B - gamma sum r^2) / 2 + a - b gamma, the a's with the log-Jacobians of the logarithms.
+        W: -(n / B) gamma sum_b r_b grad f_b - lambda W;   log lambda: D / 2 + a - lambda (|W|^2 / 2 + b);
+        log gamma: n / 2 + a - gamma ((n / B) sum_b r_b^2 / 2 + b), the a's with the log-Jacobians of the logarithms.
         Not centred, with g = the likelihood's gradient in W: z: g / sqrt(lambda) - z;   log lambda: a - b lambda - <W, g> / 2.
         """
-        weights, log_gamma, log_lam = self.parts(particles)
-        gamma, lam, (a, b) = log_gamma.exp(), log_lam.exp(), self.prior
+        weights, _, log_lam = self.parts(particles)
+        (gamma, lam), (a, b) = particles[..., -2:].exp().unbind(-1), self.prior
         f, tape = self._at(weights).evaluate(x[:, None])
         residual, scale = f[..., 0] - y[:, None], n / y.shape[-1]
-        grad = self.net.gradient(tape, (-scale * gamma[..., None] * residual)[..., None])
+        grad = self.net.gradient(tape, (residual * (-scale * gamma)[..., None])[..., None])
         score = torch.empty_like(particles)
-        score[..., -2] = 0.5 * scale * (y.shape[-1] - gamma * residual.square().sum(-1)) + a - b * gamma
+        score[..., -2] = 0.5 * n + a - gamma * (0.5 * scale * residual.square().sum(-1) + b)
         if self.centred:
-            score[..., :-2] = grad - lam[..., None] * weights
-            score[..., -1] = 0.5 * (self.weights - lam * weights.square().sum(-1)) + a - b * lam
+            torch.addcmul(grad, lam[..., None], weights, value=-1.0, out=score[..., :-2])
+            score[..., -1] = 0.5 * self.weights + a - lam * (0.5 * weights.square().sum(-1) + b)
         else:
             score[..., :-2] = grad * torch.exp(-0.5 * log_lam)[..., None] - particles[..., :-2]
             score[..., -1] = a - b * lam - 0.5 * (weights * grad).sum(-1)

@@ -38,8 +38,8 @@ def test_minibatches_go_round_the_data_in_order():
 
 def test_rmsprop_begins_with_the_first_square_and_then_forgets():
     optimiser, a, b = RMSProp(), torch.tensor([2.0, -3.0]), torch.tensor([4.0, 1.0])
-    torch.testing.assert_close(optimiser.scale(a), 1.0 / (1e-6 + a.abs()))
-    torch.testing.assert_close(optimiser.scale(b), 1.0 / (1e-6 + (0.9 * a.square() + 0.1 * b.square()).sqrt()))
+    torch.testing.assert_close(optimiser.root(a), 1e-6 + a.abs())
+    torch.testing.assert_close(optimiser.root(b), 1e-6 + (0.9 * a.square() + 0.1 * b.square()).sqrt())
 
 
 @pytest.mark.parametrize("anneal", [False, True])
