@@ -19,6 +19,7 @@ from agents.training.checkpoint import read_json, write_json
 from agents.training.log import Events
 from runs import bnn_report, bnn_toy, machine
 from runs.options import Study
+from runs.progress import Progress
 from runs.reuse import difference, move_aside
 from runs.training import override, stop_signals
 from wgf.bnn import data
@@ -48,18 +49,20 @@ class Task(NamedTuple):
 def bnn(study: Study, say: Callable[[str], None]) -> int:
     """Fits what is missing and reports; 75 where a person stopped it. Raises ValueError for what cannot be meant."""
     folder = _folder(study.data)
-    tasks = [plan(study, name, token) for name in study.sets for token in study.methods]
+    tasks = list(dict.fromkeys(plan(study, name, token) for name in study.sets for token in study.methods))
     if not tasks:
         raise ValueError("name at least one set and one method, as in --sets boston --methods svgd wgf")
     device = machine.find_device(study.device)
     torch.set_num_threads(max(1, study.threads))
     try:
         with stop_signals() as stopping, machine.tuned():
-            for task in tasks:
-                if not finished(task) and not run(task, data.load(folder, task.name), device, say, stopping):
+            missing = [task for task in tasks if not finished(task)]
+            for task in missing:
+                if not run(task, data.load(folder, task.name), device, stopping):
                     return 75
         place = Path(study.out) / study.name
-        bnn_toy.draw({task.label: task.settings for task in tasks}, study.seed, place / "toy.png")
+        if missing or not (place / "toy.png").exists():
+            bnn_toy.draw({task.label: task.settings for task in tasks}, study.seed, place / "toy.png")
         say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks]))
     except OSError as error:
         raise ValueError(f"{error.filename or study.out} cannot be written: {error.strerror}") from None
@@ -90,7 +93,7 @@ def finished(task: Task) -> bool:
     return True
 
 
-def run(task: Task, rows: data.Rows, device: torch.device, say: Callable[[str], None], stopping: Callable[[], bool]) -> bool:
+def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[], bool]) -> bool:
     """Fits all splits side by side and writes curves, scores and predictions; False where it was stopped, and nothing counts."""
     splits = data.splits(task.name)[: task.splits]
     train, test = ([torch.from_numpy(np.stack([part[s[k]] for s in splits])).to(device) for part in rows] for k in (0, 1))
@@ -103,10 +106,15 @@ def run(task: Task, rows: data.Rows, device: torch.device, say: Callable[[str], 
     )
     events, since = Events(task.folder), time.perf_counter()
     curves: list[list[Any]] = []
+    note = "  ".join(f"{word} -" for word in SHOWN)
 
-    def look(step: int, now: Fit) -> None:
+    def tick(step: int) -> None:
         if stopping():
             raise KeyboardInterrupt
+        progress.show(step, note)
+
+    def look(step: int, now: Fit) -> None:
+        nonlocal note
         scores = measures(now, dev, test)
         parts = now.model.parts(now.particles)
         scores |= {"log_lambda": parts.log_lam.mean(-1), "weights": parts.weights.square().sum(-1).mean(-1)}
@@ -114,15 +122,12 @@ def run(task: Task, rows: data.Rows, device: torch.device, say: Callable[[str], 
             events.add(scalar(f"bnn/{tag}", value.mean().item()), step)
             curves.extend([step, tag, s, v] for s, v in enumerate(value.tolist()))
         events.file.flush()
-        spent = time.perf_counter() - since
-        say(
-            f"{task.name} {task.label}  {step:,}/{task.settings.iterations:,}  rmse {scores['rmse'].mean():.3f}  "
-            f"log-likelihood {scores['log_likelihood'].mean():.3f}  dev {scores['dev_log_likelihood'].mean():.3f}  {spent:.0f} s"
-        )
+        note = "  ".join(f"{word} {scores[tag].mean():.3f}" for word, tag in SHOWN.items())
 
     try:
         seeds = [1000 * task.seed + s for s in range(len(splits))]
-        found = fit(task.settings, train[0], train[1], seeds, look)
+        with Progress(f"{task.name} {task.label}", task.settings.iterations) as progress:
+            found = fit(task.settings, train[0], train[1], seeds, look, tick)
     except KeyboardInterrupt:
         return False
     except FloatingPointError as error:
@@ -138,6 +143,7 @@ def run(task: Task, rows: data.Rows, device: torch.device, say: Callable[[str], 
     return True
 
 
+SHOWN = {"rmse": "rmse", "log-likelihood": "log_likelihood", "dev": "dev_log_likelihood"}  # beside the progress
 SCORES = ("rmse", "log_likelihood", "dev_rmse", "dev_log_likelihood", "rmse_unseen", "log_likelihood_unseen")
 
 

@@ -1,4 +1,4 @@
-"""How far a training is: a bar where a person watches, plain lines elsewhere."""
+"""How far a long computation is: a bar where a person watches, plain lines elsewhere."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ NARROW = 110  # columns of a terminal in which there is room for one number, not
 
 
 class Progress:
-    """A context manager with ``tell(tick)``: steps, steps a second, time left, the last returns of each seed."""
+    """A context manager with ``show(step, note)``: steps, a note, time left; and ``tell(tick)`` for a training."""
 
     def __init__(self, label: str, steps: int) -> None:
         self.label, self.steps = label, steps
@@ -44,17 +44,21 @@ class Progress:
             self.bar.stop()
 
     def tell(self, tick: Tick) -> None:
-        """Shows a tick; plain lines at most every few seconds, and the last."""
+        """Shows a tick of a training: steps a second and the last returns of each seed."""
         each = 0 if self.bar and self.bar.console.width < NARROW else 3
         note = f"{tick.steps_per_second:.0f} steps/s  return {numbers(tick.returns, each)}  eval {numbers(tick.evals, each)}"
+        self.show(tick.step, note)
+
+    def show(self, step: int, note: str) -> None:
+        """Shows a step; plain lines at most every few seconds, and the last."""
         if self.bar:
-            self.bar.update(self.task, completed=tick.step, note=note)
+            self.bar.update(self.task, completed=step, note=note)
             return
         now = time.monotonic()
-        if now - self.printed >= PLAIN_EVERY or tick.step == self.steps:
+        if now - self.printed >= PLAIN_EVERY or step == self.steps:
             self.printed = now
-            left = (now - self.started) / tick.step * (self.steps - tick.step)
-            print(f"{self.label}  {tick.step:,}/{self.steps:,}  {note}  {left:.0f} s left", flush=True)
+            left = (now - self.started) / step * (self.steps - step)
+            print(f"{self.label}  {step:,}/{self.steps:,}  {note}  {left:.0f} s left", flush=True)
 
 
 def numbers(values: Array, each: int = 3) -> str:

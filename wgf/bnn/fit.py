@@ -68,9 +68,9 @@ class Settings:
             if not (isinstance(value, Integral) and int(value) >= 1):
                 raise ValueError(f"{name} is {value!r}; allowed is a whole number of at least 1")
         for name in ("lr", "prior_shape", "prior_rate", "w2_scale"):
-            value = getattr(self, name)
-            if not (isinstance(value, Real) and 0.0 <= float(value) < math.inf and (float(value) > 0.0 or name == "w2_scale")):
-                raise ValueError(f"{name} is {value!r}; allowed is a positive, finite number")
+            value, least = getattr(self, name), " or 0" if name == "w2_scale" else ""
+            if not (isinstance(value, Real) and 0.0 <= float(value) < math.inf and (float(value) > 0.0 or least)):
+                raise ValueError(f"{name} is {value!r}; allowed is a positive, finite number{least}")
         rate: object = self.dropout
         if not (isinstance(rate, Real) and 0.0 <= float(rate) < 1.0):
             raise ValueError(f"dropout is {rate!r}; allowed is a number from 0 to below 1")
@@ -116,8 +116,17 @@ def dev_size(n: int) -> int:
     return max(1, min(round(0.1 * n), 500))
 
 
-def fit(settings: Settings, x: Tensor, y: Tensor, seeds: Sequence[int], look: Callable[[int, Fit], None] = lambda step, fit: None) -> Fit:
-    """Fits data sets x (S, n, d), y (S, n), float64, rows in random order, with seeds[s] for set s; ``look`` sees it at LOOKS steps.
+def fit(
+    settings: Settings,
+    x: Tensor,
+    y: Tensor,
+    seeds: Sequence[int],
+    look: Callable[[int, Fit], None] = lambda step, fit: None,
+    tick: Callable[[int], None] = lambda step: None,
+) -> Fit:
+    """Fits data sets x (S, n, d), y (S, n), float64, rows in random order, with seeds[s] for set s.
+
+    ``look`` sees the fit at LOOKS steps, ``tick`` hears of every step; what they raise ends it.
 
     Raises FloatingPointError where the particles are not finite.
     """
@@ -127,7 +136,8 @@ def fit(settings: Settings, x: Tensor, y: Tensor, seeds: Sequence[int], look: Ca
     x_std, y_std = (_or_one(t[:, :n].std(1, correction=0, keepdim=True)) for t in (x, y))
     shown = settings.model(x.shape[-1], len(x))
     draws, best, reached = [torch.Generator().manual_seed(s) for s in seeds], None, torch.empty(0)
-    for step, particles in _steps(settings, ((x[:, :n] - x_mean) / x_std).to(DTYPE), ((y[:, :n] - y_mean) / y_std).to(DTYPE), draws):
+    train = ((x[:, :n] - x_mean) / x_std).to(DTYPE), ((y[:, :n] - y_mean) / y_std).to(DTYPE)
+    for step, particles in _steps(settings, *train, draws, tick):
         if not particles.isfinite().all():
             raise FloatingPointError(f"the particles are not finite after {step} iterations; lower lr, which is {settings.lr:g}")
         if settings.flow == "dropout":
@@ -150,7 +160,9 @@ def fit(settings: Settings, x: Tensor, y: Tensor, seeds: Sequence[int], look: Ca
     return best
 
 
-def _steps(settings: Settings, x: Tensor, y: Tensor, draws: Sequence[torch.Generator]) -> Iterator[tuple[int, Tensor]]:
+def _steps(
+    settings: Settings, x: Tensor, y: Tensor, draws: Sequence[torch.Generator], tick: Callable[[int], None]
+) -> Iterator[tuple[int, Tensor]]:
     """Moves particles on standardised data; yields (step, particles) LOOKS times, the last after the last step."""
     n, dropout = x.shape[1], settings.flow == "dropout"
     model = (replace(settings, particles=1) if dropout else settings).model(x.shape[-1], len(x))
@@ -174,6 +186,7 @@ def _steps(settings: Settings, x: Tensor, y: Tensor, draws: Sequence[torch.Gener
             particles.addcdiv_(xi, root.sqrt(), value=math.sqrt(2.0 * lr))
         if step in looks:
             yield step, particles
+        tick(step)
 
 
 def _or_one(deviation: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         x_all, y_all = (torch.from_numpy(t[order])[None].to(self.device, torch.float64) for t in (x, targets))
         with Progress(*Progress.get_default_columns()[:2], TimeRemainingColumn(), disable=not self.verbose) as bar:
             task = bar.add_task(f"{self.flow}, {self.particles} particles", total=self.iterations)
-            self.fit_ = fit(settings, x_all, y_all, [seed], lambda step, _: bar.update(task, completed=step))
+            self.fit_ = fit(settings, x_all, y_all, [seed], tick=lambda step: bar.update(task, completed=step))
         return self
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
