@@ -25,6 +25,7 @@ PUBLISHED = {
     "yacht": {"SVGD": ("0.86 ± 0.05", "-1.23 ± 0.04"), "WGF": ("0.56 ± 0.16", "-0.99 ± 0.15")},
     "year": {"SVGD": ("8.68", "-3.58"), "WGF": ("8.66", "-3.57")},
 }
+CURVES = {"dev_log_likelihood": "log-likelihood of the dev part", "log_lambda": "log of the weights' precision, lambda"}
 LEVELS = np.linspace(0.05, 0.95, 19)
 
 
@@ -84,6 +85,7 @@ def _row(name: str, each: Scores, first: Scores, part: str) -> dict[str, str]:
         "splits": str(len(each.columns["rmse"])),
         "RMSE": mean(each.columns[rmse]),
         "log-likelihood": mean(each.columns[density]),
+        "dev log-likelihood": "-" if part else mean(each.columns["dev_log_likelihood"]),
         f"RMSE - {first.label}": "-" if same else paired(each.columns[rmse], first.columns[rmse]),
         f"log-likelihood - {first.label}": "-" if same else paired(each.columns[density], first.columns[density]),
         "seconds": f"{each.seconds:.0f}",
@@ -114,13 +116,13 @@ def coverage(probability: Values) -> Values:
 
 
 def draw(name: str, methods: Sequence[tuple[str, Path]], path: Path) -> None:
-    """Predictive mean and deviation against the target on the first split, calibration, and the dev part's curve, each method a colour."""
+    """Predictive mean and deviation against the target on the first split, calibration, and curves over the fit, each method a colour."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
+    figure, (left, middle, *curves) = pyplot.subplots(1, 4, figsize=(20, 4.5), layout="constrained")
     for i, (label, place) in enumerate(methods):
         found = _columns(place / "predictions.csv")
         one = found["split"] == 0
@@ -129,14 +131,16 @@ def draw(name: str, methods: Sequence[tuple[str, Path]], path: Path) -> None:
             fmt="o", markersize=3, elinewidth=0.6, alpha=0.6, color=f"C{i}", label=label,
         )  # fmt: skip
         middle.plot(LEVELS, coverage(found["probability"]), marker="o", markersize=3, color=f"C{i}", label=label)
-        right.plot(*curve(place / "curves.csv", "dev_log_likelihood"), color=f"C{i}", label=label)
+        for axes, measure in zip(curves, CURVES, strict=True):
+            axes.plot(*curve(place / "curves.csv", measure), color=f"C{i}", label=label)
     low, high = left.get_xlim()
     left.plot([low, high], [low, high], color="black", linewidth=0.7)
     middle.plot([0, 1], [0, 1], color="black", linewidth=0.7)
     left.set(title=f"{name}, first split", xlabel="target", ylabel="predictive mean, 1.645 deviations")
     middle.set(title="calibration, all splits", xlabel="level of the central interval", ylabel="share of the targets inside")
-    right.set(title="mean over splits", xlabel="iterations", ylabel="log-likelihood of the dev part")
-    for axes in (left, middle, right):
+    for axes, name in zip(curves, CURVES.values(), strict=True):
+        axes.set(title="mean over splits", xlabel="iterations", ylabel=name)
+    for axes in (left, middle, *curves):
         axes.legend(loc="best")
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)

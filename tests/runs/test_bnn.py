@@ -50,6 +50,8 @@ def test_a_study_is_fitted_written_and_found_again(folder, capsys):
         for part, row in (("", label), ("_unseen", f"{label}, without repeated rows")):
             rmse = column(place / "splits.csv", f"rmse{part}")
             assert rows[row]["RMSE"] == f"{rmse.mean():.4g} ± {rmse.std(ddof=1) / np.sqrt(3):.2g}"
+        dev = column(place / "splits.csv", "dev_log_likelihood")
+        assert rows[label]["dev log-likelihood"] == f"{dev.mean():.4g} ± {dev.std(ddof=1) / np.sqrt(3):.2g}"
     a, b = column(other / "splits.csv", "log_likelihood"), column(base / "splits.csv", "log_likelihood")
     interval = ttest_rel(a, b).confidence_interval(0.95)
     assert rows["wgf,w2=debiased"]["log-likelihood - svgd"] == f"{(a - b).mean():+.3g} [{interval.low:+.3g}, {interval.high:+.3g}]"
