@@ -236,6 +236,11 @@ def test_the_common_noise_velocity_is_minus_half_m_times_the_gradient_of_the_pai
     close(transport.common_noise(x, x_prev), -(4.0 / 2.0) * gradient, 1e-8)
 
 
+def test_the_exact_velocity_leads_back_to_particles_that_moved_a_little_and_were_shuffled(draw):
+    x_prev, order, moved = draw(3, 8, 4), torch.randperm(8), 1e-3 * draw(3, 8, 4, seed=1)
+    close(transport.exact(x_prev[:, order] + moved, x_prev), -moved)
+
+
 @pytest.mark.parametrize("name", ["debiased", "exact", "common_noise"])
 def test_a_velocity_without_bias_vanishes_at_the_previous_particles(name, draw):
     x = draw(3, 20, 2)
