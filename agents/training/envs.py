@@ -15,7 +15,11 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import mujoco
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from agents import tasks
+from agents.tasks.fleet import Fleet
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -54,6 +58,8 @@ class BrokenEnvironment(Exception):
 
 def make(name: str, n: int, backend: str = "gymnasium") -> Envs:
     """``n`` environments by their Gymnasium id. Raises ValueError for an unknown id, a missing package or a space that is not a Box."""
+    if name in tasks.IDS:
+        return Native(name)
     return EnvPool(name, n) if backend == "envpool" else Gymnasium(name, n)
 
 
@@ -93,6 +99,26 @@ class Gymnasium:
         """Frees the simulators."""
         for env in self.envs:
             env.close()
+
+
+class Native:
+    """Tasks of the project's own, all in one tensor computation; their starts are drawn from torch's generators."""
+
+    def __init__(self, name: str) -> None:
+        self._fleet = Fleet(tasks.IDS[name], 1, torch.device("cpu"))
+        self.obs_size, self.action_size = self._fleet.obs_size, self._fleet.action_size
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """First observations (S, D); environment s is seeded with seeds[s] and keeps its own stream from then on."""
+        return self._fleet.reset(seeds)[:, 0].numpy()
+
+    def step(self, action: Array) -> Step:
+        """Applies actions (S, A) in (-1, 1)."""
+        outcome = self._fleet.step(torch.from_numpy(action)[:, None])
+        return _step(*(part[:, 0].numpy() for part in outcome))
+
+    def close(self) -> None:
+        """Nothing to free."""
 
 
 class EnvPool:

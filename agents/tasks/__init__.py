@@ -1,0 +1,16 @@
+"""Tasks of the project's own, registered with Gymnasium as wgf/CartPole-v0, wgf/CartPoleSwingUp-v0 and wgf/DoublePendulum-v0.
+
+    import agents.tasks, gymnasium
+    env = gymnasium.make("wgf/CartPoleSwingUp-v0", render_mode="rgb_array")
+
+``agents.tasks.fleet.Fleet`` steps thousands of them at once.
+"""
+
+import gymnasium
+
+from agents.tasks.pendula import HORIZON, TASKS
+
+IDS = {f"wgf/{name}-v0": name for name in TASKS}
+
+for _id, _name in IDS.items():
+    gymnasium.register(_id, "agents.tasks.single:Single", max_episode_steps=HORIZON, kwargs={"name": _name})

@@ -1,0 +1,50 @@
+"""Many copies of a task as one tensor computation, on a CPU or a GPU."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from agents.tasks.pendula import HORIZON, TASKS, advance
+
+
+class Outcome(NamedTuple):
+    """What one step of S x n environments gave; one that ended has begun anew: ``next_obs`` is its last, ``obs`` its next first."""
+
+    obs: Tensor  # (S, n, D) to act on next
+    next_obs: Tensor  # (S, n, D) that the action led to
+    reward: Tensor  # (S, n)
+    terminated: Tensor  # (S, n) the task ended: no value beyond
+    truncated: Tensor  # (S, n) the time limit: the value goes on
+
+
+class Fleet:
+    """S x n copies of a task, float32, the n of seed s drawing their starts from one generator.
+
+    At each step fresh starts are drawn for all, so nothing waits for a device to say who ended.
+    """
+
+    def __init__(self, name: str, n: int, device: torch.device) -> None:
+        self.task, self.n, self.device = TASKS[name], n, device
+        self.obs_size, self.action_size = self.task.obs_size, self.task.action_size
+
+    def reset(self, seeds: Sequence[int]) -> Tensor:
+        """First observations (S, n, D)."""
+        self._generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
+        self.state = self._starts()
+        self.age = torch.zeros(len(seeds), self.n, dtype=torch.int64, device=self.device)
+        return self.task.observe(self.state)
+
+    def step(self, action: Tensor) -> Outcome:
+        """Applies actions (S, n, A) in (-1, 1)."""
+        state, reward, terminated = advance(self.task, self.state, action)
+        self.age += 1
+        truncated = (self.age >= HORIZON) & ~terminated
+        ended = terminated | truncated
+        self.state = torch.where(ended[..., None], self._starts(), state)
+        self.age.masked_fill_(ended, 0)
+        return Outcome(self.task.observe(self.state), self.task.observe(state), reward, terminated, truncated)
+
+    def _starts(self) -> Tensor:
+        return self.task.start(torch.stack([torch.rand(self.n, 4, generator=g, device=self.device) for g in self._generators]))

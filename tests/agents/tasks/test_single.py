@@ -1,0 +1,67 @@
+"""The tasks as Gymnasium environments."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+
+from agents import tasks
+from agents.tasks.pendula import advance
+from agents.training import envs
+
+
+@pytest.mark.parametrize("name", tasks.IDS)
+def test_gymnasium_finds_nothing_wrong(name, recwarn):
+    env = gym.make(name, render_mode="rgb_array")
+    check_env(env.unwrapped)
+    assert [str(w.message) for w in recwarn if "wgf" in str(w.message)] == []
+    assert env.spec.max_episode_steps == 500
+
+
+@pytest.mark.parametrize("name", tasks.IDS)
+def test_a_step_takes_newtons_and_is_the_tasks_own(name):
+    env = gym.make(name)
+    first, _ = env.reset(seed=3)
+    again, _ = gym.make(name).reset(seed=3)
+    np.testing.assert_array_equal(first, again)
+    task, before = env.unwrapped.task, env.unwrapped.state
+    obs, reward, terminated, truncated, _ = env.step(np.array([0.3 * task.limit], np.float32))
+    state, expected, ended = advance(task, before, torch.tensor([0.3], dtype=torch.float32).double())
+    np.testing.assert_allclose(obs, task.observe(state), rtol=1e-6)
+    assert reward == pytest.approx(expected.item(), rel=1e-6)
+    assert (terminated, truncated) == (bool(ended), False)
+
+
+def test_a_picture_shows_the_joints_where_they_are():
+    env = gym.make("wgf/CartPoleSwingUp-v0", render_mode="rgb_array").unwrapped
+    env.reset(seed=0)
+    env.state = torch.tensor([1.0, np.pi / 2, 0.0, 0.0], dtype=torch.float64)
+    picture = env.render()
+    assert (picture.shape, picture.dtype) == ((320, 320, 3), np.uint8)
+
+    def at(x, y):
+        return tuple(int(v) for v in picture[int(160 - y / 3.4 * 160), int(160 + x / 3.4 * 160)])
+
+    assert at(1.0, 0.0) == (200, 40, 40)  # the foot
+    assert at(0.5, 0.0) == (40, 40, 40)  # the pole lies to the left: an angle is anticlockwise
+    assert at(-1.0, 0.0) == (170, 170, 170)  # the track
+    assert at(1.5, 0.0) == (170, 170, 170)
+    assert at(0.5, 0.5) == (255, 255, 255)
+    assert gym.make("wgf/CartPoleSwingUp-v0").unwrapped.render() is None
+
+
+@pytest.mark.parametrize("name", tasks.IDS)
+def test_agents_step_all_copies_at_once(name):
+    side = envs.make(name, 3)
+    assert isinstance(side, envs.Native)
+    alone = envs.make(name, 1)
+    np.testing.assert_array_equal(side.reset([5, 6, 7])[1:2], alone.reset([6]))
+    actions = np.random.default_rng(0).uniform(-1, 1, (200, 3, 1)).astype(np.float32)
+    for a in actions:
+        both = side.step(a), alone.step(a[1:2])
+        for together, one in zip(*both, strict=True):
+            np.testing.assert_array_equal(together[1:2], one)
+        assert both[0].finite.all()
+        assert both[0].terminated.dtype == np.bool_
+    side.close()
