@@ -10,8 +10,12 @@ if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents 
 AGENTS = {
     "dp-wgf": {"paper": "dp_wgf", "modern": "dp_wgf"},
     "dp-wgf-v": {"paper": "dp_wgf_v", "modern": "dp_wgf_v"},
+    "ip-wgf": {"paper": "ip_wgf", "modern": "ip_wgf"},
+    "pg": {"paper": "pg", "modern": "pg"},
+    "ppo": {"paper": "ppo", "modern": "ppo"},
     "sac": {"paper": "sac_v", "modern": "sac"},
     "soft-q": {"paper": "soft_q", "modern": "soft_q"},
+    "svpg": {"paper": "svpg", "modern": "svpg"},
 }
 
 

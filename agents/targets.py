@@ -16,6 +16,24 @@ def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
     return torch.addcmul(reward, discount, next_value)
 
 
+def gae(reward: Tensor, discount: Tensor, value: Tensor, next_value: Tensor, ended: Tensor, decay: float) -> Tensor:
+    """Generalised advantage estimates, (..., T, E): A_t = d_t + decay A_{t+1}, no further than the episode's end,
+    d_t = r_t + discount_t V(s_{t+1}) - V(s_t).
+
+    ``discount`` = gamma (1 - terminated) as ever, ``ended`` marks terminations and truncations, ``next_value`` is that of the state
+    that the action led to, before any reset; ``decay`` = gamma lambda. lambda = 1: the return less V; lambda = 0: the TD error.
+    **Source** Schulman et al. 2016, Eq. 16.
+    """
+    delta = reward + discount * next_value - value
+    goes_on = decay * (~ended).to(delta.dtype)
+    found = torch.empty_like(delta)
+    after = torch.zeros_like(delta[..., 0, :])
+    for t in range(delta.shape[-2] - 1, -1, -1):
+        after = torch.addcmul(delta[..., t, :], goes_on[..., t, :], after)
+        found[..., t, :] = after
+    return found
+
+
 def soft_value(q: Tensor, alpha: float, action_size: int) -> Tensor:
     """V = alpha log int exp(Q / alpha) da over (-1, 1)^A, from K uniform actions: alpha [logsumexp_k(Q_k / alpha) - log K + A log 2].
 

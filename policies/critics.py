@@ -50,18 +50,20 @@ def _inputs(obs: Tensor, action: Tensor) -> tuple[Tensor, ...]:
 
 
 class VNetwork(Network):
-    """V(s), one network a seed."""
+    """V(s), one network a seed; with ``policies``, one for each of so many policies a seed, stack (S, M)."""
 
-    def __init__(self, obs: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, obs: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator], policies: int | None = None
+    ) -> None:
         super().__init__()
-        self.net = StackedMLP([len(generators)], [obs, *hidden, 1], activation, generators)
+        self.net = StackedMLP([len(generators)] + ([] if policies is None else [policies]), [obs, *hidden, 1], activation, generators)
 
     def forward(self, obs: Tensor) -> Tensor:
-        """(S, B, D) -> (S, B)."""
+        """(S, [M,] *rest, D) -> (S, [M,] *rest)."""
         return self.net(obs)[..., 0]  # type: ignore[no-any-return]
 
     def vjp(self, obs: Tensor) -> tuple[Tensor, VJP]:
-        """V(s) (S, B), and g -> grad_theta <g, V>."""
+        """V(s) (S, [M,] B), and g -> grad_theta <g, V>."""
         v, tape = self.net.evaluate(obs)
         return v[..., 0], lambda g: self.net.gradient(tape, g[..., None])
 

@@ -55,9 +55,9 @@ class Progress:
             self.bar.update(self.task, completed=step, note=note)
             return
         now = time.monotonic()
-        if now - self.printed >= PLAIN_EVERY or step == self.steps:
+        if now - self.printed >= PLAIN_EVERY or step >= self.steps:
             self.printed = now
-            left = (now - self.started) / step * (self.steps - step)
+            left = (now - self.started) / step * max(0, self.steps - step)
             print(f"{self.label}  {step:,}/{self.steps:,}  {note}  {left:.0f} s left", flush=True)
 
 

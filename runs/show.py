@@ -11,6 +11,7 @@ import torch
 from agents import registry
 from agents.training import checkpoint, envs
 from agents.training.evaluate import LONGEST, Policy, deterministic, evaluate, starts
+from agents.training.loop import policies
 from agents.training.protocol import Agent
 from agents.training.ranges import check
 
@@ -47,30 +48,36 @@ def load(run: Path) -> Saved:
 
 
 def show(run: Path, episodes: int, video: Path | None) -> str:
-    """Mean, spread and every return of ``episodes`` deterministic episodes; films the first if asked. Returns the text to print."""
+    """Mean, spread and every return of ``episodes`` deterministic episodes of each policy of a seed; films the first of the best if asked.
+
+    Returns the text to print.
+    """
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}; it must be at least 1")
     if video is not None and (video.suffix != ".mp4" or not video.parent.is_dir()):
         raise ValueError(f"video {str(video)!r} must be an .mp4 file in a folder that exists")
     about, agent, cfg, state = load(run)
-    act = deterministic(agent, cfg, state, CPU)
-    side = envs.make(about["env"], episodes, about["backend"])
+    act, m = deterministic(agent, cfg, state, CPU), policies(agent, cfg)
+    side = envs.make(about["env"], m * episodes, about["backend"])
     if (side.obs_size, side.action_size) != (about["obs_size"], about["action_size"]):
         raise ValueError(
             f"{run} was trained on {about['obs_size']} observation and {about['action_size']} action numbers; "
             f"{about['env']!r} has {side.obs_size} and {side.action_size} here: install the versions that its policy.json names"
         )
     try:
-        result = evaluate(act, side, [about["seed"]], episodes)
+        result = evaluate(act, side, [about["seed"]], m * episodes)
     except envs.BrokenEnvironment as error:
         raise ValueError(str(error)) from None
     side.close()
     assert result is not None  # nothing asks it to stop
     r, name = result.returns[0], f"{about['agent']} on {about['env']}, seed {about['seed']}, step {about['step']:,}"
-    text = f"{name}: return {r.mean():.1f} +- {r.std():.1f} over {episodes} episode{'s' * (episodes > 1)}\n"
+    text = f"{name}: return {r.mean():.1f} +- {r.std():.1f} over {episodes} episode{'s' * (episodes > 1)}"
+    each = r.reshape(m, episodes).mean(1)
+    best = int(each.argmax())
+    text += f" of each of {m} policies; the best, policy {best}: {each[best]:.1f}\n" if m > 1 else "\n"
     text += "returns: " + " ".join(f"{v:.1f}" for v in r)
     if video is not None:
-        frames, total = film(about["env"], act, about["seed"], video)
+        frames, total = film(about["env"], lambda obs: act(np.repeat(obs, m, 1))[:, best : best + 1], about["seed"], video)
         text += f"\nvideo: {video} ({frames} frames, return {total:.1f})"
     return text
 

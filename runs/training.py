@@ -17,10 +17,11 @@ from agents import registry
 from agents.targets import REWARD_SCALE
 from agents.training import envs as environments
 from agents.training.log import RunLog
-from agents.training.loop import Task, begin, train
+from agents.training.loop import Task, begin, policies, segment, train
 from agents.training.memory import Replay
 from agents.training.ranges import check
 from agents.training.record import FINISHED, INTERRUPTED, Record
+from agents.training.rollout import Rollout, side
 from agents.training.schedule import Schedule
 from runs import machine
 from runs.arguments import parse
@@ -87,8 +88,9 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
     say(
         f"{job.label} on {job.env}: {_seeds(job.seeds)}, {job.schedule.steps:,} steps each, {device}, {threads} thread{'s' * (threads > 1)}"
     )
-    envs = environments.make(job.env, len(job.seeds), job.place.backend)
-    eval_envs = environments.make(job.env, len(job.seeds) * job.schedule.eval_episodes, job.place.backend)
+    count, shape = len(job.seeds), segment(agent, job.cfg)
+    envs = side(job.env, shape, count, job.place.backend, device) if shape else environments.make(job.env, count, job.place.backend)
+    eval_envs = environments.make(job.env, count * policies(agent, job.cfg) * job.schedule.eval_episodes, job.place.backend)
     about = {**job.identity(), "obs_size": obs, "action_size": action, "versions": machine.versions()}
     where = {**machine.about(device, threads), "stack": list(job.seeds), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     task = Task(agent, job.cfg, job.schedule, job.seeds, envs, eval_envs, device)
@@ -146,11 +148,15 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
 
 def _fits(job: Job, obs: int, action: int, device: torch.device) -> str:
-    count, rows = len(job.seeds), job.schedule.rows()
-    size, free = Replay.bytes(count, rows, obs, action), machine.free_memory(device)
-    text = f"replay: {count} x {rows:,} rows of {obs} + {action} + 2 numbers = {_size(size)} on {device}"
+    count, rows, free = len(job.seeds), job.schedule.rows(), machine.free_memory(device)
+    if shape := segment(registry.find(job.agent, job.preset)[0], job.cfg):
+        size, smaller = Rollout.bytes(count, shape, obs, action), "--batch"
+        text = f"segment: {count} x {shape.policies} x {shape.envs} x {shape.steps:,} steps = {_size(size)} on {device}"
+    else:
+        size, smaller = Replay.bytes(count, rows, obs, action), "--replay"
+        text = f"replay: {count} x {rows:,} rows of {obs} + {action} + 2 numbers = {_size(size)} on {device}"
     if size > free:
-        raise ValueError(f"{text}, but {_size(free)} are free; give a smaller --replay or fewer --seeds")
+        raise ValueError(f"{text}, but {_size(free)} are free; give a smaller {smaller} or fewer --seeds")
     return text
 
 

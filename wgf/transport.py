@@ -52,7 +52,8 @@ def exact_cost(x: Tensor, y: Tensor, *, a: Tensor | None = None, b: Tensor | Non
     cost = costs(x, y).detach().double().cpu().reshape(batch).numpy()
     rows = log_a.double().softmax(-1).cpu().reshape(batch[:2]).numpy()
     columns = log_b.double().softmax(-1).cpu().reshape(batch[::2]).numpy()
-    values = [ot.emd2(r, k, c, numItermax=10_000_000) for r, k, c in zip(rows, columns, cost, strict=True)]
+    triples = zip(rows, columns, cost, strict=True)
+    values = [ot.emd2(r, k, c, numItermax=10_000_000) if np.isfinite(c).all() else math.nan for r, k, c in triples]
     return torch.tensor(values, dtype=x.dtype, device=x.device).reshape(x.shape[:-2])
 
 

@@ -46,5 +46,8 @@ class Fleet:
         self.age.masked_fill_(ended, 0)
         return Outcome(self.task.observe(self.state), self.task.observe(state), reward, terminated, truncated)
 
+    def close(self) -> None:
+        """Nothing to free."""
+
     def _starts(self) -> Tensor:
         return self.task.start(torch.stack([torch.rand(self.n, 4, generator=g, device=self.device) for g in self._generators]))

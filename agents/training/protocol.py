@@ -37,9 +37,16 @@ class Streams:
         """U(0, 1), (S, *shape)."""
         return torch.stack([torch.rand(shape, generator=g, device=self.device) for g in self.generators])
 
+    def permutations(self, k: int, n: int) -> Tensor:
+        """k orders of n things, (S, k, n)."""
+        return torch.stack([torch.rand(k, n, generator=g, device=self.device).argsort(-1) for g in self.generators])
+
 
 class Agent(Protocol):
-    """An agent is a module with these names. ``Config`` is a frozen dataclass with at least ``gamma`` and ``batch``."""
+    """An agent is a module with these names. ``Config`` is a frozen dataclass with at least ``gamma`` and ``batch``.
+
+    An agent that learns from rollouts also has ``segment``: (cfg) -> ``rollout.Shape``; its updates take a ``rollout.Segment``.
+    """
 
     Config: type
     PRESETS: dict[str, Any]

@@ -180,3 +180,48 @@ def test_the_w2_velocity_is_scaled_and_a_scale_of_zero_turns_it_off():
     x, x_prev = draw(S, B, M, A), draw(S, B, M, A, seed=1)
     torch.testing.assert_close(targets.w2_velocity("common_noise", 0.4, x, x_prev), 0.4 * (x_prev - x), rtol=1e-13, atol=0.0)
     assert torch.equal(targets.w2_velocity("exact", 0.0, x, x_prev), torch.zeros_like(x))
+
+
+# --- advantages -------------------------------------------------------------------------------------------------------
+
+
+def experience(t=6, e=3):
+    """Rewards, discounts, values, next values and ends of T steps of E environments; ends of both kinds."""
+    g = torch.Generator().manual_seed(0)
+    reward, value, next_value = (torch.randn(2, t, e, generator=g) for _ in range(3))
+    terminated, truncated = (torch.rand(2, t, e, generator=g) < 0.2 for _ in range(2))
+    assert (terminated & ~truncated).any()
+    assert (truncated & ~terminated).any()
+    return reward, 0.9 * (~terminated), value, next_value, terminated | truncated
+
+
+def test_gae_is_the_sum_of_later_td_errors_up_to_the_episodes_end():
+    reward, discount, value, next_value, ended = experience()
+    found = targets.gae(reward, discount, value, next_value, ended, 0.9 * 0.8)
+    for s in range(2):
+        for e in range(3):
+            for t in range(6):
+                expected, weight = 0.0, 1.0
+                for k in range(t, 6):
+                    expected += weight * (reward[s, k, e] + discount[s, k, e] * next_value[s, k, e] - value[s, k, e])
+                    weight *= 0.72
+                    if ended[s, k, e]:
+                        break
+                torch.testing.assert_close(found[s, t, e], expected)
+
+
+def test_with_lambda_one_gae_is_the_return_less_the_value_and_a_truncation_bootstraps():
+    reward, value, next_value = (torch.tensor(column)[:, None] for column in ([1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [20.0, 30.0, 40.0]))
+    last = torch.tensor([[False], [False], [True]])
+    ended_well = targets.gae(reward, 0.5 * torch.ones(3, 1), value, next_value, last, 0.5)
+    third = 3.0 + 0.5 * 40.0
+    expected = [1.0 + 0.5 * (2.0 + 0.5 * third) - 10.0, 2.0 + 0.5 * third - 20.0, third - 30.0]
+    torch.testing.assert_close(ended_well, torch.tensor(expected)[:, None])
+    for_good = targets.gae(reward, torch.tensor([[0.5], [0.5], [0.0]]), value, next_value, last, 0.5)
+    expected = [1.0 + 0.5 * (2.0 + 0.5 * 3.0) - 10.0, 2.0 + 0.5 * 3.0 - 20.0, 3.0 - 30.0]
+    torch.testing.assert_close(for_good, torch.tensor(expected)[:, None])
+
+
+def test_with_lambda_zero_gae_is_the_td_error():
+    reward, discount, value, next_value, ended = experience()
+    torch.testing.assert_close(targets.gae(reward, discount, value, next_value, ended, 0.0), reward + discount * next_value - value)

@@ -73,7 +73,7 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
         (["compare", "--seeds", "0"], "seeds is 0; it must be at least 1"),
         (["compare", "--agents"], "agents is empty; name at least one"),
         (["compare", "--agents", "sac", "sac"], "agent 'sac' is named twice"),
-        (["compare", "--agents", "ppo"], "agent 'ppo' is unknown; choose from"),
+        (["compare", "--agents", "a2c"], "agent 'a2c' is unknown; choose from"),
         (["compare", "--agents", "sac:speed=1"], "setting 'speed=1' is not FIELD=VALUE; the fields of this agent are activation, "),
         (["compare", "--agents", "sac:lr"], "setting 'lr' is not FIELD=VALUE"),
         (["compare", "--agents", "sac:lr=x"], "--lr is 'x'; it must be a number"),

@@ -104,7 +104,7 @@ def reseal(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"agent": "ppo"}, "agent 'ppo' is unknown"),
+        ({"agent": "a2c"}, "agent 'a2c' is unknown"),
         ({"agent": ["sac"]}, "does not describe an agent of this version: agent is ['sac']"),
         ({"preset": "modern"}, "does not describe an agent of this version"),
         ({"agent": "soft-q"}, "does not describe an agent of this version"),

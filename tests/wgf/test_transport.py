@@ -131,6 +131,16 @@ def test_the_exact_cost_is_the_best_permutation_and_the_sorted_pairing(draw):
     close(exact_cost(x, y), torch.stack([oracles.sorted_cost(p[:, 0], q[:, 0]) for p, q in zip(x, y, strict=True)]))
 
 
+def test_the_exact_cost_of_a_cloud_with_nan_is_nan_and_the_others_keep_theirs(draw):
+    x, y = draw(3, 5, 2), draw(3, 5, 2, seed=1)
+    spoiled = x.clone()
+    spoiled[1, 0, 0] = torch.nan
+    with trusted():
+        found, clean = exact_cost(spoiled, y), exact_cost(x, y)
+    assert found.isnan().tolist() == [False, True, False]
+    assert torch.equal(found[[0, 2]], clean[[0, 2]])
+
+
 def test_the_exact_cost_takes_weights(draw):
     x, y = draw(2, 4, 3), draw(2, 3, 3, seed=1)
     a, b = x.new_tensor([2.0, 1.0, 1.0, 2.0]).expand(2, 4), x.new_tensor([3.0, 1.0, 2.0]).expand(2, 3)

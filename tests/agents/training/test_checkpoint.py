@@ -11,21 +11,34 @@ from safetensors.torch import save as serialize
 from agents.registry import AGENTS, find
 from agents.training import checkpoint
 from agents.training.descent import Adam
+from agents.training.loop import segment
 from agents.training.protocol import Batch, Streams
+from agents.training.rollout import Segment
 
 CPU = torch.device("cpu")
 PRESETS = [(name, preset) for name in AGENTS for preset in AGENTS[name]]
+SMALL = {"hidden": (8, 8), "batch": 4, "envs": 2, "horizon": 2}
+
+
+def experience(agent, cfg, draw):
+    """A minibatch, or the segment of an agent that learns from rollouts."""
+    shape = segment(agent, cfg)
+    axes = (shape.policies, shape.steps, shape.envs) if shape else (4,)
+    obs, action, reward, next_obs = draw.normal(*axes, 3), 2 * draw.uniform(*axes, 2) - 1, draw.normal(*axes), draw.normal(*axes, 3)
+    discount = torch.full_like(reward, 0.9)
+    if shape:
+        return Segment(obs, action, reward, discount, reward > 0.5, next_obs)
+    return Batch(obs, action, reward, discount, next_obs)
 
 
 def trained(name, preset, seeds, updates=2):
     """A state of small networks after a few updates."""
     agent, cfg = find(name, preset)
-    cfg = replace(cfg, hidden=(8, 8), batch=4)
+    cfg = replace(cfg, **{field: value for field, value in SMALL.items() if hasattr(cfg, field)})
     state = agent.init(cfg, 3, 2, [torch.Generator().manual_seed(k) for k in seeds], CPU)
     draw = Streams([torch.Generator().manual_seed(k) for k in seeds])
     for _ in range(updates):
-        obs, action, reward, next_obs = draw.normal(4, 3), 2 * draw.uniform(4, 2) - 1, draw.normal(4), draw.normal(4, 3)
-        agent.update(cfg, state, Batch(obs, action, reward, torch.full_like(reward, 0.9), next_obs), agent.noise(cfg, 2, draw))
+        agent.update(cfg, state, experience(agent, cfg, draw), agent.noise(cfg, 2, draw))
     return agent, cfg, state
 
 
@@ -42,7 +55,7 @@ def test_every_agent_comes_back_bit_for_bit(name, preset, tmp_path):
     for tensor_name, t in own.items():
         assert torch.equal(t, back[tensor_name]), tensor_name
     # and goes on as the one that was saved: optimisers are whole
-    batch = Batch(torch.ones(2, 4, 3), torch.zeros(2, 4, 2), torch.ones(2, 4), torch.full((2, 4), 0.9), torch.zeros(2, 4, 3))
+    batch = experience(agent, cfg, Streams([torch.Generator().manual_seed(k) for k in (5, 6)]))
     noise = agent.noise(cfg, 2, Streams([torch.Generator().manual_seed(k) for k in (3, 4)]))
     for one in (state, fresh):
         agent.update(cfg, one, batch, noise)

@@ -53,7 +53,7 @@ def stream(name, env, seeds, steps, warmup):
     task = Task(agent, cfg, Schedule(steps=steps, warmup=warmup), seeds, side, side, torch.device("cpu"))
     training, quiet = begin(task), SimpleNamespace(write=lambda *_: None, running=[])
     for _ in range(steps):
-        advance(task, training, quiet)
+        advance(task, training, training.memory, quiet)
     columns = {c: np.stack([getattr(s, c) for s in side.steps], 1) for c in ("obs", "next_obs", "reward", "terminated", "truncated")}
     return side.first, np.stack(side.actions, 1), columns
 
@@ -90,11 +90,11 @@ def test_actions_are_uniform_until_warmup_is_over_and_the_agents_after():
     )
     uniform = torch.rand(4, generator=torch.Generator().manual_seed(0))
     streams = SimpleNamespace(uniform=lambda n: uniform[None])
-    training = SimpleNamespace(step=3, streams=streams, obs=np.zeros((1, 2), np.float32), state=None)
-    torch.testing.assert_close(act(task, training)[0], 2 * uniform - 1)
+    training, live = SimpleNamespace(step=3, streams=streams, state=None), SimpleNamespace(obs=np.zeros((1, 2), np.float32))
+    torch.testing.assert_close(act(task, training, live)[0], 2 * uniform - 1)
     assert not calls
     training.step = 4
-    assert act(task, training).tolist() == [[0.0] * 4]  # a policy that is not finite stands still
+    assert act(task, training, live).tolist() == [[0.0] * 4]  # a policy that is not finite stands still
     assert calls
 
 

@@ -1,0 +1,74 @@
+"""IP-WGF: indirect policy learning as a Wasserstein gradient flow (Zhang et al. 2018, Sec. 4.1 and Algorithm 2, App. G)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from agents import onpolicy, particles
+from agents.onpolicy import act, act_noise, estimate, fit_, greedy, policy_gradient
+from agents.particles import ParticleSettings, kernel, score, seen, segment
+from agents.targets import w2_velocity
+from agents.training.protocol import Info, Streams
+from agents.training.rollout import Segment
+from wgf import svgd
+
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
+
+
+@dataclass(frozen=True)
+class Config(ParticleSettings):
+    """IP-WGF."""
+
+    w2: Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"] = "eq9_sum"
+    """W2 velocity: Eq. 9 as printed (eq9_sum), its mean, or a transport map to the particles of the last JKO iterate."""
+    w2_scale: float = 0.4
+    """Scale of the W2 velocity: epsilon of Eq. 9's forms, 1/h of the transport maps; 0 turns it off and leaves SVPG."""
+    inner_steps: int = 1
+    """Updates a JKO iterate."""
+
+
+PRESETS = {"paper": Config(), "modern": Config(lam=0.97, w2="exact", inner_steps=5)}
+
+
+@dataclass
+class State(onpolicy.State):
+    """And the particles of the last JKO iterate, (S, M, d)."""
+
+    previous: Tensor
+
+
+def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
+    """Fresh networks of len(generators) seeds; the last iterate is the particles themselves."""
+    fresh = particles.init(cfg, obs, action, generators, device)
+    return State(fresh.policy, fresh.v, fresh.policy_adam, fresh.v_adam, fresh.policy.theta.detach().clone())
+
+
+def noise(cfg: Config, action: int, draw: Streams) -> None:
+    """An update needs none."""
+
+
+def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
+    """One step of the particles on one segment, then their critics'."""
+    # Score of exp(J / alpha) p0
+    advantage, target = estimate(state.v, batch, cfg.reward_scale, cfg.gamma * cfg.lam)
+    gradient, x = policy_gradient(state.policy, batch, advantage), state.policy.theta.clone()
+    at = score(cfg, x, gradient, state.policy_adam)
+
+    # Update particles: along Eq. 7 and the W2 velocity to the last iterate
+    kl = svgd.velocity(x, at, kernel(cfg, x))
+    w2 = w2_velocity(cfg.w2, cfg.w2_scale, x, state.previous)
+    due = state.policy_adam.steps % cfg.inner_steps == 0
+    state.previous.copy_(torch.where(due, x, state.previous))
+    state.policy_adam.step(-(kl + w2))
+
+    # Update critics
+    loss, after = fit_(state.v, state.v_adam, batch, target, cfg.critic_steps), state.policy.theta.clone()
+    return lambda: {
+        "losses/v": loss,
+        "flow/kl_speed": kl.square().sum(-1).sqrt().mean(1),
+        "flow/w2_speed": w2.square().sum(-1).sqrt().mean(1),
+        **seen(x, after, gradient),
+    }

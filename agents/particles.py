@@ -1,0 +1,67 @@
+"""What SVPG and IP-WGF share: policies as particles, their target, and what is said of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from agents.onpolicy import Settings, State, begin
+from agents.training.descent import Adam
+from agents.training.rollout import Shape
+from wgf.kernels import RBF, median_full, median_svgd, median_svpg
+from wgf.transport import exact_cost
+
+BANDWIDTHS = {"svpg": median_svpg, "svgd": median_svgd, "full": median_full}
+
+
+@dataclass(frozen=True)
+class ParticleSettings(Settings):
+    """Policies that sample exp(J / alpha) p0; the defaults are those of Zhang et al. 2018, Table 4, and of the public SVPG code."""
+
+    particles: int = 16
+    """Policies a seed."""
+    alpha: float = 10.0
+    """Temperature of exp(J / alpha), for standardised advantages: the paper's grid is 6 to 11."""
+    anneal: int = 0
+    """Updates over which the temperature falls linearly to a hundredth; 0 keeps it."""
+    prior: float = 0.0
+    """Variance of a Gaussian prior on the parameters; 0 is a flat prior, as in the public SVPG code."""
+    bandwidth: Literal["svpg", "svgd", "full"] = "svpg"
+    """Median rule of the kernel."""
+
+
+def segment(cfg: ParticleSettings) -> Shape:
+    """How they collect."""
+    return Shape(cfg.particles, cfg.envs, cfg.batch // cfg.envs)
+
+
+def init(cfg: ParticleSettings, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
+    """Fresh networks of len(generators) seeds."""
+    return begin(cfg, cfg.particles, obs, action, generators, device)
+
+
+def score(cfg: ParticleSettings, x: Tensor, gradient: Tensor, adam: Adam) -> Tensor:
+    """grad log of exp(J / alpha) p0: grad J / alpha - x / prior variance, (S, M, d).
+
+    **Source** Zhang et al. 2018, Sec. 4.1, whose Eq. 12 and Prop. 5 set alpha to 1 and p0 to a flat prior. alpha falls by ``anneal``.
+    """
+    fallen = (1.0 - adam.steps / cfg.anneal).clamp_min(0.01) if cfg.anneal else 1.0
+    found = gradient / (cfg.alpha * fallen)
+    return found - x / cfg.prior if cfg.prior else found
+
+
+def kernel(cfg: ParticleSettings, x: Tensor) -> RBF:
+    """The kernel of SVGD, by its median rule."""
+    return RBF(BANDWIDTHS[cfg.bandwidth](x))
+
+
+def seen(x: Tensor, after: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+    """Of particles that went from x to ``after``, (S, M, d): length of grad J, root mean square distance from their mean, W2 moved."""
+    centred = after - after.mean(1, keepdim=True)
+    return {
+        "policy/gradient": gradient.square().sum(-1).sqrt().mean(1),
+        "flow/spread": centred.square().sum(-1).mean(1).sqrt(),
+        "flow/w2_moved": exact_cost(after, x).sqrt(),
+    }

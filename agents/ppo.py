@@ -1,0 +1,111 @@
+"""Proximal policy optimisation with the clipped surrogate (Schulman et al. 2017, arXiv 1707.06347)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agents.onpolicy import State, act, act_noise, estimate, greedy, standardised
+from agents.training.descent import Adam
+from agents.training.protocol import Info, Streams
+from agents.training.rollout import Segment, Shape
+from policies.critics import VNetwork
+from policies.diagonal import DiagonalPolicy
+from policies.gaussian import entropy
+
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The defaults are those of Schulman et al. 2017, Table 3, and of Stable-Baselines3."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Hidden units of policy and critic."""
+    activation: str = "tanh"
+    """Activation: tanh or relu."""
+    horizon: int = 2048
+    """Steps of each environment between two updates."""
+    envs: int = 1
+    """Environments side by side."""
+    batch: int = 64
+    """Transitions of a minibatch."""
+    epochs: int = 10
+    """Passes over the segment."""
+    lr: float = 3e-4
+    """Adam's step size, both networks."""
+    gamma: float = 0.99
+    """Discount."""
+    lam: float = 0.95
+    """Lambda of the advantages."""
+    clip: float = 0.2
+    """How far the ratio of the policies may leave 1."""
+    max_norm: float = 0.5
+    """Length at which the gradient of both networks together is cut."""
+    reward_scale: float = 1.0
+    """Factor of the reward."""
+
+
+PRESETS = {"paper": Config(), "modern": Config()}
+
+
+def segment(cfg: Config) -> Shape:
+    """How it collects."""
+    return Shape(1, cfg.envs, cfg.horizon)
+
+
+def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
+    """Fresh networks of len(generators) seeds; deviations of 1 and means near 0."""
+    policy = DiagonalPolicy(obs, action, 1, cfg.hidden, cfg.activation, generators, head=0.01).to(device)
+    v = VNetwork(obs, cfg.hidden, cfg.activation, generators, 1).to(device)
+    return State(policy, v, Adam(policy.theta, cfg.lr), Adam(v.theta, cfg.lr))
+
+
+def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
+    """The order in which an update takes the transitions, (S, epochs, horizon x envs)."""
+    return draw.permutations(cfg.epochs, cfg.horizon * cfg.envs)
+
+
+def update(cfg: Config, state: State, batch: Segment, noise: Tensor) -> Info:
+    """Epochs of minibatch steps on one segment."""
+    estimates = estimate(state.v, batch, cfg.reward_scale, cfg.gamma * cfg.lam)
+    obs, action, advantage, target = (t.flatten(2, 3) for t in (batch.obs, batch.action, *estimates))
+    before, _ = state.policy.score(obs, action)
+    losses, clipped, distances = [], [], []
+    for epoch in noise.unbind(1):
+        for rows in torch.split(epoch, cfg.batch, -1):
+            s, a, gain, y, old = (_taken(t, rows) for t in (obs, action, advantage, target, before))
+            gain = standardised(gain)
+
+            # Policy: ascend min(r A, clip(r) A), r = pi(a | s) / pi_old(a | s): r A grad log pi where the clip does not hold
+            log_prob, pull_back = state.policy.score(s, a)
+            ratio = torch.exp(log_prob - old)
+            held = torch.where(gain > 0.0, ratio > 1.0 + cfg.clip, ratio < 1.0 - cfg.clip)
+            ascent = pull_back((gain * ratio).masked_fill(held, 0.0) / rows.shape[-1])
+
+            # Critic: descend (1/2) (V - y)^2
+            value, v_pull_back = state.v.vjp(s)
+            descent = v_pull_back((value - y) / rows.shape[-1])
+
+            # Both, no longer than max_norm together
+            norm = (ascent.square().sum((1, 2)) + descent.square().sum((1, 2))).sqrt()
+            scale = (cfg.max_norm / (norm + 1e-6)).clamp_max(1.0)[:, None, None]
+            state.policy_adam.step(-scale * ascent)
+            state.v_adam.step(scale * descent)
+            losses.append(0.5 * (value - y).square().mean((1, 2)))
+            clipped.append(((ratio - 1.0).abs() > cfg.clip).to(ratio).mean((1, 2)))
+            distances.append((ratio - 1.0 - (log_prob - old)).mean((1, 2)))
+    log_std = state.policy.log_std.clone()
+    return lambda: {
+        "losses/v": torch.stack(losses).mean(0),
+        "losses/values": (target - advantage).mean((1, 2)),
+        "policy/clipped": torch.stack(clipped).mean(0),
+        "policy/kl": torch.stack(distances).mean(0),
+        "policy/entropy": entropy(log_std).mean(1),
+    }
+
+
+def _taken(values: Tensor, rows: Tensor) -> Tensor:
+    """Rows (S, k) of values (S, 1, B, ...), (S, 1, k, ...)."""
+    return torch.stack([v[:, r] for v, r in zip(values, rows, strict=True)])

@@ -1,0 +1,401 @@
+"""Agents that learn from rollouts: the promises that all of them keep, and each update against its formula."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from agents import ip_wgf, onpolicy, particles, pg, ppo, svpg
+from agents.registry import AGENTS, find
+from agents.training import checkpoint
+from agents.training.protocol import Streams
+from agents.training.rollout import Segment
+from policies.critics import VNetwork
+from policies.diagonal import DiagonalPolicy
+from tests.oracles import central_difference
+from tests.policies.plain import evaluate, leaf
+from wgf import svgd, transport, trusted
+from wgf.kernels import RBF, median_full, median_svgd, median_svpg
+
+pytestmark = pytest.mark.usefixtures("double")
+D, A, CPU = 3, 2, torch.device("cpu")
+SMALL = {"hidden": (6, 5), "batch": 24, "envs": 2, "particles": 4, "horizon": 20, "epochs": 2, "inner_steps": 1}
+CASES = {f"{name} {preset}": find(name, preset) for name, presets in AGENTS.items() for preset in presets}
+CASES = {name: case for name, case in CASES.items() if hasattr(case[0], "segment")}
+each = pytest.mark.parametrize(("agent", "preset"), CASES.values(), ids=CASES.keys())
+
+
+def small(cfg, **changes):
+    return replace(cfg, **{name: value for name, value in {**SMALL, **changes}.items() if hasattr(cfg, name)})
+
+
+class World:
+    """Seeds side by side: a state, and segments which are those of each seed by itself."""
+
+    def __init__(self, agent, cfg, seeds, device=CPU):
+        self.agent, self.cfg, self.shape = agent, cfg, agent.segment(cfg)
+        self.state = agent.init(cfg, D, A, [torch.Generator().manual_seed(k) for k in seeds], device)
+        self.draw = Streams([torch.Generator(device).manual_seed(k) for k in seeds])
+        self.data, self.device = [torch.Generator().manual_seed(1000 + k) for k in seeds], device
+
+    def segment(self):
+        lead = (self.shape.policies, self.shape.steps, self.shape.envs)
+        obs, action, reward, next_obs = (
+            torch.stack([torch.randn(*lead, *d, generator=g) for g in self.data]) for d in ((D,), (A,), (), (D,))
+        )
+        ends = torch.stack([torch.rand(lead, generator=g) for g in self.data])
+        parts = (obs, action, reward, 0.99 * (ends > 0.1), ends < 0.2, next_obs)
+        return Segment(*(t.to(self.device) for t in parts))
+
+    def update(self, steps=1, spoil=lambda segment: segment):
+        for _ in range(steps):
+            info = self.agent.update(self.cfg, self.state, spoil(self.segment()), self.agent.noise(self.cfg, A, self.draw))()
+        return info
+
+    def tensors(self):
+        return {name: t.clone() for name, t in checkpoint.tensors(self.state).items()}
+
+    def obs(self):
+        return torch.randn(len(self.data), self.shape.policies * 3, D, generator=torch.Generator().manual_seed(5)).to(self.device)
+
+
+def assert_equal(found, expected):
+    assert found.keys() == expected.keys()
+    for name, t in expected.items():
+        assert torch.equal(found[name], t), name
+
+
+# --- promises ---------------------------------------------------------------------------------------------------------
+
+
+@each
+def test_same_seeds_give_the_same_training_and_a_seed_of_a_stack_trains_as_alone(agent, preset, device):
+    runs = [World(agent, small(preset), seeds, device) for seeds in ((3, 4), (3, 4), (4,))]
+    infos = [run.update(3) for run in runs]
+    assert_equal(runs[0].tensors(), runs[1].tensors())
+    assert_equal(*infos[:2])
+    for tag, value in infos[2].items():
+        torch.testing.assert_close(infos[0][tag][1:], value, rtol=1e-9, atol=1e-11)
+    mine = checkpoint.seed_slice(runs[0].state, 1)
+    for name, t in checkpoint.seed_slice(runs[2].state, 0).items():
+        torch.testing.assert_close(mine[name], t, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@each
+def test_state_goes_through_a_checkpoint(agent, preset, device, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    run, other = World(agent, small(preset), (3, 4), device), World(agent, small(preset), (7, 8), device)
+    run.update(2)
+    slices = []
+    for s in range(2):
+        (tmp_path / str(s)).mkdir()
+        checkpoint.save(tmp_path / str(s), checkpoint.seed_slice(run.state, s), {"step": 2})
+        slices.append(checkpoint.load(tmp_path / str(s))[1])
+    checkpoint.restore_(other.state, slices)
+    assert_equal(other.tensors(), run.tensors())
+    assert torch.equal(agent.greedy(other.cfg, other.state, other.obs()), agent.greedy(run.cfg, run.state, run.obs()))
+    other.draw, other.data = run.draw, run.data
+    states = [g.get_state() for g in (*run.draw.generators, *run.data)]
+    run.update()
+    for g, state in zip((*run.draw.generators, *run.data), states, strict=True):
+        g.set_state(state)
+    other.update()
+    assert_equal(other.tensors(), run.tensors())
+
+
+@each
+def test_info_is_finite_with_one_number_a_seed_and_everything_moves(agent, preset, device):
+    run = World(agent, small(preset), (3, 4, 5), device)
+    before = run.tensors()
+    for _ in range(2):
+        for tag, value in run.update().items():
+            assert value.shape == (3,), tag
+            assert value.isfinite().all(), tag
+    for name, t in run.tensors().items():
+        assert not t.ndim or all(not torch.equal(t[s], before[name][s]) for s in range(3)), name
+
+
+@each
+def test_actions_are_dealt_to_policies_and_greedy_draws_nothing(agent, preset, device):
+    run = World(agent, small(preset), (3, 4), device)
+    obs, m = run.obs(), run.shape.policies
+    noise = agent.act_noise(run.cfg, A, 3 * m, run.draw)
+    action, mean = agent.act(run.cfg, run.state, obs, noise), agent.greedy(run.cfg, run.state, obs)
+    policy = run.state.policy
+    for i in range(m):
+        rows = slice(3 * i, 3 * i + 3)
+        expected = policy.mean(obs[:, None, rows].expand(-1, m, -1, -1))[:, i]
+        torch.testing.assert_close(mean[:, rows], expected)
+        torch.testing.assert_close(action[:, rows], expected + policy.log_std[:, i, None].exp() * noise[:, rows])
+
+
+@each
+@pytest.mark.parametrize("part", [0, 1, 2, 3, 5], ids=[Segment._fields[i] for i in (0, 1, 2, 3, 5)])
+def test_nan_of_one_seed_does_not_reach_the_others(agent, preset, part, device):
+    def spoil(segment):
+        parts = [t.clone() for t in segment]
+        parts[part][1, 0, 0, 0] = torch.nan
+        return Segment(*parts)
+
+    clean, spoiled = (World(agent, small(preset), (3, 4, 5), device) for _ in range(2))
+    with trusted():
+        clean.update(2)
+        info = spoiled.update(2, spoil)
+    for name, t in clean.tensors().items():
+        if t.ndim:
+            assert torch.equal(spoiled.tensors()[name][[0, 2]], t[[0, 2]]), name
+    assert all(value[[0, 2]].isfinite().all() for value in info.values())
+    assert not all(value[1].isfinite() for value in info.values())
+
+
+@pytest.mark.parametrize("agent", [svpg, ip_wgf], ids=["svpg", "ip_wgf"])
+@pytest.mark.parametrize("bandwidth", ["svpg", "svgd", "full"])
+def test_particles_that_are_all_the_same_stay_finite(agent, bandwidth):
+    run = World(agent, small(agent.Config(), bandwidth=bandwidth), (3,))
+    run.state.policy.theta.copy_(run.state.policy.theta[:, :1].expand_as(run.state.policy.theta))
+    info = run.update(2)
+    assert all(value.isfinite().all() for value in info.values())
+    assert run.state.policy.theta.isfinite().all()
+
+
+@pytest.mark.parametrize("config", [pg.Config, svpg.Config, ip_wgf.Config])
+def test_a_batch_that_environments_do_not_divide_is_refused(config):
+    with pytest.raises(ValueError, match="batch is 25; it must be a multiple of envs, 10"):
+        config(batch=25)
+
+
+def test_the_paper_presets_carry_table_4():
+    for agent in (svpg, ip_wgf):
+        cfg = agent.PRESETS["paper"]
+        assert (cfg.particles, cfg.batch, cfg.hidden, cfg.lr, cfg.gamma, cfg.lam) == (16, 5000, (25, 16), 5e-3, 0.99, 1.0)
+        assert agent.segment(cfg) == (16, 10, 500)
+    assert (ip_wgf.Config().w2, ip_wgf.Config().w2_scale) == ("eq9_sum", 0.4)
+    assert ppo.segment(ppo.Config(horizon=100, envs=3)) == (1, 3, 100)
+
+
+# --- the parts that they share ----------------------------------------------------------------------------------------
+
+
+def test_advantages_are_standardised_policy_by_policy():
+    values = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(0)) * 7.0 + 3.0
+    found = onpolicy.standardised(values)
+    torch.testing.assert_close(found.mean(-1), torch.zeros(2, 3), atol=1e-9, rtol=0)
+    torch.testing.assert_close(found.square().mean(-1), torch.ones(2, 3))
+    assert (found[0, 0] * (values[0, 0] - values[0, 0].mean()) >= 0).all()
+    assert torch.equal(onpolicy.standardised(torch.ones(1, 1, 5)), torch.zeros(1, 1, 5))
+
+
+def test_advantages_take_scaled_rewards_and_the_critics_values():
+    run = World(pg, small(pg.Config()), (3, 4))
+    segment, v = run.segment(), run.state.v
+    advantage, target = onpolicy.estimate(v, segment, 5.0, 0.0)
+    torch.testing.assert_close(target, 5.0 * segment.reward + segment.discount * v(segment.next_obs))
+    torch.testing.assert_close(advantage, target - v(segment.obs))
+
+
+def test_the_policy_gradient_is_that_of_the_return_on_a_linear_quadratic_task():
+    """s' = s + a, r = -s'^2, two steps, a ~ N(k s + b, exp(2 l)): J(k, b, l) in closed form; four deviations of Monte Carlo."""
+    n, theta = 400_000, torch.tensor([-0.4, 0.2, -0.3])  # k, b, l
+    generator = torch.Generator().manual_seed(0)
+
+    def expected_return(p):
+        k, b, variance = p[0], p[1], torch.exp(2.0 * p[2])
+        first = (1.0 + k) ** 2 + b**2 + variance  # of s0 ~ N(0, 1)
+        return -first - ((1.0 + k) ** 2 * first + 2.0 * (1.0 + k) * b * b + b**2 + variance)
+
+    policy = DiagonalPolicy(1, 1, 1, (), "tanh", [torch.Generator()])
+    policy.theta.copy_(theta.view(1, 1, 3))
+    s = torch.randn(1, 1, n, 1, generator=generator)
+    columns = []
+    for t in range(2):
+        a = policy.act(s, torch.randn(1, 1, n, 1, generator=generator))
+        after = s + a
+        columns.append((s, a, -after[..., 0].square(), torch.full((1, 1, n), float(t < 1)), torch.full((1, 1, n), t == 1), after))
+        s = after
+    segment = Segment(*(torch.stack(c, 2) for c in zip(*columns, strict=True)))
+    v = VNetwork(1, (), "tanh", [torch.Generator()], 1)
+    v.theta.zero_()
+    advantage, _ = onpolicy.estimate(v, segment, 1.0, 1.0)
+    found = onpolicy.policy_gradient(policy, segment, advantage)[0, 0] * advantage.std(correction=0) * 2.0
+    expected = central_difference(lambda p: expected_return(p), theta)
+    log_prob, _ = policy.score(segment.obs.flatten(2, 3), segment.action.flatten(2, 3))
+    each = torch.stack([(advantage.flatten(2) - advantage.mean())[0, 0] * g for g in _scores(policy, segment)])
+    error = 4.0 * each.std(-1) / (2 * n) ** 0.5 * 2.0 * 2.0**0.5  # two steps of one episode are not independent: at most sqrt(2) more
+    assert log_prob.shape == (1, 1, 2 * n)
+    assert (found - expected).abs().le(error).all(), (found, expected, error)
+    assert (expected.abs() > 5.0 * error).all()
+
+
+def _scores(policy, segment):
+    """grad log pi of each sample in (k, b, l), by hand."""
+    k, b, log_std = policy.theta[0, 0]
+    s, a = segment.obs.flatten(), segment.action.flatten()
+    z = (a - k * s - b) * torch.exp(-log_std)
+    return z * torch.exp(-log_std) * s, z * torch.exp(-log_std), z.square() - 1.0
+
+
+def test_a_critic_takes_whole_steps_and_tells_its_first_loss():
+    run = World(pg, small(pg.Config()), (3, 4))
+    segment, v, other = run.segment(), run.state.v, World(pg, small(pg.Config()), (3, 4)).state
+    target = torch.randn_like(segment.reward)
+    loss = onpolicy.fit_(v, run.state.v_adam, segment, target, 3)
+    for i in range(3):
+        theta = leaf(other.v.theta)
+        value = evaluate(other.v.net, theta, segment.obs.flatten(2, 3))[..., 0]
+        whole = 0.5 * (value - target.flatten(2)).square().mean(-1)
+        if i == 0:
+            torch.testing.assert_close(loss, whole.mean(-1).detach())
+        other.v_adam.step(torch.autograd.grad(whole.sum(), theta)[0])
+    torch.testing.assert_close(v.theta, other.v.theta)
+
+
+# --- each update against its formula ----------------------------------------------------------------------------------
+
+
+def by_hand(state, segment, cfg):
+    """grad J of every policy by autograd, (S, M, P), from advantages of the critics before they move."""
+    advantage, _ = onpolicy.estimate(state.v, segment, cfg.reward_scale, cfg.gamma * cfg.lam)
+    flat = advantage.flatten(2)
+    weight = (flat - flat.mean(-1, keepdim=True)) / (flat.std(-1, correction=0, keepdim=True) + 1e-8)
+    theta = leaf(state.policy.theta)
+    law = Normal(evaluate(state.policy._nets[0], theta[..., :-A], segment.obs.flatten(2, 3)), theta[..., -A:].exp()[:, :, None])
+    return torch.autograd.grad((weight * law.log_prob(segment.action.flatten(2, 3)).sum(-1)).mean(-1).sum(), theta)[0]
+
+
+def stepped(adam, theta, gradient):
+    """theta after an Adam step of a copy."""
+    copy = deepcopy(adam)
+    copy.theta = theta.clone()
+    copy.step(gradient)
+    return copy.theta
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.9])
+def test_pg_ascends_the_return(lam):
+    run = World(pg, small(pg.Config(), lam=lam, reward_scale=3.0), (3, 4))
+    run.update()
+    segment, state = run.segment(), run.state
+    gradient, before = by_hand(state, segment, run.cfg), state.policy.theta.clone()
+    expected = stepped(state.policy_adam, before, -gradient)
+    info = pg.update(run.cfg, state, segment, None)()
+    torch.testing.assert_close(state.policy.theta, expected)
+    torch.testing.assert_close(info["policy/gradient"], gradient.norm(dim=-1).mean(1))
+
+
+@pytest.mark.parametrize(("bandwidth", "rule"), [("svpg", median_svpg), ("svgd", median_svgd), ("full", median_full)])
+@pytest.mark.parametrize(("prior", "anneal"), [(0.0, 0), (0.7, 5)])
+def test_svpg_moves_particles_along_the_stein_direction_of_the_tempered_return(bandwidth, rule, prior, anneal):
+    run = World(svpg, small(svpg.Config(), alpha=3.0, bandwidth=bandwidth, prior=prior, anneal=anneal), (3, 4))
+    run.update(2)
+    segment, state = run.segment(), run.state
+    x = state.policy.theta.clone()
+    alpha = 3.0 * (1.0 - 2.0 / 5.0) if anneal else 3.0
+    score = by_hand(state, segment, run.cfg) / alpha - (x / prior if prior else 0.0)
+    v = svgd.velocity(x, score, RBF(rule(x)))
+    expected = stepped(state.policy_adam, x, -v)
+    info = svpg.update(run.cfg, state, segment, None)()
+    torch.testing.assert_close(state.policy.theta, expected)
+    torch.testing.assert_close(info["flow/kl_speed"], v.norm(dim=-1).mean(1))
+    centred = expected - expected.mean(1, keepdim=True)
+    torch.testing.assert_close(info["flow/spread"], centred.square().sum(-1).mean(1).sqrt())
+    torch.testing.assert_close(info["flow/w2_moved"], transport.exact_cost(expected, x).sqrt())
+
+
+def test_a_temperature_falls_to_a_hundredth_and_no_further():
+    run = World(svpg, small(svpg.Config(), alpha=3.0, anneal=4), (3,))
+    x, g = run.state.policy.theta, torch.ones_like(run.state.policy.theta)
+    for t, alpha in ((0, 3.0), (1, 2.25), (4, 0.03), (9, 0.03)):
+        run.state.policy_adam.steps.fill_(t)
+        torch.testing.assert_close(particles.score(run.cfg, x, g, run.state.policy_adam), g / alpha)
+
+
+@pytest.mark.parametrize("w2", ["eq9_sum", "exact", "common_noise"])
+@pytest.mark.parametrize("inner_steps", [1, 2])
+def test_ip_wgf_adds_the_w2_velocity_to_the_last_iterate(w2, inner_steps):
+    cfg = small(ip_wgf.Config(), w2=w2, w2_scale=0.7, inner_steps=inner_steps, alpha=2.0)
+    run = World(ip_wgf, cfg, (3, 4))
+    iterates = [run.state.policy.theta.clone()]
+    for k in range(4):
+        segment, state, x = run.segment(), run.state, run.state.policy.theta.clone()
+        previous = iterates[0] if k == 0 else iterates[(k - 1) // inner_steps * inner_steps]
+        assert torch.equal(state.previous, previous)
+        score = by_hand(state, segment, cfg) / 2.0
+        kl = svgd.velocity(x, score, RBF(median_svpg(x)))
+        pull = 0.7 * transport.VELOCITIES[w2](x, previous)
+        expected = stepped(state.policy_adam, x, -(kl + pull))
+        info = ip_wgf.update(cfg, state, segment, None)()
+        torch.testing.assert_close(state.policy.theta, expected)
+        torch.testing.assert_close(info["flow/w2_speed"], pull.norm(dim=-1).mean(1))
+        torch.testing.assert_close(info["flow/kl_speed"], kl.norm(dim=-1).mean(1))
+        iterates.append(run.state.policy.theta.clone())
+
+
+def test_without_its_w2_term_ip_wgf_is_svpg_and_one_particle_is_its_policy_gradient():
+    cfg = small(svpg.Config(), alpha=1.0)
+    flow = ip_wgf.Config(**{**{f: getattr(cfg, f) for f in cfg.__dataclass_fields__}, "w2_scale": 0.0})
+    runs = World(svpg, cfg, (3, 4)), World(ip_wgf, flow, (3, 4))
+    for run in runs:
+        run.update(3)
+    assert torch.equal(runs[0].state.policy.theta, runs[1].state.policy.theta)
+    alone = World(pg, small(pg.Config()), (3, 4)), World(ip_wgf, replace(flow, particles=1), (3, 4))
+    for run in alone:
+        run.update(3)
+    torch.testing.assert_close(alone[0].state.policy.theta, alone[1].state.policy.theta, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("w2", ["eq9_sum", "exact", "debiased"])
+def test_a_particle_does_not_know_its_number(w2):
+    order = torch.tensor([2, 0, 3, 1])
+    cfg = small(ip_wgf.Config(), w2=w2)
+    run, other = World(ip_wgf, cfg, (3,)), World(ip_wgf, cfg, (3,))
+    for name in ("policy", "v"):
+        getattr(other.state, name).theta.copy_(getattr(run.state, name).theta[:, order])
+    other.state.previous.copy_(run.state.previous[:, order])
+    for _ in range(3):
+        segment = run.segment()
+        ip_wgf.update(cfg, run.state, segment, None)
+        ip_wgf.update(cfg, other.state, Segment(*(t[:, order] for t in segment)), None)
+    torch.testing.assert_close(other.state.policy.theta, run.state.policy.theta[:, order], rtol=1e-7, atol=1e-9)
+
+
+def test_ppo_descends_its_clipped_surrogate_and_the_values_error_in_minibatches():
+    cfg = small(ppo.Config(), batch=14, lr=0.05, clip=0.1, max_norm=0.7, reward_scale=2.0)
+    run, other = World(ppo, cfg, (3, 4)), World(ppo, cfg, (3, 4))
+    segment, order = run.segment(), ppo.noise(cfg, A, run.draw)
+    assert order.shape == (2, 2, 40)
+    assert torch.equal(order.sort(-1).values, torch.arange(40).expand(2, 2, 40))
+    state = other.state
+    advantage, target = (t.flatten(2) for t in onpolicy.estimate(state.v, segment, 2.0, cfg.gamma * cfg.lam))
+    obs, action = segment.obs.flatten(2, 3), segment.action.flatten(2, 3)
+
+    def density(theta, s, a):
+        law = Normal(evaluate(state.policy._nets[0], theta[..., :-A], s), theta[..., -A:].exp()[:, :, None])
+        return law.log_prob(a).sum(-1)
+
+    old, held, cut = density(state.policy.theta.detach(), obs, action), 0, 0
+    for epoch in order.unbind(1):
+        for rows in epoch.split(14, -1):
+            s, a, gain, y, before = (torch.stack([t[i][:, rows[i]] for i in range(2)]) for t in (obs, action, advantage, target, old))
+            gain = (gain - gain.mean(-1, keepdim=True)) / (gain.std(-1, correction=0, keepdim=True) + 1e-8)
+            theta, w = leaf(state.policy.theta), leaf(state.v.theta)
+            ratio = torch.exp(density(theta, s, a) - before)
+            surrogate = torch.minimum(ratio * gain, ratio.clamp(0.9, 1.1) * gain).mean(-1)
+            value = evaluate(state.v.net, w, s)[..., 0]
+            loss = -surrogate + 0.5 * (value - y).square().mean(-1)
+            g, h = torch.autograd.grad(loss.sum(), (theta, w))
+            norm = torch.cat([g, h], -1).norm(dim=-1)[..., None]
+            scale = (0.7 / norm).clamp_max(1.0)
+            state.policy_adam.step(scale * g)
+            state.v_adam.step(scale * h)
+            held += int((((ratio > 1.1) & (gain > 0)) | ((ratio < 0.9) & (gain < 0))).sum())
+            cut += int((norm > 0.7).sum())
+    info = ppo.update(cfg, run.state, segment, order)()
+    assert held > 5
+    assert 0 < cut < 12
+    torch.testing.assert_close(run.state.policy.theta, state.policy.theta, rtol=1e-4, atol=1e-5)  # 1e-6 beside the norm
+    torch.testing.assert_close(run.state.v.theta, state.v.theta, rtol=1e-4, atol=1e-5)
+    assert (info["policy/clipped"] > 0.0).all()
+    assert (info["policy/clipped"] < 1.0).all()
+    assert (info["policy/kl"] > 0.0).all()
