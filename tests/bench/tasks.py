@@ -1,0 +1,70 @@
+"""Environment steps a second of the project's own tasks, many copies at once, against Gymnasium's one after another.
+
+    python tests/bench/tasks.py [--copies 4096] [--threads 2] [--device cpu] [--rounds 15] [--out FILE.md]
+
+A step is dynamics, reward, ends, time limits, fresh starts and observations, with actions that are given.
+"""
+
+import argparse
+from pathlib import Path
+
+import gymnasium
+import torch
+from timing import alternate, median, ratio, report, table
+
+from agents import tasks
+from agents.tasks.fleet import Fleet
+
+TOGETHER = 20  # steps a call
+
+
+def fleet(name: str, copies: int, device: torch.device) -> Fleet:
+    """So many copies, at their start."""
+    found = Fleet(tasks.IDS[name], copies, device)
+    found.reset([0])
+    return found
+
+
+def main() -> None:
+    """Prints, and writes where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--copies", type=int, default=4096)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device, rows = torch.device(args.device), []
+    for name in tasks.IDS:
+        many, one = fleet(name, args.copies, device), gymnasium.make(name)
+        one.reset(seed=0)
+        action, single = torch.zeros(1, args.copies, 1, device=device), one.action_space.sample()
+
+        def together(many: Fleet = many, action: torch.Tensor = action) -> None:
+            for _ in range(TOGETHER):
+                many.step(action)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        def alone(one: gymnasium.Env = one, single: object = single) -> None:
+            _, _, terminated, truncated, _ = one.step(single)
+            if terminated or truncated:
+                one.reset()
+
+        times = alternate({"together": together, "alone": alone}, args.rounds)
+        each = {"together": [t / (TOGETHER * args.copies) for t in times["together"]], "alone": times["alone"]}
+        rows.append(
+            {
+                "task": name,
+                f"steps a second, {args.copies:,} copies": f"{1.0 / median(each['together']):,.0f}",
+                "one at a time, through Gymnasium": f"{1.0 / median(each['alone']):,.0f}",
+                "ratio": ratio(each, "alone", "together"),
+            }
+        )
+    text = f"{args.copies:,} copies, float32, {args.device}, {args.threads} thread(s).\n\n{table(rows)}"
+    report(args.out, "Environment steps", text, ["torch", "gymnasium"])
+
+
+if __name__ == "__main__":
+    main()
