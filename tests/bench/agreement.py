@@ -1,7 +1,7 @@
-"""Returns of this project's SAC beside Stable-Baselines3's, from finished runs of both: a table and a figure.
+"""Returns of an agent beside Stable-Baselines3's, from finished runs of both: a table and a figure.
 
 wgf train sac --preset modern --env Hopper-v5 --seeds 5 --steps 30000 --eval-every 5000 --eval-episodes 10 --name agreement
-python tests/bench/sb3_sac.py --env Hopper-v5 --seeds 5 --steps 30000 --out runs/agreement/sb3-Hopper-v5.csv
+python tests/bench/sb3.py --agent sac --env Hopper-v5 --seeds 5 --steps 30000 --out runs/agreement/sb3-Hopper-v5.csv
 python tests/bench/agreement.py --runs runs/agreement --envs Hopper-v5 HalfCheetah-v5 --out runs/results/agreement
 """
 
@@ -24,7 +24,7 @@ Curves = tuple[np.ndarray, np.ndarray]  # steps (points,), returns (seeds, point
 
 
 def theirs(file: Path) -> Curves:
-    """The evaluations that sb3_sac.py wrote."""
+    """The evaluations that sb3.py wrote."""
     rows = np.loadtxt(file, delimiter=",", skiprows=1)
     seeds = np.unique(rows[:, 0])
     return rows[rows[:, 0] == seeds[0], 1], np.stack([rows[rows[:, 0] == k, 2] for k in seeds])
@@ -34,6 +34,7 @@ def main() -> None:
     """Writes agreement.md, agreement.png and the curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--agent", default="sac")
     parser.add_argument("--envs", nargs="+", default=["Hopper-v5", "HalfCheetah-v5"])
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -43,7 +44,7 @@ def main() -> None:
     for env, axis in zip(args.envs, axes[0], strict=True):
         file = args.runs / f"sb3-{env}.csv"
         shutil.copy(file, args.out)
-        runs = read("sac", sorted((args.runs / env / "sac").glob("seed-*")))
+        runs = read(args.agent, sorted((args.runs / env / args.agent).glob("seed-*")))
         both = {"wgf": (runs.steps, runs.evals), "Stable-Baselines3": theirs(file)}
         steps, returns = both["wgf"]
         lines = [(k, int(step), f"{r:.2f}") for k, curve in enumerate(returns) for step, r in zip(steps, curve, strict=True)]
@@ -56,7 +57,7 @@ def main() -> None:
             final = returns[:, -1]
             mean = bootstrap(lambda x: float(x.mean()), final)
             each = ", ".join(f"{r:,.0f}" for r in sorted(final))
-            about = {"environment": env, "SAC of": name, "seeds": str(len(final))}
+            about = {"environment": env, f"{args.agent} of": name, "seeds": str(len(final))}
             rows.append({**about, f"mean return at {steps[-1]:,.0f} steps [95 %]": str(mean), "each seed": each})
         axis.set(title=env, xlabel="environment steps", ylabel="return, IQM and 95 % band")
         axis.legend(frameon=False)

@@ -1,18 +1,19 @@
-"""Returns of Stable-Baselines3's SAC under this project's schedule: the baseline that `sac --preset modern` has to agree with.
+"""Returns of Stable-Baselines3's agents under this project's schedule: what `sac --preset modern` and `ppo` have to agree with.
 
-    python tests/bench/sb3_sac.py --env Hopper-v5 --seeds 5 --steps 30000 --out FILE.csv
+    python tests/bench/sb3.py --agent sac --env Hopper-v5 --seeds 5 --steps 30000 --out FILE.csv
 
 Evaluations: 10 deterministic episodes every 5,000 steps. A row a seed and evaluation; seeds already in the file are not trained again.
 """
 
 import argparse
 import csv
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3 import SAC
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -32,17 +33,22 @@ class Evaluations(BaseCallback):
         return True
 
 
-def train(env: str, seed: int, steps: int) -> list[tuple[int, float]]:
-    """SAC with its own defaults, but 1,000 steps of uniform actions first, as here."""
+# with their own defaults, but 1,000 steps of uniform actions before SAC learns, as here
+AGENTS = {"sac": partial(SAC, learning_starts=1_000), "ppo": PPO}
+
+
+def train(agent: str, env: str, seed: int, steps: int) -> list[tuple[int, float]]:
+    """The evaluations of one seed."""
     evaluations = Evaluations(Monitor(gym.make(env)), 5_000)
     evaluations.env.reset(seed=seed + 1_000)
-    SAC("MlpPolicy", gym.make(env), learning_starts=1_000, seed=seed, device="cpu").learn(steps, callback=evaluations)
+    AGENTS[agent]("MlpPolicy", gym.make(env), seed=seed, device="cpu").learn(steps, callback=evaluations)
     return evaluations.found
 
 
 def main() -> None:
     """Trains the seeds that the file lacks, one after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--agent", choices=AGENTS, default="sac")
     parser.add_argument("--env", default="Hopper-v5")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=30_000)
@@ -53,7 +59,7 @@ def main() -> None:
     if not done:
         args.out.write_text("seed,step,return\n")
     for seed in sorted(set(range(args.seeds)) - done):
-        rows = [(seed, step, f"{value:.2f}") for step, value in train(args.env, seed, args.steps)]
+        rows = [(seed, step, f"{value:.2f}") for step, value in train(args.agent, args.env, seed, args.steps)]
         with open(args.out, "a", newline="") as f:
             csv.writer(f).writerows(rows)
         print(*rows[-1], flush=True)
