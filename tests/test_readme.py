@@ -29,8 +29,14 @@ def run(k):
     return names
 
 
-def test_the_regression_example_runs():
+def test_the_fleet_example_runs():
     names = run(1)
+    assert names["obs"].shape == names["next_obs"].shape == (1, 4096, 4)
+    assert names["reward"].shape == (1, 4096)
+
+
+def test_the_regression_example_runs():
+    names = run(2)
     assert names["model"].score(names["X"], names["y"]) > 0.4
     assert 0.75 < names["covered"] < 1.0
 

@@ -5,6 +5,8 @@ import csv
 import numpy as np
 import pytest
 
+from runs.training import resolve
+
 SMALL = ["--hidden", "6", "--batch", "40", "--envs", "2", "--eval-episodes", "2", "--eval-every", "300", "--log-every", "100"]
 
 
@@ -39,6 +41,11 @@ def test_one_policy_learns_to_keep_a_pole_up(person):
     assert code == 0, err
     returns = column(person.folder / "runs" / "main" / "wgf_CartPole-v0" / "pg" / "seed-0", "eval/return")
     assert returns[50_000] < 3000.0 < returns[150_000]  # 5,000 is the most
+
+
+def test_the_reward_scale_of_table_6_is_for_soft_agents_alone():
+    assert resolve("sac", "paper", "Swimmer-v5").reward_scale == 100.0
+    assert resolve("ppo", "paper", "Swimmer-v5").reward_scale == 1.0
 
 
 def test_a_comparison_takes_both_kinds_of_agents(person):
