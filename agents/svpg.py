@@ -16,7 +16,7 @@ class Config(ParticleSettings):
     """SVPG."""
 
 
-PRESETS = {"paper": Config(), "modern": Config(lam=0.97)}
+PRESETS = {"paper": Config(), "modern": Config(lam=0.97, alpha=1.0)}
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> None:

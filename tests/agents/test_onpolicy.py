@@ -171,7 +171,7 @@ def test_the_paper_presets_carry_table_4():
         cfg = agent.PRESETS["paper"]
         assert (cfg.particles, cfg.batch, cfg.hidden, cfg.lr, cfg.gamma, cfg.lam) == (16, 5000, (25, 16), 5e-3, 0.99, 1.0)
         assert agent.segment(cfg) == (16, 10, 500)
-    assert (ip_wgf.Config().w2, ip_wgf.Config().w2_scale) == ("eq9_sum", 0.4)
+    assert (ip_wgf.Config().w2, ip_wgf.Config().w2_scale) == ("eq9_sum", 4e-4)
     assert ppo.segment(ppo.Config(horizon=100, envs=3)) == (1, 3, 100)
 
 
