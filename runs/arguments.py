@@ -19,6 +19,7 @@ PLAINER = (  # Python's words, and a person's
     (r"Unrecognized options: ([^;]*)", r"argument '\1' is not understood"),
     (r"Missing from [\w -]+: (\S+) .*", r"\1 is missing"),
 )
+CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)  # a switch takes True or False, as in FIELD=VALUE
 
 
 class UsageError(Exception):
@@ -30,7 +31,7 @@ def parse(cls: type[T], args: Sequence[str], *, default: Any = tyro.MISSING_NONP
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return cast(T, tyro.cli(cls, args=list(args), default=default, prog=prog, config=(tyro.conf.OmitArgPrefixes,)))
+            return cast(T, tyro.cli(cls, args=list(args), default=default, prog=prog, config=CONFIG))
     except SystemExit as stop:
         if stop.code:
             raise UsageError(f"{_one_line(errors.getvalue())} (see {prog} --help)") from None

@@ -1,6 +1,7 @@
 """Bayesian regression as a person runs it, on a small set of the standard form; what is written, read back."""
 
 import csv
+import json
 import signal
 
 import numpy as np
@@ -62,6 +63,22 @@ def test_a_study_is_fitted_written_and_found_again(folder, capsys):
     assert (base / "splits.csv").stat().st_mtime_ns == before
     assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--iterations", "41"]) == 2
     assert "holds a fit with settings.iterations = 40, not 41; give another --name or --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["True", "False"])
+def test_a_switch_is_set_like_any_other_field(folder, value):
+    assert cli.run(["bnn", *QUICK, "--methods", f"svgd:centred={value}"]) == 0
+    config = json.loads((folder / "runs" / "bnn" / "small" / f"svgd,centred={value}" / "config.json").read_text())
+    assert config["settings"]["centred"] is (value == "True")
+
+
+def test_a_switch_that_is_neither_is_one_line(folder, capsys):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd:centred=maybe"]) == 2
+    err = capsys.readouterr().err
+    assert "centred" in err
+    assert "maybe" in err
+    assert "'True', 'False'" in err
+    assert err.count("\n") == 1
 
 
 def test_scores_follow_from_the_predictions(folder):
