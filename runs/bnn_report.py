@@ -141,8 +141,8 @@ def draw(name: str, methods: Sequence[tuple[str, Path]], path: Path) -> None:
     for axes, name in zip(curves, CURVES.values(), strict=True):
         axes.set(title="mean over splits", xlabel="iterations", ylabel=name)
     for axes in (left, middle, *curves):
-        axes.legend(loc="best")
         axes.grid(alpha=0.3)
+    figure.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
