@@ -57,8 +57,8 @@ def main() -> None:
             final = returns[:, -1]
             mean = bootstrap(lambda x: float(x.mean()), final)
             each = ", ".join(f"{r:,.0f}" for r in sorted(final))
-            about = {"environment": env, f"{args.agent} of": name, "seeds": str(len(final))}
-            rows.append({**about, f"mean return at {steps[-1]:,.0f} steps [95 %]": str(mean), "each seed": each})
+            about = {"environment": env, f"{args.agent} of": name, "seeds": str(len(final)), "steps": f"{steps[-1]:,.0f}"}
+            rows.append({**about, "mean return at the end [95 %]": str(mean), "each seed": each})
         axis.set(title=env, xlabel="environment steps", ylabel="return, IQM and 95 % band")
         axis.legend(frameon=False)
     figure.savefig(args.out / "agreement.png", dpi=110)
