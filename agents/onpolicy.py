@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agents.targets import gae
-from agents.training.descent import Adam
+from agents.training.descent import Adam, regress_
 from agents.training.protocol import Streams
 from agents.training.rollout import Segment
 from policies.critics import VNetwork
@@ -70,6 +70,10 @@ def greedy(cfg: object, state: State, obs: Tensor) -> Tensor:
     return state.policy.mean(torch.unflatten(obs, 1, (state.policy.theta.shape[1], -1))).flatten(1, 2)
 
 
+def noise(cfg: object, action: int, draw: Streams) -> None:
+    """One step a segment needs none."""
+
+
 def estimate(v: VNetwork, segment: Segment, reward_scale: float, decay: float) -> tuple[Tensor, Tensor]:
     """(advantages, targets of V = advantages + V), (S, M, T, E) each, by ``gae``; decay = gamma lambda."""
     value, next_value = v(segment.obs), v(segment.next_obs)
@@ -98,9 +102,7 @@ def fit_(v: VNetwork, adam: Adam, segment: Segment, target: Tensor, steps: int) 
     obs, target = segment.obs.flatten(2, 3), target.flatten(2)
     first = torch.zeros_like(target)
     for i in range(steps):
-        value, pull_back = v.vjp(obs)
-        error = value - target
-        adam.step(pull_back(error / target.shape[-1]))
+        error = regress_(adam, *v.vjp(obs), target)
         first = error if i == 0 else first
     return 0.5 * first.square().mean((1, 2))
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.onpolicy import Settings, State, begin
+from agents.targets import mean_square, speed
 from agents.training.descent import Adam
 from agents.training.rollout import Shape
 from wgf.kernels import RBF, median_full, median_svgd, median_svpg
@@ -59,9 +60,8 @@ def kernel(cfg: ParticleSettings, x: Tensor) -> RBF:
 
 def seen(x: Tensor, after: Tensor, gradient: Tensor) -> dict[str, Tensor]:
     """Of particles that went from x to ``after``, (S, M, d): length of grad J, root mean square distance from their mean, W2 moved."""
-    centred = after - after.mean(1, keepdim=True)
     return {
-        "policy/gradient": gradient.square().sum(-1).sqrt().mean(1),
-        "flow/spread": centred.square().sum(-1).mean(1).sqrt(),
+        "policy/gradient": speed(gradient),
+        "flow/spread": mean_square(after - after.mean(1, keepdim=True)).sqrt(),
         "flow/w2_moved": exact_cost(after, x).sqrt(),
     }

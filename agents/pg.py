@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from agents.onpolicy import Settings, State, act, act_noise, begin, estimate, fit_, greedy, policy_gradient
-from agents.training.protocol import Info, Streams
+from agents.onpolicy import Settings, State, act, act_noise, begin, estimate, fit_, greedy, noise, policy_gradient
+from agents.targets import speed
+from agents.training.protocol import Info
 from agents.training.rollout import Segment, Shape
 from policies.gaussian import entropy
 
@@ -31,10 +32,6 @@ def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generato
     return begin(cfg, 1, obs, action, generators, device)
 
 
-def noise(cfg: Config, action: int, draw: Streams) -> None:
-    """An update needs none."""
-
-
 def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
     """One step of the policy on one segment, then the critic's."""
     # Advantages
@@ -50,6 +47,6 @@ def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
     return lambda: {
         "losses/v": loss,
         "losses/values": (target - advantage).mean((1, 2, 3)),
-        "policy/gradient": gradient.square().sum(-1).sqrt().mean(1),
+        "policy/gradient": speed(gradient),
         "policy/entropy": entropy(log_std).mean(1),
     }

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from agents.onpolicy import State, act, act_noise, estimate, fit_, greedy, policy_gradient
+from agents.onpolicy import State, act, act_noise, estimate, fit_, greedy, noise, policy_gradient
 from agents.particles import ParticleSettings, init, kernel, score, seen, segment
-from agents.training.protocol import Info, Streams
+from agents.targets import speed
+from agents.training.protocol import Info
 from agents.training.rollout import Segment
 from wgf import svgd
 
@@ -17,10 +18,6 @@ class Config(ParticleSettings):
 
 
 PRESETS = {"paper": Config(), "modern": Config(lam=0.97, alpha=1.0)}
-
-
-def noise(cfg: Config, action: int, draw: Streams) -> None:
-    """An update needs none."""
 
 
 def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
@@ -36,4 +33,4 @@ def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
 
     # Update critics
     loss, after = fit_(state.v, state.v_adam, batch, target, cfg.critic_steps), state.policy.theta.clone()
-    return lambda: {"losses/v": loss, "flow/kl_speed": v.square().sum(-1).sqrt().mean(1), **seen(x, after, gradient)}
+    return lambda: {"losses/v": loss, "flow/kl_speed": speed(v), **seen(x, after, gradient)}

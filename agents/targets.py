@@ -84,10 +84,10 @@ def w2_velocity(name: str, scale: float, x: Tensor, x_prev: Tensor) -> Tensor:
 
 
 def speed(v: Tensor) -> Tensor:
-    """Mean length of a velocity, (S, B, M, A) -> (S,)."""
-    return v.square().sum(-1).sqrt().mean((-2, -1))
+    """Mean length of vectors, (S, ..., A) -> (S,)."""
+    return v.square().sum(-1).sqrt().flatten(1).mean(-1)
 
 
 def mean_square(v: Tensor) -> Tensor:
-    """Mean squared length, (S, B, M, A) -> (S,): of x - x_prev under common noise, a coupling, an upper bound of W2^2."""
-    return v.square().sum(-1).mean((-2, -1))
+    """Mean squared length, (S, ..., A) -> (S,): of x - x_prev under common noise, a coupling, an upper bound of W2^2."""
+    return v.square().sum(-1).flatten(1).mean(-1)

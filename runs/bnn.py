@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,10 +135,10 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
     finally:
         events.file.close()
     seconds = time.perf_counter() - since
-    _table(task.folder / "curves.csv", ["step", "measure", "split", "value"], curves)
+    write_rows(task.folder / "curves.csv", ["step", "measure", "split", "value"], curves)
     copies = np.array([data.repeated(rows, s) for s in splits])
-    _table(task.folder / "splits.csv", ["split", *SCORES], scored(found, dev, test, torch.from_numpy(copies).to(device)))
-    _table(task.folder / "predictions.csv", ["split", "target", "mean", "std", "probability"], predicted(found, *test))
+    write_rows(task.folder / "splits.csv", ["split", *SCORES], scored(found, dev, test, torch.from_numpy(copies).to(device)))
+    write_rows(task.folder / "predictions.csv", ["split", "target", "mean", "std", "probability"], predicted(found, *test))
     write_json(task.folder / "result.json", {"seconds": seconds, "splits": len(splits), "iterations": task.settings.iterations})
     return True
 
@@ -185,7 +185,8 @@ def _folder(given: Path | None) -> Path:
     return named
 
 
-def _table(path: Path, head: list[str], rows: list[list[Any]]) -> None:
+def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A CSV file with a head."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(head)

@@ -6,7 +6,6 @@ Bayesian linear regression at fixed precisions: W ~ N(S gamma A^T y, S), S = (ga
 ones. A velocity that is zero at x = x_prev lets the flow rest where it does without it; Eq. 9 and the entropic map do not.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from runs.bnn import write_rows
 from wgf import flow, svgd, trusted
 from wgf.bnn.model import Model, Prior
 from wgf.transport import VELOCITIES
@@ -127,10 +127,7 @@ def main(options: Options) -> None:
     """Writes spread.csv and spread.png."""
     rows = table(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "spread.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["velocity", "particles", "scale", "repeat", "spread"])
-        writer.writerows(rows)
+    write_rows(options.out / "spread.csv", ["velocity", "particles", "scale", "repeat", "spread"], rows)
     draw(rows, options.out / "spread.png")
     print(f"{options.out / 'spread.csv'}, {options.out / 'spread.png'}")
 

@@ -28,11 +28,12 @@ class Adam:
 
 
 def regress_(adam: Adam, prediction: Tensor, pull_back: Callable[[Tensor], Tensor], target: Tensor) -> Tensor:
-    """One step down (1/2) (prediction - target)^2, mean over the minibatch, summed over members: (S, [E,] B), (S, B) -> the errors.
+    """One step down (1/2) (prediction - target)^2, mean over the minibatch, summed over members: (S, [E,] B) each -> the errors.
 
-    ``pull_back`` turns a gradient in the prediction into one in theta. ``regression_loss`` of the errors is what was descended.
+    A target (S, B) is that of every member. ``pull_back`` turns a gradient in the prediction into one in theta. ``regression_loss``
+    of the errors is what was descended.
     """
-    error = prediction - (target if prediction.ndim == 2 else target[:, None])
+    error = prediction - (target if prediction.ndim == target.ndim else target[:, None])
     adam.step(pull_back(error / target.shape[-1]))
     return error
 

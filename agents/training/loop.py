@@ -174,11 +174,11 @@ def collect(task: Task, run: Training, memory: Rollout, record: Record) -> None:
     """One segment of every seed, and one update."""
     n, a = memory.shape.side, task.envs.action_size
 
-    def act(obs: Tensor) -> Tensor:
+    def choose(obs: Tensor) -> Tensor:
         action = task.agent.act(task.cfg, run.state, obs, task.agent.act_noise(task.cfg, a, n, run.streams))
         return torch.nan_to_num(action)  # a failed seed stands still
 
-    experience, finished = memory.collect(act)
+    experience, finished = memory.collect(choose)
     run.step += memory.shape.size
     returns, lengths = finished.mean()
     episodes = {"charts/episodic_return": returns, "charts/episodic_length": lengths}

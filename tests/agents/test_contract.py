@@ -10,6 +10,7 @@ from agents import dp_wgf, dp_wgf_v, sac_v, soft_q
 from agents.registry import AGENTS, find
 from agents.training import checkpoint
 from agents.training.protocol import Batch, Streams
+from tests.policies.plain import assert_equal
 from wgf import trusted
 
 D, A = 3, 2
@@ -68,12 +69,6 @@ class World:
     def obs(self, n=4):
         g = torch.Generator().manual_seed(5)
         return torch.randn(len(self.data), n, D, generator=g).to(self.device)
-
-
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, t in expected.items():
-        assert torch.equal(found[name], t), name
 
 
 @each

@@ -15,7 +15,7 @@ from agents.training.rollout import Segment
 from policies.critics import VNetwork
 from policies.diagonal import DiagonalPolicy
 from tests.oracles import central_difference
-from tests.policies.plain import evaluate, leaf
+from tests.policies.plain import assert_equal, evaluate, leaf
 from wgf import svgd, transport, trusted
 from wgf.kernels import RBF, median_full, median_svgd, median_svpg
 
@@ -59,12 +59,6 @@ class World:
 
     def obs(self):
         return torch.randn(len(self.data), self.shape.policies * 3, D, generator=torch.Generator().manual_seed(5)).to(self.device)
-
-
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, t in expected.items():
-        assert torch.equal(found[name], t), name
 
 
 # --- promises ---------------------------------------------------------------------------------------------------------

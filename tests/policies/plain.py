@@ -39,3 +39,10 @@ def assert_some_are_clamped(log_std):
 def close(got, want):
     """Equal but for the order of the sums: products of tens of numbers of order 1 round to a few 1e-15."""
     torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)
+
+
+def assert_equal(found, expected):
+    """Tensors by name, bit for bit."""
+    assert found.keys() == expected.keys()
+    for name, t in expected.items():
+        assert torch.equal(found[name], t), name

@@ -1,6 +1,7 @@
 """Equations of motion against the Lagrangian of the bodies, and the rules of each task by hand."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,20 +12,20 @@ from tests.policies.plain import draw
 pytestmark = pytest.mark.usefixtures("double")
 
 
-def cart_pole(q):
+def cart_pole(q, mass=0.1, length=1.0, cart=1.0):
     """Centres and angles of the bodies, and their masses and moments of inertia: a cart, and a rectangle that stands on it."""
     x, theta = q
-    centre = torch.stack([x - 0.5 * torch.sin(theta), 0.5 * torch.cos(theta)])
+    centre = torch.stack([x - 0.5 * length * torch.sin(theta), 0.5 * length * torch.cos(theta)])
     zero = torch.zeros_like(x)
-    return [(torch.stack([x, zero]), zero, 1.0, 1.0), (centre, theta, 0.1, 0.1 * (0.1**2 + 1.0**2) / 12.0)]
+    return [(torch.stack([x, zero]), zero, cart, 1.0), (centre, theta, mass, mass * (0.1**2 + length**2) / 12.0)]
 
 
-def double_pendulum(q):
+def double_pendulum(q, mass=0.5, length=1.0):
     """Two rectangles that hang one from the other."""
     ends, bodies = torch.zeros(2, dtype=q.dtype), []
     for theta in q:
-        down = torch.stack([torch.sin(theta), -torch.cos(theta)])
-        bodies.append((ends + 0.5 * down, theta, 0.5, 0.5 * (0.1**2 + 1.0**2) / 12.0))
+        down = length * torch.stack([torch.sin(theta), -torch.cos(theta)])
+        bodies.append((ends + 0.5 * down, theta, mass, mass * (0.1**2 + length**2) / 12.0))
         ends = ends + down
     return bodies
 
@@ -55,6 +56,28 @@ def test_accelerations_are_those_of_the_lagrangian(task, bodies, lever):
     states, drives = 2.0 * draw(8, 4, seed=1), 7.0 * draw(8, 1, seed=2)
     expected = torch.stack([by_lagrange(bodies, s, d * torch.tensor(lever)) for s, d in zip(states, drives, strict=True)])
     torch.testing.assert_close(task.accelerate(states, drives), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_the_equations_hold_for_other_lengths_and_masses():
+    """Every length is 1 in the tasks: a factor of it could be missing there unseen."""
+    cart, double = CartPole(), DoublePendulum()
+    cart.cart, cart.pole, cart.length, double.link, double.length = 1.7, 0.4, 1.3, 0.8, 1.3
+    places = (
+        (cart, partial(cart_pole, mass=0.4, length=1.3, cart=1.7), [1.0, 0.0]),
+        (
+            double,
+            partial(double_pendulum, mass=0.8, length=1.3),
+            [-1.0, 1.0],
+        ),
+    )
+    for task, bodies, lever in places:
+        state, drive = 2.0 * draw(4, seed=1), 7.0 * draw(1, seed=2)
+        expected = by_lagrange(bodies, state, drive * torch.tensor(lever))
+        torch.testing.assert_close(task.accelerate(state, drive), expected, rtol=1e-10, atol=1e-10)
+    raised = torch.tensor([0.5 * math.pi, math.pi, 0.0, 0.0])
+    torch.testing.assert_close(double.joints(raised), 1.3 * torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]))
+    torch.testing.assert_close(double.reward(raised, torch.zeros(1)), torch.tensor(-1.3 * math.sqrt(2.0)))
+    torch.testing.assert_close(cart.joints(raised), torch.tensor([[0.5 * math.pi, 0.0], [0.5 * math.pi, -1.3]]))
 
 
 @pytest.mark.parametrize("name", TASKS)
