@@ -1,21 +1,21 @@
 """IP-WGF: indirect policy learning as a Wasserstein gradient flow (Zhang et al. 2018, Sec. 4.1 and Algorithm 2, App. G)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from agents import onpolicy, particles
-from agents.onpolicy import act, act_noise, estimate, fit_, greedy, noise, policy_gradient
+from agents.onpolicy import act, act_noise, estimate, explore, fit_, greedy, noise, policy_gradient
 from agents.particles import ParticleSettings, kernel, score, seen, segment
 from agents.targets import speed, w2_velocity
 from agents.training.protocol import Info
 from agents.training.rollout import Segment
 from wgf import svgd
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,20 @@ PRESETS = {"paper": Config(), "modern": Config(lam=0.97, alpha=1.0)}
 class State(onpolicy.State):
     """And the particles of the last JKO iterate, (S, M, d)."""
 
-    previous: Tensor
+    previous: Tensor = field(kw_only=True)
 
 
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
     """Fresh networks of len(generators) seeds; the last iterate is the particles themselves."""
     fresh = particles.init(cfg, obs, action, generators, device)
-    return State(fresh.policy, fresh.v, fresh.policy_adam, fresh.v_adam, fresh.policy.theta.detach().clone())
+    return State(**vars(fresh), previous=fresh.policy.theta.detach().clone())
 
 
 def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
     """One step of the particles on one segment, then their critics'."""
     # Score of exp(J / alpha) p0
     advantage, target = estimate(state.v, batch, cfg.reward_scale, cfg.gamma * cfg.lam)
-    gradient, x = policy_gradient(state.policy, batch, advantage), state.policy.theta.clone()
+    gradient, x = policy_gradient(state.collector, batch, advantage), state.policy.theta.clone()
     at = score(cfg, x, gradient, state.policy_adam)
 
     # Update particles: along Eq. 7 and the W2 velocity to the last iterate

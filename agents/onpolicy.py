@@ -1,6 +1,7 @@
 """What on-policy agents share: M policies a seed with a critic each, how they act, and the advantages of a segment."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from agents.training.protocol import Streams
 from agents.training.rollout import Segment
 from policies.critics import VNetwork
 from policies.diagonal import DiagonalPolicy
+
+TIMES = 50  # of a segment at once: few enough that the hidden layers stay in the cache
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,21 @@ class Settings:
     critic_lr: float = 1e-2
     """Adam's step size for the critics."""
     critic_steps: int = 20
-    """Steps of the critics an update, each on all samples."""
+    """Steps of the critics an update, which share its samples out; at most batch / envs."""
     gamma: float = 0.99
     """Discount."""
     lam: float = 1.0
     """Lambda of the advantages: 1 is REINFORCE with a baseline, 0 advantage actor-critic."""
     reward_scale: float = 1.0
     """Factor of the reward."""
+    weight_noise: float = 0.0
+    """Deviation of the noise on a policy's weights while it collects a segment: exploration in parameter space."""
 
     def __post_init__(self) -> None:
         if self.batch % self.envs:
             raise ValueError(f"batch is {self.batch}; it must be a multiple of envs, {self.envs}")
+        if self.critic_steps > self.batch // self.envs:
+            raise ValueError(f"critic_steps is {self.critic_steps}; it must be at most batch / envs, {self.batch // self.envs}")
 
 
 @dataclass
@@ -52,6 +59,22 @@ class State:
     v: VNetwork
     policy_adam: Adam
     v_adam: Adam
+    noisy: DiagonalPolicy | None = None
+
+    @property
+    def collector(self) -> DiagonalPolicy:
+        """The policies that collect: the noisy ones, where there is weight noise."""
+        return self.noisy or self.policy
+
+
+def explore(cfg: Settings, state: State, draw: Streams) -> None:
+    """Before a segment: theta~ = theta + weight_noise xi, xi ~ N(0, I), collects it, and grad J is taken at theta~.
+
+    So the update ascends E J(theta + weight_noise xi), the return of a Gaussian over weights. **Source** Plappert et al. 2018, Sec. 3;
+    Zhang et al. 2018, Sec. 5, where one particle with it is noisy exploration.
+    """
+    if state.noisy is not None:
+        state.noisy.theta.copy_(state.policy.theta).add_(draw.normal(*state.policy.theta.shape[1:]), alpha=cfg.weight_noise)
 
 
 def act_noise(cfg: object, action: int, n: int, draw: Streams) -> Tensor:
@@ -62,7 +85,7 @@ def act_noise(cfg: object, action: int, n: int, draw: Streams) -> Tensor:
 def act(cfg: object, state: State, obs: Tensor, noise: Tensor) -> Tensor:
     """Draws (S, n, A): of n states the first n / M are the first policy's, and so on."""
     each = (state.policy.theta.shape[1], -1)
-    return state.policy.act(torch.unflatten(obs, 1, each), torch.unflatten(noise, 1, each)).flatten(1, 2)
+    return state.collector.act(torch.unflatten(obs, 1, each), torch.unflatten(noise, 1, each)).flatten(1, 2)
 
 
 def greedy(cfg: object, state: State, obs: Tensor) -> Tensor:
@@ -76,7 +99,7 @@ def noise(cfg: object, action: int, draw: Streams) -> None:
 
 def estimate(v: VNetwork, segment: Segment, reward_scale: float, decay: float) -> tuple[Tensor, Tensor]:
     """(advantages, targets of V = advantages + V), (S, M, T, E) each, by ``gae``; decay = gamma lambda."""
-    value, next_value = v(segment.obs), v(segment.next_obs)
+    value, next_value = (torch.cat([v(part) for part in torch.split(x, TIMES, 2)], 2) for x in (segment.obs, segment.next_obs))
     advantage = gae(reward_scale * segment.reward, segment.discount, value, next_value, segment.ended, decay)
     return advantage, advantage + value
 
@@ -92,23 +115,27 @@ def policy_gradient(policy: DiagonalPolicy, segment: Segment, advantage: Tensor)
 
     **Source** Zhang et al. 2018, Sec. 4.1: REINFORCE or advantage actor-critic, by how the advantages were made.
     """
-    _, pull_back = policy.score(segment.obs.flatten(2, 3), segment.action.flatten(2, 3))
-    weight = standardised(advantage.flatten(2))
-    return pull_back(weight / weight.shape[-1])
+    weight = standardised(advantage.flatten(2)).view_as(advantage) / (advantage.shape[2] * advantage.shape[3])
+    found = torch.zeros_like(policy.theta)
+    for obs, action, w in zip(*(torch.split(x, TIMES, 2) for x in (segment.obs, segment.action, weight)), strict=True):
+        _, pull_back = policy.score(obs.flatten(2, 3), action.flatten(2, 3))
+        found += pull_back(w.flatten(2))
+    return found
 
 
 def fit_(v: VNetwork, adam: Adam, segment: Segment, target: Tensor, steps: int) -> Tensor:
-    """``steps`` whole-segment steps down (1/2) (V - target)^2, mean over samples -> (1/2) error^2 at first, mean, (S,)."""
-    obs, target = segment.obs.flatten(2, 3), target.flatten(2)
-    first = torch.zeros_like(target)
+    """One pass down (1/2) (V - target)^2, the i-th of ``steps`` steps at times i, i + steps, ... -> (1/2) error^2 before it, mean, (S,)."""
+    losses = []
     for i in range(steps):
-        error = regress_(adam, *v.vjp(obs), target)
-        first = error if i == 0 else first
-    return 0.5 * first.square().mean((1, 2))
+        obs, y = segment.obs[:, :, i::steps], target[:, :, i::steps]
+        error = regress_(adam, *v.vjp(obs.flatten(2, 3)), y.flatten(2))
+        losses.append(0.5 * error.square().mean((1, 2)))
+    return torch.stack(losses).mean(0)
 
 
 def begin(settings: Settings, policies: int, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
     """Fresh networks: M policies of deviation 1 a seed, and their critics."""
     policy = DiagonalPolicy(obs, action, policies, settings.hidden, settings.activation, generators).to(device)
     v = VNetwork(obs, settings.hidden, settings.activation, generators, policies).to(device)
-    return State(policy, v, Adam(policy.theta, settings.lr), Adam(v.theta, settings.critic_lr))
+    noisy = deepcopy(policy) if settings.weight_noise else None
+    return State(policy, v, Adam(policy.theta, settings.lr), Adam(v.theta, settings.critic_lr), noisy)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from agents.onpolicy import Settings, State, act, act_noise, begin, estimate, fit_, greedy, noise, policy_gradient
+from agents.onpolicy import Settings, State, act, act_noise, begin, estimate, explore, fit_, greedy, noise, policy_gradient
 from agents.targets import speed
 from agents.training.protocol import Info
 from agents.training.rollout import Segment, Shape
 from policies.gaussian import entropy
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
 
     # Update policy: ascend J
     log_std = state.policy.log_std.clone()
-    gradient = policy_gradient(state.policy, batch, advantage)
+    gradient = policy_gradient(state.collector, batch, advantage)
     state.policy_adam.step(-gradient)
 
     # Update critic

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from agents.onpolicy import State, act, act_noise, estimate, fit_, greedy, noise, policy_gradient
+from agents.onpolicy import State, act, act_noise, estimate, explore, fit_, greedy, noise, policy_gradient
 from agents.particles import ParticleSettings, init, kernel, score, seen, segment
 from agents.targets import speed
 from agents.training.protocol import Info
 from agents.training.rollout import Segment
 from wgf import svgd
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
     """One step of the particles on one segment, then their critics'."""
     # Score of exp(J / alpha) p0
     advantage, target = estimate(state.v, batch, cfg.reward_scale, cfg.gamma * cfg.lam)
-    gradient, x = policy_gradient(state.policy, batch, advantage), state.policy.theta.clone()
+    gradient, x = policy_gradient(state.collector, batch, advantage), state.policy.theta.clone()
     at = score(cfg, x, gradient, state.policy_adam)
 
     # Update particles: along (1/M) sum_j [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ]

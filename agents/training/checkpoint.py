@@ -30,7 +30,7 @@ def tensors(state: Any) -> dict[str, Tensor]:
             found |= {f"{field.name}.{name}": t for name, t in value.state_dict().items()}
         elif isinstance(value, Adam):
             found |= {f"{field.name}.m": value.m, f"{field.name}.v": value.v, f"{field.name}.steps": value.steps}
-        else:
+        elif value is not None:
             found[field.name] = value.detach()
     return found
 

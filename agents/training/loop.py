@@ -178,6 +178,8 @@ def collect(task: Task, run: Training, memory: Rollout, record: Record) -> None:
         action = task.agent.act(task.cfg, run.state, obs, task.agent.act_noise(task.cfg, a, n, run.streams))
         return torch.nan_to_num(action)  # a failed seed stands still
 
+    if hasattr(task.agent, "explore"):
+        task.agent.explore(task.cfg, run.state, run.streams)
     experience, finished = memory.collect(choose)
     run.step += memory.shape.size
     returns, lengths = finished.mean()

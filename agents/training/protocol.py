@@ -45,7 +45,8 @@ class Streams:
 class Agent(Protocol):
     """An agent is a module with these names. ``Config`` is a frozen dataclass with at least ``gamma`` and ``batch``.
 
-    An agent that learns from rollouts also has ``segment``: (cfg) -> ``rollout.Shape``; its updates take a ``rollout.Segment``.
+    An agent that learns from rollouts also has ``segment``: (cfg) -> ``rollout.Shape``; its updates take a ``rollout.Segment``. It may
+    have ``explore``: (cfg, state, streams), called before a segment.
     """
 
     Config: type

@@ -21,7 +21,7 @@ from wgf.kernels import RBF, median_full, median_svgd, median_svpg
 
 pytestmark = pytest.mark.usefixtures("double")
 D, A, CPU = 3, 2, torch.device("cpu")
-SMALL = {"hidden": (6, 5), "batch": 24, "envs": 2, "particles": 4, "horizon": 20, "epochs": 2, "inner_steps": 1}
+SMALL = {"hidden": (6, 5), "batch": 24, "envs": 2, "particles": 4, "horizon": 20, "epochs": 2, "inner_steps": 1, "critic_steps": 3}
 CASES = {f"{name} {preset}": find(name, preset) for name, presets in AGENTS.items() for preset in presets}
 CASES = {name: case for name, case in CASES.items() if hasattr(case[0], "segment")}
 each = pytest.mark.parametrize(("agent", "preset"), CASES.values(), ids=CASES.keys())
@@ -230,19 +230,59 @@ def _scores(policy, segment):
     return z * torch.exp(-log_std) * s, z * torch.exp(-log_std), z.square() - 1.0
 
 
-def test_a_critic_takes_whole_steps_and_tells_its_first_loss():
+def test_a_critic_goes_through_the_segment_once_each_step_on_times_of_all_of_it():
     run = World(pg, small(pg.Config()), (3, 4))
     segment, v, other = run.segment(), run.state.v, World(pg, small(pg.Config()), (3, 4)).state
     target = torch.randn_like(segment.reward)
-    loss = onpolicy.fit_(v, run.state.v_adam, segment, target, 3)
-    for i in range(3):
+    loss, losses = onpolicy.fit_(v, run.state.v_adam, segment, target, 5), []
+    for times in ([0, 5, 10], [1, 6, 11], [2, 7], [3, 8], [4, 9]):
         theta = leaf(other.v.theta)
-        value = evaluate(other.v.net, theta, segment.obs.flatten(2, 3))[..., 0]
-        whole = 0.5 * (value - target.flatten(2)).square().mean(-1)
-        if i == 0:
-            torch.testing.assert_close(loss, whole.mean(-1).detach())
-        other.v_adam.step(torch.autograd.grad(whole.sum(), theta)[0])
+        value = evaluate(other.v.net, theta, segment.obs[:, :, times].flatten(2, 3))[..., 0]
+        losses.append(0.5 * (value - target[:, :, times].flatten(2)).square().mean(-1))
+        other.v_adam.step(torch.autograd.grad(losses[-1].sum(), theta)[0])
     torch.testing.assert_close(v.theta, other.v.theta)
+    torch.testing.assert_close(loss, torch.stack(losses).mean((0, 2)).detach())
+
+
+def test_the_gradient_and_the_advantages_are_the_same_in_parts(monkeypatch):
+    run = World(svpg, small(svpg.Config()), (3, 4))
+    segment, found = run.segment(), []
+    for times in (50, 5):
+        monkeypatch.setattr(onpolicy, "TIMES", times)
+        advantage, target = onpolicy.estimate(run.state.v, segment, 1.0, 0.9)
+        found.append((advantage, target, onpolicy.policy_gradient(run.state.policy, segment, advantage)))
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(parts, whole)
+
+
+@pytest.mark.parametrize("agent", [pg, svpg, ip_wgf], ids=lambda agent: agent.__name__)
+def test_weight_noise_moves_who_collects_and_where_the_gradient_is_taken_not_the_policy(agent):
+    run = World(agent, small(agent.Config(), weight_noise=0.3), (3, 4))
+    state, theta = run.state, run.state.policy.theta.clone()
+    agent.explore(run.cfg, state, Streams([torch.Generator().manual_seed(k) for k in (8, 9)]))
+    noise = torch.stack([torch.randn(theta.shape[1:], generator=torch.Generator().manual_seed(k)) for k in (8, 9)])
+    torch.testing.assert_close(state.noisy.theta, theta + 0.3 * noise)
+    assert torch.equal(state.policy.theta, theta)
+    obs, still = run.obs(), torch.zeros(2, run.shape.policies * 3, A)
+    each = torch.unflatten(obs, 1, (-1, 3))
+    torch.testing.assert_close(agent.act(run.cfg, state, obs, still), state.noisy.mean(each).flatten(1, 2))
+    torch.testing.assert_close(agent.greedy(run.cfg, state, obs), state.policy.mean(each).flatten(1, 2))
+    segment = run.segment()
+    advantage, _ = onpolicy.estimate(state.v, segment, 1.0, run.cfg.gamma * run.cfg.lam)
+    gradient = onpolicy.policy_gradient(state.noisy, segment, advantage)
+    info = agent.update(run.cfg, state, segment, None)()
+    torch.testing.assert_close(info["policy/gradient"], gradient.norm(dim=-1).mean(1))
+    assert (state.policy.theta - theta).abs().max() < 1.5 * run.cfg.lr
+
+
+def test_one_particle_with_weight_noise_is_noisy_exploration_of_its_policy_gradient():
+    alone = replace(ip_wgf.Config(), particles=1, alpha=1.0, w2_scale=0.0, weight_noise=0.3)
+    runs = World(pg, small(pg.Config(), weight_noise=0.3), (3, 4)), World(ip_wgf, small(alone, particles=1), (3, 4))
+    for run in runs:
+        for _ in range(3):
+            run.agent.explore(run.cfg, run.state, run.draw)
+            run.update()
+    torch.testing.assert_close(runs[1].state.policy.theta, runs[0].state.policy.theta, rtol=1e-12, atol=1e-14)
 
 
 # --- each update against its formula ----------------------------------------------------------------------------------
@@ -266,6 +306,12 @@ def stepped(adam, theta, gradient):
     return copy.theta
 
 
+def fitted(state, segment, target, cfg):
+    """The losses of the critics' steps, of a copy."""
+    v, adam = deepcopy((state.v, state.v_adam))
+    return onpolicy.fit_(v, adam, segment, target, cfg.critic_steps)
+
+
 @pytest.mark.parametrize("lam", [0.0, 0.9])
 def test_pg_ascends_the_return(lam):
     run = World(pg, small(pg.Config(), lam=lam, reward_scale=3.0), (3, 4))
@@ -274,11 +320,12 @@ def test_pg_ascends_the_return(lam):
     gradient, before = by_hand(state, segment, run.cfg), state.policy.theta.clone()
     advantage, target = onpolicy.estimate(state.v, segment, 3.0, 0.99 * lam)
     expected = stepped(state.policy_adam, before, -gradient)
+    loss = fitted(state, segment, target, run.cfg)
     info = pg.update(run.cfg, state, segment, None)()
     torch.testing.assert_close(state.policy.theta, expected)
     torch.testing.assert_close(info["policy/gradient"], gradient.norm(dim=-1).mean(1))
     torch.testing.assert_close(info["losses/values"], (target - advantage).mean((1, 2, 3)))
-    torch.testing.assert_close(info["losses/v"], 0.5 * advantage.square().mean((1, 2, 3)))
+    torch.testing.assert_close(info["losses/v"], loss)
     torch.testing.assert_close(info["policy/entropy"], Normal(0.0, before[..., -A:].exp()).entropy().sum(-1).mean(1))
 
 
