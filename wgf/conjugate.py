@@ -43,7 +43,7 @@ def conjugate_gradient(product: Product, b: Tensor, *, steps: int, tol: float = 
         r = r - step * ap
         before, rr = rr, _dot(r, r)
         p = torch.where(active[..., None], r + (rr / before)[..., None] * p, p)
-    return Solution(x, torch.where(bb > 0.0, rr / bb, 0.0).sqrt())
+    return Solution(x, torch.where(bb == 0.0, 0.0, rr / bb).sqrt())
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from wgf import trusted
 from wgf.conjugate import conjugate_gradient
 
 S, P = 4, 6
@@ -65,6 +66,16 @@ def test_a_zero_right_side_gives_zero_and_leaves_the_others_alone(draw):
     assert torch.equal(x[[0, 2, 3]], full[[0, 2, 3]])
 
 
+@pytest.mark.parametrize("rank", [3, P])
+@pytest.mark.parametrize(("of_a", "of_b"), [(2.0**60, 1.0), (2.0**-60, 1.0), (1.0, 2.0**60), (1.0, 2.0**-60)])
+def test_where_it_stops_does_not_depend_on_units(draw, rank, of_a, of_b):
+    a, b = positive(draw, rank), draw(S, P, seed=1)
+    x, residual = conjugate_gradient(product(a), b, steps=8)
+    scaled = conjugate_gradient(product(of_a * a), of_b * b, steps=8)  # powers of two round nothing
+    assert torch.equal(scaled.x, x * of_b / of_a)
+    assert torch.equal(scaled.residual, residual)
+
+
 def test_a_singular_matrix_gives_the_solution_of_least_norm(draw):
     a = positive(draw, rank=3)
     b = product(a)(draw(S, P, seed=1))
@@ -111,6 +122,11 @@ def test_nan_of_one_system_does_not_reach_the_others(draw):
     found = conjugate_gradient(product(a), b, steps=4)
     assert torch.equal(found.x[[0, 2, 3]], clean.x[[0, 2, 3]])
     assert found.residual[1].isnan()
+    b[1, 0] = torch.nan
+    with trusted():
+        found = conjugate_gradient(lambda v: v, b, steps=4)
+    assert found.residual[1].isnan()
+    assert not found.residual[[0, 2, 3]].any()
 
 
 def test_a_bad_right_side_is_refused():
