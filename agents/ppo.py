@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.onpolicy import State, act, act_noise, estimate, greedy, standardised
+from agents.onpolicy import State, act, act_noise, estimate, greedy, standardised, taken
 from agents.training.descent import Adam
 from agents.training.protocol import Info, Streams
 from agents.training.rollout import Segment, Shape
@@ -75,7 +75,7 @@ def update(cfg: Config, state: State, batch: Segment, noise: Tensor) -> Info:
     losses, clipped, distances = [], [], []
     for epoch in noise.unbind(1):
         for rows in torch.split(epoch, cfg.batch, -1):
-            s, a, gain, y, old = (_taken(t, rows) for t in (obs, action, advantage, target, before))
+            s, a, gain, y, old = (taken(t, rows) for t in (obs, action, advantage, target, before))
             gain = standardised(gain)
 
             # Policy: ascend min(r A, clip(r) A), r = pi(a | s) / pi_old(a | s): r A grad log pi where the clip does not hold
@@ -104,8 +104,3 @@ def update(cfg: Config, state: State, batch: Segment, noise: Tensor) -> Info:
         "policy/kl": torch.stack(distances).mean(0),
         "policy/entropy": entropy(log_std).mean(1),
     }
-
-
-def _taken(values: Tensor, rows: Tensor) -> Tensor:
-    """Rows (S, k) of values (S, 1, B, ...), (S, 1, k, ...)."""
-    return torch.stack([v[:, r] for v, r in zip(values, rows, strict=True)])

@@ -313,7 +313,7 @@ def test_particles_that_components_do_not_divide_are_refused():
             "agent 'dp-wfg' is unknown; choose from dp-wgf, dp-wgf-v, ip-wgf, .* .did you mean 'dp-wgf'?",
         ),
         ("sac", "papr", "preset 'papr' is unknown; choose from paper, modern .did you mean 'paper'?"),
-        ("zzz", "paper", "agent 'zzz' is unknown; choose from dp-wgf, dp-wgf-v, ip-wgf, pg, ppo, sac, soft-q, svpg$"),
+        ("zzz", "paper", "agent 'zzz' is unknown; choose from dp-wgf, dp-wgf-v, ip-wgf, pg, ppo, sac, soft-q, svpg, trpo$"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one(name, preset, message):

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
+from torch.func import grad, hessian
 
-from agents import ip_wgf, onpolicy, particles, pg, ppo, svpg
+from agents import ip_wgf, onpolicy, particles, pg, ppo, svpg, trpo
 from agents.registry import AGENTS, find
 from agents.training import checkpoint
 from agents.training.protocol import Streams
@@ -166,7 +167,9 @@ def test_the_paper_presets_carry_table_4():
         assert (cfg.particles, cfg.batch, cfg.hidden, cfg.lr, cfg.gamma, cfg.lam) == (16, 5000, (25, 16), 5e-3, 0.99, 1.0)
         assert agent.segment(cfg) == (16, 10, 500)
     assert (ip_wgf.Config().w2, ip_wgf.Config().w2_scale) == ("eq9_sum", 4e-4)
-    assert ppo.segment(ppo.Config(horizon=100, envs=3)) == (1, 3, 100)
+    for agent in (ppo, trpo):
+        assert agent.segment(agent.Config(horizon=100, envs=3)) == (1, 3, 100)
+    assert trpo.PRESETS["paper"].hidden == (128, 128)  # Sec. 6.3
 
 
 # --- the parts that they share ----------------------------------------------------------------------------------------
@@ -448,3 +451,98 @@ def test_ppo_descends_its_clipped_surrogate_and_the_values_error_in_minibatches(
         torch.testing.assert_close(info[tag], value, rtol=1e-3, atol=1e-6, msg=lambda m, tag=tag: f"{tag}: {m}")
     torch.testing.assert_close(info["losses/values"], (target - advantage).mean((1, 2)))
     torch.testing.assert_close(info["policy/entropy"], Normal(0.0, run.state.policy.log_std.exp()).entropy().sum(-1).mean(1))
+
+
+def density(policy, theta, obs):
+    """One policy's Gaussian over actions at states (B, D), from its parameters (P,), which autograd follows."""
+    net = policy._nets[0]
+    mean = evaluate(net, theta[:-A].expand(*net.stack, -1), obs.expand(*net.stack, -1, -1))[0, 0]
+    return Normal(mean, theta[-A:].exp())
+
+
+def trust_region_step(cfg, policy, old, obs, action, gain):
+    """(theta, fraction, KL) of one seed: a dense natural step, and the search along it one try after another."""
+    law = density(policy, old, obs)
+    before = law.log_prob(action).sum(-1)
+
+    def surrogate(theta):
+        return (torch.exp(density(policy, theta, obs).log_prob(action).sum(-1) - before) * gain).mean()
+
+    def distance(theta):
+        return kl_divergence(law, density(policy, theta, obs)).sum(-1).mean()
+
+    metric = hessian(distance)(old) + cfg.damping * torch.eye(len(old))
+    d = torch.linalg.solve(metric, grad(surrogate)(old))
+    move = (2.0 * cfg.target_kl / (d @ metric @ d)).sqrt() * d
+    for i in range(cfg.tries):
+        theta = old + cfg.shrink**i * move
+        if surrogate(theta) > surrogate(old) and distance(theta) <= cfg.target_kl:
+            return theta, cfg.shrink**i, distance(theta)
+    return old, 0.0, torch.zeros(())
+
+
+@pytest.mark.parametrize(("target_kl", "tries"), [(0.01, 10), (2.0, 10), (2.0, 1)], ids=["whole steps", "shorter ones", "or none"])
+def test_trpo_takes_the_dense_natural_step_as_far_as_the_search_allows_and_fits_its_critic(target_kl, tries):
+    cfg = small(trpo.Config(), batch=14, target_kl=target_kl, tries=tries, cg_steps=100, reward_scale=2.0)
+    seeds = (3, 4, 5, 6)
+    run, other = World(trpo, cfg, seeds), World(trpo, cfg, seeds)
+    for world in (run, other):
+        world.update(2)
+    segment, order = run.segment(), trpo.noise(cfg, A, run.draw)
+    policy, v = other.state.policy, other.state.v
+    advantage, target = (t.flatten(2) for t in onpolicy.estimate(v, segment, 2.0, cfg.gamma * cfg.lam))
+    gain = (advantage - advantage.mean(-1, keepdim=True)) / advantage.std(-1, correction=0, keepdim=True)
+    obs, action = segment.obs.flatten(2, 3), segment.action.flatten(2, 3)
+    steps = [trust_region_step(cfg, policy, policy.theta[k, 0].clone(), obs[k, 0], action[k, 0], gain[k, 0]) for k in range(len(seeds))]
+    expected, fractions, distances = zip(*steps, strict=True)
+    told = []
+    for epoch in order.unbind(1):
+        for rows in epoch.split(14, -1):
+            s, y = (torch.stack([t[k][:, rows[k]] for k in range(len(seeds))]) for t in (obs, target))
+            w = leaf(v.theta)
+            loss = 0.5 * (evaluate(v.net, w, s)[..., 0] - y).square().mean((1, 2))
+            other.state.v_adam.step(torch.autograd.grad(loss.sum(), w)[0])
+            told.append(loss.detach())
+    before = run.state.policy.theta.clone()
+    info = trpo.update(cfg, run.state, segment, order)()
+    assert info["policy/step"].tolist() == pytest.approx(fractions)
+    torch.testing.assert_close(run.state.policy.theta[:, 0], torch.stack(expected), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(run.state.v.theta, v.theta)
+    torch.testing.assert_close(info["policy/kl"], torch.stack(distances), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(info["losses/v"], torch.stack(told).mean(0))
+    torch.testing.assert_close(info["losses/values"], (target - advantage).mean((1, 2)))
+    torch.testing.assert_close(info["policy/entropy"], Normal(0.0, run.state.policy.log_std.exp()).entropy().sum((1, 2)))
+    assert (info["policy/residual"] < 1e-6).all()
+    assert max(fractions) == 1.0
+    assert (min(fractions) < 1.0) == (target_kl > 1.0)
+    assert (min(fractions) == 0.0) == (tries == 1)
+    for k, fraction in enumerate(fractions):
+        assert torch.equal(run.state.policy.theta[k], before[k]) == (fraction == 0.0)
+
+
+def test_trpo_stays_within_its_trust_region_and_raises_its_surrogate():
+    run = World(trpo, small(trpo.Config()), (3, 4, 5))
+    for _ in range(5):
+        segment, state = run.segment(), run.state
+        gain = onpolicy.standardised(onpolicy.estimate(state.v, segment, 1.0, 0.99 * 0.95)[0].flatten(2))
+        obs, action = segment.obs.flatten(2, 3), segment.action.flatten(2, 3)
+        before, _ = state.policy.score(obs, action)
+        info = trpo.update(run.cfg, state, segment, trpo.noise(run.cfg, A, run.draw))()
+        assert ((info["policy/kl"] > 1e-4) & (info["policy/kl"] <= 0.01)).all()
+        assert (((state.policy.score(obs, action)[0] - before).exp() * gain).mean((1, 2)) > 1e-3).all()
+
+
+def test_without_advantages_trpo_leaves_its_policy_and_fits_its_critic():
+    run = World(trpo, small(trpo.Config(), gamma=0.9), (3, 4))
+    run.update()
+    run.state.v.theta.zero_()
+    segment = run.segment()
+    segment.reward.fill_(1.0)
+    segment.ended.fill_(True)
+    segment.discount.zero_()
+    before = run.state.policy.theta.clone()
+    info = trpo.update(run.cfg, run.state, segment, trpo.noise(run.cfg, A, run.draw))()
+    assert torch.equal(run.state.policy.theta, before)
+    assert run.state.v.theta.all()
+    for tag in ("policy/kl", "policy/step", "policy/residual"):
+        assert info[tag].tolist() == [0.0, 0.0]
