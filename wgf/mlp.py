@@ -63,7 +63,7 @@ class StackedMLP(nn.Module):
         return [(w.view(*lead, i, o), b.view(*lead, 1, o)) for (i, o), w, b in zip(self.shapes, parts, parts, strict=True)]
 
     def evaluate(self, *inputs: Tensor) -> tuple[Tensor, "Tape"]:
-        """y, and what ``gradient`` and ``input_gradient`` need until theta changes."""
+        """y, and what ``tangent``, ``gradient`` and ``input_gradient`` need until theta changes."""
         layers, joined = self._layers()
         first, *others = layers
         shared = len(inputs) == 1 and inputs[0].shape[: len(self.stack)] != self.stack
@@ -154,7 +154,7 @@ class StackedMLP(nn.Module):
 
 
 class Tape(NamedTuple):
-    """What an evaluation leaves for its gradients: layers, the inputs of its products, as shaped and as cells, hidden activations."""
+    """What an evaluation leaves for its derivatives: layers, the inputs of its products, as shaped and as cells, hidden activations."""
 
     layers: list[tuple[Tensor, Tensor]]
     inputs: tuple[Tensor, ...]

@@ -27,7 +27,7 @@ def hessian(divergence: Callable[[Tensor], Tensor], theta: Tensor) -> Product:
     """G = d^2/dphi^2 D(phi) at phi = theta, by differentiating twice; D: (*b, P) -> (*b), an entry a function of its own theta.
 
     KL(p_theta || p_phi), and with x ~ p_theta the sample mean of -log p_phi(x), have the Fisher metric; W2^2(p_theta, p_phi) / 2 has the
-    Wasserstein metric. **Source** Hoagland, p. 5: KL = (phi - theta)'F(phi - theta) / 2 + O(|phi - theta|^3).
+    Wasserstein metric. **Source** Hoagland: KL = (phi - theta)'F(phi - theta) / 2 + O(|phi - theta|^3).
     **Limits** a product costs about two gradients; indefinite where theta is no minimum of D (samples).
     """
     slope = grad(lambda phi: divergence(phi).sum())

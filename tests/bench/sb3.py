@@ -1,4 +1,4 @@
-"""Returns of Stable-Baselines3's agents under this project's schedule: what `sac --preset modern` and `ppo` have to agree with.
+"""Returns of Stable-Baselines3's agents under this project's schedule: what `sac --preset modern`, `ppo` and `trpo` have to agree with.
 
     python tests/bench/sb3.py --agent sac --env Hopper-v5 --seeds 5 --steps 30000 --out FILE.csv
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import torch
+from sb3_contrib import TRPO
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -34,7 +35,7 @@ class Evaluations(BaseCallback):
 
 
 # with their own defaults, but 1,000 steps of uniform actions before SAC learns, as here
-AGENTS = {"sac": partial(SAC, learning_starts=1_000), "ppo": PPO}
+AGENTS = {"sac": partial(SAC, learning_starts=1_000), "ppo": PPO, "trpo": TRPO}
 
 
 def train(agent: str, env: str, seed: int, steps: int) -> list[tuple[int, float]]:

@@ -155,7 +155,7 @@ def test_nothing_is_recorded(hidden):
     net = StackedMLP([2], [3 + 2, *hidden, 2], "tanh", seeds(0, 1))
     obs, action, g = leaf(draw(2, 4, 3)), leaf(draw(2, 4, 2, seed=1)), leaf(draw(2, 4, 2, seed=2))
     y, tape = net.evaluate(obs, action)
-    for x in (net(obs, action), y, net.gradient(tape, g), net.input_gradient(tape, g, 2)):
+    for x in (net(obs, action), y, net.tangent(tape, leaf(net.theta)), net.gradient(tape, g), net.input_gradient(tape, g, 2)):
         assert not x.requires_grad
         assert x.grad_fn is None
     assert all(x.grad is None for x in (obs, action, g))
