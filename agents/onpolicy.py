@@ -52,11 +52,22 @@ class Settings:
 
 
 @dataclass
-class State:
-    """Networks and optimisers, every tensor with the seeds as its first axis and the policies as its second."""
+class Networks:
+    """Policies and critics, every tensor with the seeds as its first axis and the policies as its second."""
 
     policy: DiagonalPolicy
     v: VNetwork
+
+    @property
+    def collector(self) -> DiagonalPolicy:
+        """The policies that collect."""
+        return self.policy
+
+
+@dataclass
+class State(Networks):
+    """And their optimisers."""
+
     policy_adam: Adam
     v_adam: Adam
     noisy: DiagonalPolicy | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.onpolicy import act, act_noise, estimate, greedy, standardised, taken
+from agents.onpolicy import Networks, act, act_noise, estimate, greedy, standardised, taken
 from agents.training.descent import Adam, regress_, regression_loss
 from agents.training.protocol import Info, Streams
 from agents.training.rollout import Segment, Shape
@@ -59,11 +59,9 @@ PRESETS = {"paper": Config(hidden=(128, 128)), "modern": Config()}
 
 
 @dataclass
-class State:
-    """Networks and the critic's optimiser; the policy has a step of its own. Seeds are the first axis of every tensor."""
+class State(Networks):
+    """And the critic's optimiser; the policy has a step of its own."""
 
-    policy: DiagonalPolicy
-    v: VNetwork
     v_adam: Adam
 
 
