@@ -6,12 +6,13 @@ backward pass is written out and autograd records nothing: an update costs its m
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import elu, pad
 
 VJP = Callable[[Tensor], Tensor]  # g, shaped as an output -> grad_theta <g, output>, (*stack, P)
 
@@ -27,11 +28,19 @@ def _tanh_slope(g: Tensor, h: Tensor) -> Tensor:
     return torch.ops.aten.tanh_backward.grad_input(g, h, grad_input=g)  # type: ignore[no-any-return]
 
 
+def _elu_slope(g: Tensor, h: Tensor) -> Tensor:
+    return torch.ops.aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, h, grad_input=g)  # type: ignore[no-any-return]
+
+
 def _relu_slope(g: Tensor, h: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward.grad_input(g, h, 0, grad_input=g)  # type: ignore[no-any-return]
 
 
-ACTIVATIONS = {"tanh": Activation(torch.tanh_, _tanh_slope), "relu": Activation(torch.relu_, _relu_slope)}
+ACTIVATIONS = {
+    "tanh": Activation(torch.tanh_, _tanh_slope),
+    "relu": Activation(torch.relu_, _relu_slope),
+    "elu": Activation(partial(elu, inplace=True), _elu_slope),
+}
 
 
 class StackedMLP(nn.Module):
@@ -77,18 +86,19 @@ class StackedMLP(nn.Module):
             for part, before, x in zip(parts, inputs, inputs[1:], strict=False):
                 part.view(len(w1), *self._rest(x), -1).add_(y.view(len(w1), *self._rest(before), -1))
                 y = part
+        y, norm = self._normalised(y)
         hidden = []
-        for w, b in others:
-            hidden.append(self.activation.phi(y))
+        for i, (w, b) in enumerate(others):
+            hidden.append(self._activation(i).phi(y))
             y = torch.bmm(y, w).add_(b)
-        return y.view(*self.stack, *self._rest(inputs[-1]), -1), Tape(layers, inputs, cells, hidden)
+        return y.view(*self.stack, *self._rest(inputs[-1]), -1), Tape(layers, inputs, cells, hidden, norm)
 
     def gradient(self, tape: "Tape", g: Tensor) -> Tensor:
         """grad_theta <g, y>, (*stack, P), for g (*stack, *rest, out)."""
         found = self.theta.new_empty(self.theta.shape)
         whole = found.flatten(0, -2)
         (dw1, db1), *slots = self.layers(whole)
-        g = self._backward(tape, g, slots)
+        g = self._through_norm(tape.norm, self._backward(tape, g, slots), whole)
         if tape.cells[0].shape[-1] > tape.inputs[0].shape[-1]:
             _joined(whole, self.shapes[0]).copy_(torch.bmm(tape.cells[0].mT, g))
             return found
@@ -100,11 +110,11 @@ class StackedMLP(nn.Module):
     def input_gradient(self, tape: "Tape", g: Tensor, size: int) -> Tensor:
         """grad_x <g, y> of x (..., size), the last numbers of the last input, which has every axis of rest."""
         x, (w, _) = tape.inputs[-1], tape.layers[0]
-        gradient = torch.bmm(self._backward(tape, g), w[:, -size:].mT)
+        gradient = torch.bmm(self._through_norm(tape.norm, self._backward(tape, g)), w[:, -size:].mT)
         return gradient.view(*self.stack, *self._rest(x), size).sum_to_size(*x.shape[:-1], size)
 
     def _backward(self, tape: "Tape", g: Tensor, slots: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
-        """d<g, y> / d(the first layer's sum), (cells, rows, units), filling the gradients of the layers above into ``slots``."""
+        """d<g, y> / d(what the first activation saw), (cells, rows, units), filling the gradients of the layers above into ``slots``."""
         g = g.detach().reshape(len(tape.layers[0][0]), -1, g.shape[-1])
         for i in range(len(tape.hidden) - 1, -1, -1):
             h = tape.hidden[i]
@@ -115,7 +125,19 @@ class StackedMLP(nn.Module):
             if slots:
                 torch.sum(g, 1, keepdim=True, out=slots[i][1])
             w = tape.layers[i + 1][0].mT
-            g = self.activation.slope(g * w if g.shape[-1] == 1 else torch.bmm(g, w), h)
+            g = self._activation(i).slope(g * w if g.shape[-1] == 1 else torch.bmm(g, w), h)
+        return g
+
+    def _activation(self, i: int) -> Activation:
+        """Of hidden layer i."""
+        return self.activation
+
+    def _normalised(self, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The first layer's sum as its activation sees it, and what ``_through_norm`` needs: here as it is, and nothing."""
+        return y, []
+
+    def _through_norm(self, norm: list[Tensor], g: Tensor, whole: Tensor | None = None) -> Tensor:
+        """g carried back to the first layer's sum; gradients of parameters on the way go into ``whole`` (cells, P)."""
         return g
 
     def _layers(self) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
@@ -141,17 +163,19 @@ class StackedMLP(nn.Module):
 
 
 class Tape(NamedTuple):
-    """What an evaluation leaves for its gradients: layers, the inputs of its products, as shaped and as cells, hidden activations."""
+    """What an evaluation leaves for its gradients: layers, the inputs of its products, as shaped and as cells, hidden activations,
+    and what a norm keeps."""
 
     layers: list[tuple[Tensor, Tensor]]
     inputs: tuple[Tensor, ...]
     cells: list[Tensor]
     hidden: list[Tensor]
+    norm: list[Tensor]
 
     def last(self, n: int) -> "Tape":
         """The last n rows alone, where stack and rest have one axis each."""
-        inputs, cells, hidden = ([t[:, -n:] for t in part] for part in self[1:])
-        return Tape(self.layers, tuple(inputs), cells, hidden)
+        inputs, cells, hidden, norm = ([t[:, -n:] for t in part] for part in self[1:])
+        return Tape(self.layers, tuple(inputs), cells, hidden, norm)
 
 
 class Network(nn.Module):
