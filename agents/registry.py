@@ -16,6 +16,7 @@ AGENTS = {
     "sac": {"paper": "sac_v", "modern": "sac"},
     "soft-q": {"paper": "soft_q", "modern": "soft_q"},
     "svpg": {"paper": "svpg", "modern": "svpg"},
+    "wpo": {"paper": "wpo", "modern": "wpo"},
 }
 
 

@@ -204,6 +204,6 @@ def _uniform(stack: tuple[int, ...], shape: tuple[int, int], fan_in: int, genera
     return (2.0 * torch.stack(draws) - 1.0) / math.sqrt(fan_in)
 
 
-def polyak_(target: Network, source: Network, rate: float) -> None:
-    """target <- (1 - rate) target + rate source, in place; rate = 1 copies."""
+def polyak_(target: Network, source: Network, rate: float | Tensor) -> None:
+    """target <- (1 - rate) target + rate source, in place; rate = 1 copies, rate = 0 leaves it, bit for bit."""
     target.theta.lerp_(source.theta, rate)
