@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from policies.gaussian import standard_log_prob
+from wgf.conjugate import Product
 from wgf.mlp import StackedMLP, Tape
+from wgf.natural import gaussian_fisher
 
 
 class DiagonalPolicy(nn.Module):
@@ -61,6 +63,21 @@ class DiagonalPolicy(nn.Module):
             return torch.cat([in_mean, (w[..., None] * (z.square() - 1.0)).sum(-2)], -1)
 
         return standard_log_prob(z, log_std), pull_back
+
+    def fisher(self, obs: Tensor) -> Product:
+        """v -> F v, (S, M, P + A) each, F = E_s grad^2 KL(pi || pi'), the mean over states (S, M, B, D); exact, no action enters.
+
+        E_s J' diag(1 / std^2) J in the mean's network, J the Jacobian of the means, and 2 I in log std.
+        """
+        _, tape = self._evaluate(obs)
+        entries = gaussian_fisher(self.log_std.exp()[:, :, None], "log_std")
+        weight = entries.mean / obs.shape[2]
+
+        def product(v: Tensor) -> Tensor:
+            means = self._nets[0].tangent(tape, v[..., : -self.action])
+            return torch.cat([self._nets[0].gradient(tape, weight * means), entries.phi[:, :, 0] * v[..., -self.action :]], -1)
+
+        return product
 
     def _evaluate(self, obs: Tensor) -> tuple[Tensor, Tape]:
         self._nets[0].theta.data = self.theta[..., : -self.action]

@@ -1,6 +1,6 @@
 """Wasserstein gradient flows on particles: tensors in, tensors out."""
 
-from wgf import flow, kernels, svgd, transport
+from wgf import flow, kernels, natural, svgd, transport
 from wgf.door import trusted
 
-__all__ = ["flow", "kernels", "svgd", "transport", "trusted"]
+__all__ = ["flow", "kernels", "natural", "svgd", "transport", "trusted"]

@@ -41,14 +41,29 @@ class LayerNormMLP(StackedMLP):
         return x.mul_(gain).add_(offset), [y, *moments]
 
     def _through_norm(self, norm: list[Tensor], g: Tensor, whole: Tensor | None = None) -> Tensor:
-        y, mean, inverse = (t.contiguous() for t in norm)  # the kernel reads its moments without strides
         gain, _ = self.affine(self.theta.flatten(0, -2))
         if whole is not None:
             d_gain, d_offset = self.affine(whole)
-            torch.sum((y - mean).mul_(inverse).mul_(g), 1, keepdim=True, out=d_gain)
+            torch.sum(_standard(norm).mul_(g), 1, keepdim=True, out=d_gain)
             torch.sum(g, 1, keepdim=True, out=d_offset)
-        back = torch.ops.aten.native_layer_norm_backward
-        return back(g * gain, y, y.shape[-1:], mean, inverse, None, None, [True, False, False])[0]  # type: ignore[no-any-return]
+        return _standardised_slope(norm, g * gain)
+
+    def _norm_tangent(self, norm: list[Tensor], dy: Tensor, whole: Tensor) -> Tensor:
+        (gain, _), (d_gain, d_offset) = self.affine(self.theta.flatten(0, -2)), self.affine(whole)
+        return _standardised_slope(norm, dy).mul_(gain).addcmul_(_standard(norm), d_gain).add_(d_offset)
+
+
+def _standard(norm: list[Tensor]) -> Tensor:
+    """x = (y - mean) / deviation, (cells, rows, units)."""
+    y, mean, inverse = norm
+    return (y - mean).mul_(inverse)
+
+
+def _standardised_slope(norm: list[Tensor], g: Tensor) -> Tensor:
+    """J g = J'g of J = dx / dy, a symmetric matrix: (g - mean g - x mean(x g)) / deviation."""
+    y, mean, inverse = (t.contiguous() for t in norm)  # the kernel reads its moments without strides
+    back = torch.ops.aten.native_layer_norm_backward
+    return back(g, y, y.shape[-1:], mean, inverse, None, None, [True, False, False])[0]  # type: ignore[no-any-return]
 
 
 def network(stack: Sequence[int], sizes: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> StackedMLP:

@@ -74,24 +74,25 @@ class StackedMLP(nn.Module):
     def evaluate(self, *inputs: Tensor) -> tuple[Tensor, "Tape"]:
         """y, and what ``gradient`` and ``input_gradient`` need until theta changes."""
         layers, joined = self._layers()
-        (w1, b1), *others = layers
+        first, *others = layers
         shared = len(inputs) == 1 and inputs[0].shape[: len(self.stack)] != self.stack
-        if shared:  # a last 1, appended once for many cells, takes the bias along in the product
-            cells = [self._cells(pad(inputs[0], (0, 1), value=1.0))]
-            y = torch.bmm(cells[0], joined)
-        else:
-            cells = [self._cells(x) for x in inputs]
-            y, *parts = (torch.bmm(x, w) for x, w in zip(cells, _rows(w1, cells), strict=True))
-            y.add_(b1)
-            for part, before, x in zip(parts, inputs, inputs[1:], strict=False):
-                part.view(len(w1), *self._rest(x), -1).add_(y.view(len(w1), *self._rest(before), -1))
-                y = part
-        y, norm = self._normalised(y)
+        # a last 1, appended once for many cells, takes the bias along in the product
+        cells = [self._cells(pad(inputs[0], (0, 1), value=1.0))] if shared else [self._cells(x) for x in inputs]
+        y, norm = self._normalised(self._first(inputs, cells, first, joined))
         hidden = []
         for i, (w, b) in enumerate(others):
             hidden.append(self._activation(i).phi(y))
             y = torch.bmm(y, w).add_(b)
         return y.view(*self.stack, *self._rest(inputs[-1]), -1), Tape(layers, inputs, cells, hidden, norm)
+
+    def tangent(self, tape: "Tape", v: Tensor) -> Tensor:
+        """d/dt y(theta + t v) at t = 0, (*stack, *rest, out), for v (*stack, P): J v, where ``gradient`` is J'g."""
+        whole = v.detach().flatten(0, -2)
+        first, *others = self.layers(whole)
+        dy = self._norm_tangent(tape.norm, self._first(tape.inputs, tape.cells, first, _joined(whole, self.shapes[0])), whole)
+        for i, (h, (w, _), (dw, db)) in enumerate(zip(tape.hidden, tape.layers[1:], others, strict=True)):
+            dy = torch.bmm(self._activation(i).slope(dy, h), w).add_(db).baddbmm_(h, dw)
+        return dy.view(*self.stack, *self._rest(tape.inputs[-1]), -1)
 
     def gradient(self, tape: "Tape", g: Tensor) -> Tensor:
         """grad_theta <g, y>, (*stack, P), for g (*stack, *rest, out)."""
@@ -112,6 +113,18 @@ class StackedMLP(nn.Module):
         x, (w, _) = tape.inputs[-1], tape.layers[0]
         gradient = torch.bmm(self._through_norm(tape.norm, self._backward(tape, g)), w[:, -size:].mT)
         return gradient.view(*self.stack, *self._rest(x), size).sum_to_size(*x.shape[:-1], size)
+
+    def _first(self, inputs: Sequence[Tensor], cells: Sequence[Tensor], layer: tuple[Tensor, Tensor], joined: Tensor) -> Tensor:
+        """sum_k x_k W1[rows k] + b1, (cells, rows, units), of a layer (W1, b1) that is also given as one matrix."""
+        if cells[0].shape[-1] > inputs[0].shape[-1]:
+            return torch.bmm(cells[0], joined)
+        w1, b1 = layer
+        y, *parts = (torch.bmm(x, w) for x, w in zip(cells, _rows(w1, cells), strict=True))
+        y.add_(b1)
+        for part, before, x in zip(parts, inputs, inputs[1:], strict=False):
+            part.view(len(w1), *self._rest(x), -1).add_(y.view(len(w1), *self._rest(before), -1))
+            y = part
+        return y
 
     def _backward(self, tape: "Tape", g: Tensor, slots: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
         """d<g, y> / d(what the first activation saw), (cells, rows, units), filling the gradients of the layers above into ``slots``."""
@@ -139,6 +152,10 @@ class StackedMLP(nn.Module):
     def _through_norm(self, norm: list[Tensor], g: Tensor, whole: Tensor | None = None) -> Tensor:
         """g carried back to the first layer's sum; gradients of parameters on the way go into ``whole`` (cells, P)."""
         return g
+
+    def _norm_tangent(self, norm: list[Tensor], dy: Tensor, whole: Tensor) -> Tensor:
+        """dy, of the first layer's sum, carried on to its activation, where the parameters move along ``whole`` (cells, P)."""
+        return dy
 
     def _layers(self) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """The layers of theta (cells, P), and W1 with b1 for a last row; made again where theta has moved to another place."""

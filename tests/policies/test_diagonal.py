@@ -5,9 +5,12 @@ from copy import deepcopy
 import pytest
 import torch
 from torch.distributions import Normal
+from torch.func import jvp
 
 from policies.diagonal import DiagonalPolicy
+from policies.gaussian import kl
 from tests.policies.plain import close, draw, evaluate, leaf, seeds
+from wgf.natural import hessian
 
 pytestmark = pytest.mark.usefixtures("double")
 S, M, B, D, A = 2, 3, 7, 4, 2
@@ -41,6 +44,31 @@ def test_densities_are_torchs_and_the_weighted_score_is_autograds():
     expected = Normal(evaluate(p._nets[0], theta[..., :-A], obs), theta[..., -A:].exp()[:, :, None]).log_prob(action).sum(-1)
     close(log_prob, expected.detach())
     close(pull_back(w), torch.autograd.grad((w * expected).sum(), theta)[0])
+
+
+def test_fisher_products_are_the_second_derivative_of_the_kl_and_the_square_of_scores():
+    p, obs = policy(), draw(S, M, B, D)
+    theta, v = p.theta.detach(), draw(*p.theta.shape, seed=3)
+    mean, log_std = p.mean(obs), p.log_std[:, :, None]
+
+    def kl_to(other):
+        return kl(mean, log_std, evaluate(p._nets[0], other[..., :-A], obs), other[..., -A:][:, :, None]).mean(-1)
+
+    found = p.fisher(obs)(v)
+    close(found, hessian(kl_to, theta)(v))
+    n, squares = 20_000, []
+    for b in range(B):  # v'Fv = E (score'v)^2, by the derivative of log pi along v
+        states = obs[:, :, b : b + 1].expand(-1, -1, n, -1)
+        actions = p.act(states, draw(S, M, n, A, seed=4 + b))
+
+        def log_density(other, s=states, a=actions):
+            return Normal(evaluate(p._nets[0], other[..., :-A], s), other[..., -A:].exp()[:, :, None]).log_prob(a).sum(-1)
+
+        squares.append(jvp(log_density, (theta,), (v,))[1].square())
+    each = torch.stack(squares, -1)  # (S, M, n, B)
+    error = 4.0 * each.var(2).mean(-1).sqrt() / (B * n) ** 0.5
+    assert (each.mean((2, 3)) - (v * found).sum(-1)).abs().le(error).all()
+    assert (error < 0.05 * (v * found).sum(-1)).all()
 
 
 def test_a_copy_has_parameters_of_its_own():

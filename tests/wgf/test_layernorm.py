@@ -63,6 +63,16 @@ def test_values_and_gradients_are_those_of_single_networks(hidden, stack, shapes
     assert torch.equal(y, kept)
 
 
+@pytest.mark.parametrize("hidden", [(6,), (6, 7, 5)])
+@pytest.mark.parametrize(("stack", "shapes"), SHAPES)
+def test_the_tangent_is_the_adjoint_of_the_gradient(hidden, stack, shapes):
+    net = started(stack, [sum(s[-1] for s in shapes), *hidden, 2])
+    y, tape = net.evaluate(*(draw(*s, seed=k) for k, s in enumerate(shapes)))
+    for k in range(3):
+        v, g = draw(*net.theta.shape, seed=20 + k), draw(*y.shape, seed=30 + k)
+        close((net.tangent(tape, v) * g).sum(), (net.gradient(tape, g) * v).sum())
+
+
 def test_gain_and_offset_start_at_one_and_zero_and_are_the_end_of_theta():
     net = LayerNormMLP([2, 3], [4, 6, 5, 1], seeds(0, 1))
     gain, offset = net.affine(net.theta)

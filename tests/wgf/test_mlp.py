@@ -6,6 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import nn
+from torch.func import jvp
 
 from tests.policies import plain
 from tests.policies.plain import close, draw, leaf, seeds
@@ -116,6 +117,31 @@ def test_values_and_gradients_are_those_of_the_recorded_products_on_copies(activ
     close(net.gradient(tape, g), slopes[0])
     for size in (1, last.shape[-1]):
         close(net.input_gradient(tape, g, size), slopes[1][..., -size:])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 7)])
+@pytest.mark.parametrize(("stack", "shapes"), SHAPES)
+def test_the_tangent_is_the_derivative_along_a_change_of_theta(activation, hidden, stack, shapes):
+    net = StackedMLP(stack, [sum(s[-1] for s in shapes), *hidden, 2], activation, seeds(*range(stack[0])))
+    inputs, v = [draw(*s, seed=k) for k, s in enumerate(shapes)], draw(*net.theta.shape, seed=9)
+    y, tape = net.evaluate(*inputs)
+    dy, kept = net.tangent(tape, v), y.clone()
+    close(dy, jvp(lambda theta: plain.evaluate(net, theta, *inputs, phi=PHI[activation]), (net.theta.detach(),), (v,))[1])
+    g = draw(*y.shape, seed=10)
+    close((g * dy).sum(), (v * net.gradient(tape, g)).sum())
+    assert torch.equal(net.tangent(tape, v), dy)
+    assert torch.equal(y, kept)
+
+
+def test_the_tangent_is_the_limit_of_differences():
+    net, x = StackedMLP([2, 3], [4, 6, 7, 2], "tanh", seeds(0, 1)), draw(2, 3, 5, 4)
+    v = draw(2, 3, net.theta.shape[-1] + 3, seed=1)[..., :-3]  # a slice, as policies have it
+    dy, h = net.tangent(net.evaluate(x)[1], v), 1e-5
+    net.theta.add_(v, alpha=h)
+    up = net(x)
+    net.theta.add_(v, alpha=-2.0 * h)
+    torch.testing.assert_close(dy, (up - net(x)) / (2.0 * h), rtol=1e-7, atol=1e-7)  # h^2 y''' / 6 with y''' up to 1e3
 
 
 def test_inputs_and_gradients_may_be_strided():

@@ -1,0 +1,138 @@
+"""Natural gradients: metrics as products v -> G v, the step whose length G measures, and the line search along it.
+
+Parameters are theta (*b, P), any leading axes: each entry of the batch has its own metric and its own step. A metric is never built; the
+direction G^-1 g is ``conjugate_gradient(damped(metric, damping), g, steps=...)``. Three ways to a metric, by what is known:
+
+- ``hessian`` of a divergence: that of KL(p_theta || p) is the Fisher metric, that of W2^2 / 2 the Wasserstein metric;
+- ``pullback`` J'MJ of a metric M between distributions' own parameters, such as means and deviations, to which a network with the
+  Jacobian J maps theta (for a ``wgf.mlp.StackedMLP`` J v and J'g are written out: ``tangent`` and ``gradient``);
+- ``empirical``, the mean of outer products of scores.
+
+Source: Hoagland, "Natural Gradient Methods for Optimization and Applications to Reinforcement Learning"; Amari 1998.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp, vjp
+
+from wgf.conjugate import Product, conjugate_gradient
+from wgf.door import door
+
+
+@door(theta="*b P")
+def hessian(divergence: Callable[[Tensor], Tensor], theta: Tensor) -> Product:
+    """G = d^2/dphi^2 D(phi) at phi = theta, by differentiating twice; D: (*b, P) -> (*b), an entry a function of its own theta.
+
+    KL(p_theta || p_phi), and with x ~ p_theta the sample mean of -log p_phi(x), have the Fisher metric; W2^2(p_theta, p_phi) / 2 has the
+    Wasserstein metric. **Source** Hoagland, p. 5: KL = (phi - theta)'F(phi - theta) / 2 + O(|phi - theta|^3).
+    **Limits** a product costs about two gradients; indefinite where theta is no minimum of D (samples).
+    """
+    slope = grad(lambda phi: divergence(phi).sum())
+    return lambda v: jvp(slope, (theta,), (v,))[1]
+
+
+@door(theta="*b P")
+def pullback(function: Callable[[Tensor], Tensor], theta: Tensor, metric: Product) -> Product:
+    """G = J'MJ, J the Jacobian of ``function`` at theta: forward through it, the metric M of its values, and back.
+
+    ``metric`` (shaped as the values) holds the weights of a mean over states, such as 1/B. With M d = u (u'd) / N for scores u in the
+    values it is the empirical Fisher metric, and no score in theta is formed. **Source** Schulman et al. 2015, App. C.1.
+    **Limits** G = G' >= 0 where M is; singular where P exceeds the values.
+    """
+    back = vjp(function, theta)[1]
+    return lambda v: back(metric(jvp(function, (theta,), (v,))[1]))[0]
+
+
+@door(scores="*b N P")
+def empirical(scores: Tensor) -> Product:
+    """G = (1/N) sum_n s_n s_n', s_n = grad_theta log p(x_n): the Fisher metric for x_n ~ p_theta, as N grows; rank at most N.
+
+    **Source** Hoagland, Algorithm 2. With data for x_n it is the empirical Fisher, another matrix where the model does not fit.
+    """
+    return lambda v: (scores.mT @ (scores @ v[..., None]))[..., 0] / scores.shape[-2]
+
+
+def damped(metric: Product, damping: float) -> Product:
+    """G + damping I."""
+    return lambda v: torch.add(metric(v), v, alpha=damping)
+
+
+# --- closed forms of N(mean, diag std^2) ------------------------------------------------------------------------------
+
+# d std / d phi of the coordinate phi that stands for the deviation
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "std": torch.ones_like,
+    "log_std": lambda std: std,
+    "variance": lambda std: 0.5 / std,
+}
+
+
+class Diagonal(NamedTuple):
+    """A metric of N(mean, diag std^2), which is diagonal in (mean, phi): its entries, shaped as std each."""
+
+    mean: Tensor
+    phi: Tensor
+
+
+def gaussian_fisher(std: Tensor, phi: str = "std") -> Diagonal:
+    """1 / std^2 in the mean; 2 / std^2 in std, 2 in log std, 1 / (2 variance^2) in the variance.
+
+    **Limits** the natural gradient in (mean, std) is the gradient times (std^2, std^2 / 2).
+    """
+    inverse = std.square().reciprocal()
+    return Diagonal(inverse, 2.0 * inverse * SLOPES[phi](std).square())
+
+
+def gaussian_wasserstein(std: Tensor, phi: str = "std") -> Diagonal:
+    """1 in the mean; 1 in std, std^2 in log std, 1 / (4 variance) in the variance: W2^2 = |d mean|^2 + |d std|^2.
+
+    **Source** Moskovitz et al. 2020, Eq. 21 to 24. **Limits** in (mean, std) the natural gradient is the gradient.
+    """
+    return Diagonal(torch.ones_like(std), SLOPES[phi](std).square())
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """direction G^-1 g (*b, P), size beta (*b), and the relative residual of the solution (*b)."""
+
+    direction: Tensor
+    size: Tensor
+    residual: Tensor
+
+    @property
+    def move(self) -> Tensor:
+        """beta G^-1 g, (*b, P)."""
+        return self.size[..., None] * self.direction
+
+
+@door(gradient="*b P", eps=">0", steps=">=1", tol=">0")
+def step(metric: Product, gradient: Tensor, *, eps: float, steps: int, tol: float = 1e-10) -> Step:
+    """The natural step: direction d = G^-1 g by conjugate gradients, size beta = sqrt(2 eps / d'Gd), so that beta^2 d'Gd / 2 = eps.
+
+    **Source** Hoagland, Algorithms 1 and 2. **Sign** that of the gradient: add the move to ascend, subtract it to descend.
+    **Units** eps is the divergence that G is the Hessian of: nats of KL for the Fisher metric, W2^2 / 2 for the Wasserstein metric.
+    **Limits** g = 0 stays; so does d'Gd <= 0, where G sets no length; G = I is the gradient cut to the length sqrt(2 eps).
+    """
+    direction, residual = conjugate_gradient(metric, gradient, steps=steps, tol=tol)
+    length = (direction * metric(direction)).sum(-1)
+    return Step(direction, torch.where(length > 0.0, (2.0 * eps / length).sqrt(), 0.0), residual)
+
+
+def backtrack(acceptable: Callable[[Tensor], Tensor], theta: Tensor, move: Tensor, *, shrink: float, tries: int) -> tuple[Tensor, Tensor]:
+    """(theta + shrink^k move, shrink^k) for the first k < ``tries`` whose theta is acceptable; (theta, 0) where none is. (*b, P), (*b).
+
+    ``acceptable``: theta (*b, P) -> booleans (*b). Every entry of the batch has its own k, and nothing waits for the device: all
+    ``tries`` candidates are evaluated. **Source** Schulman et al. 2015, App. C.
+    """
+    found, factor = theta, torch.zeros_like(theta[..., 0])
+    for k in range(tries):
+        candidate = theta + shrink**k * move
+        taken = acceptable(candidate) & (factor == 0.0)
+        found = torch.where(taken[..., None], candidate, found)
+        factor = torch.where(taken, shrink**k, factor)
+    return found, factor
