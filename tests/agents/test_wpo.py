@@ -1,0 +1,291 @@
+"""WPO's update against autograd of the losses as the paper and its open code state them, one seed and one action at a time."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+from torch.nn.functional import elu, layer_norm, softplus
+
+from agents import wpo
+from agents.targets import BOOTSTRAPS
+from agents.training.protocol import Batch, Streams
+from tests.agents.test_update import Adam
+from tests.policies.plain import assert_equal, close
+
+D, A, B, N = 3, 2, 3, 4
+TINY = {"hidden": (8, 6), "critic_hidden": (7, 5), "batch": B, "samples": N, "lr": 1e-2, "copy_every": 2, "reward_scale": 3.0}
+NETWORKS = ("policy", "policy_target", "q", "q_target")
+CASES = {
+    "max": {},
+    "mean, two members": {"bootstrap": "mean", "members": 2},
+    "softmax, cube root": {"bootstrap": "softmax", "sharpness": 2.5, "squash": "cbrt"},
+    "hard": {"kl": "hard", "kl_mean": 1.5, "kl_std": 0.4, "bound_mean": 0.02, "bound_std": 0.01},
+    "entropy, two members, one action": {"entropy": 0.3, "n_step": 1, "members": 2, "samples": 1},
+    "weak": {"kl_mean": 1e-3, "kl_std": 1e-3, "std0": 0.2},
+}
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+def network(net, theta, x):
+    """One network, theta (P,), on one input vector, by torch's functions."""
+    (gain, offset), layers = (t[0] for t in net.affine(theta)), net.layers(theta)
+    for i, (w, b) in enumerate(layers):
+        if i == 1:
+            x = torch.tanh(layer_norm(x, x.shape, gain, offset))
+        elif i:
+            x = elu(x)
+        x = x @ w + b[0]
+    return x
+
+
+class Alone:
+    """One seed of a state, and the update by hand."""
+
+    def __init__(self, state, s, cfg):
+        self.cfg, self.nets, self.updates = cfg, state, 0
+        self.p = {name: getattr(state, name).theta[s].detach().clone().requires_grad_() for name in NETWORKS}
+        self.dual = state.dual[s].clone().requires_grad_()
+        self.adam = {name: Adam([self.p[name]], cfg.lr) for name in ("policy", "q")} | {"dual": Adam([self.dual], cfg.dual_lr)}
+
+    def law(self, name, obs):
+        mean, raw = network(self.nets.policy.net, self.p[name], obs).chunk(2)
+        return Normal(mean, softplus(raw) * self.cfg.std0 / math.log(2.0) + 1e-6)
+
+    def q(self, name, obs, action):
+        """Of every member."""
+        x = torch.cat([obs, action])
+        return torch.stack([network(self.nets.q.net, theta, x)[0] for theta in self.p[name]])
+
+    def slope(self, obs, action):
+        """grad_a min Q at the cut action, without its parts that point out of the cube where the action is outside."""
+        cut = action.detach().clamp(-1.0, 1.0).requires_grad_()
+        value = self.q("q", obs, cut).min()
+        (g,) = torch.autograd.grad(value, cut)
+        for d in range(A):
+            if (action[d] > 1.0 and g[d] > 0.0) or (action[d] < -1.0 and g[d] < 0.0):
+                g[d] = 0.0
+        return value.detach(), (torch.copysign(g.abs() ** (1.0 / 3.0), g) if self.cfg.squash == "cbrt" else g)
+
+    def next_value(self, obs, xi):
+        law = self.law("policy_target", obs)
+        q = torch.stack([self.q("q_target", obs, (law.mean + law.stddev * z).clamp(-1.0, 1.0)).min() for z in xi])
+        v = {"mean": q.mean(), "max": q.max(), "softmax": (torch.softmax(self.cfg.sharpness * q, 0) * q).sum()}[self.cfg.bootstrap]
+        return v + self.cfg.entropy * law.entropy().sum()
+
+    def critic_loss(self, batch, noise):
+        q = torch.stack([self.q("q", batch.obs[b], batch.action[b]) for b in range(B)])
+        y = [
+            self.cfg.reward_scale * batch.reward[b] + batch.discount[b] * self.next_value(batch.next_obs[b], noise.after[b])
+            for b in range(B)
+        ]
+        return sum((q[b] - y[b].detach()).square().sum() / 2.0 for b in range(B)) / B, q.mean()
+
+    def policy_loss(self, obs, xi):
+        """-sum_n grad_a log N(a_n; mean', std') . g_n, where mean' and std' have the values of mean and std and their gradients times
+        std^2 and std^2 / 2, less N entropy log std; and the KLs per dimension."""
+        law, target = self.law("policy", obs), self.law("policy_target", obs)
+        mean, std = law.mean, law.stddev
+        s2 = std.detach().square()
+        adapted = Normal(s2 * mean + ((1.0 - s2) * mean).detach(), s2 / 2.0 * std + ((1.0 - s2 / 2.0) * std).detach())
+        loss, values, outside = -len(xi) * self.cfg.entropy * std.log().sum(), [], 0.0
+        for z in xi:
+            a = (mean + std * z).detach().requires_grad_()
+            value, g = self.slope(obs, a)
+            values.append(value)
+            outside += (a.abs() > 1.0).sum() / (A * len(xi))
+            (inner,) = torch.autograd.grad(adapted.log_prob(a).sum(), a, create_graph=True)
+            loss = loss - (inner * g).sum()
+        target = Normal(target.mean.detach(), target.stddev.detach())
+        parts = torch.stack([kl_divergence(target, Normal(mean, target.stddev)), kl_divergence(target, Normal(target.mean, std))])
+        return loss, parts, torch.stack(values).mean(), outside, law.entropy().sum()
+
+    def update(self, batch, noise):
+        self.updates += 1
+        q_loss, q_mean = self.critic_loss(batch, noise)
+        self.adam["q"].step(torch.autograd.grad(q_loss, [self.p["q"]]))
+        each = [self.policy_loss(batch.obs[b], noise.now[b]) for b in range(B)]
+        loss, kl, value, outside, entropy = (sum(parts) / B for parts in zip(*each, strict=True))
+        weight = softplus(self.dual) + 1e-8
+        policy_gradient = torch.autograd.grad(loss + (weight.detach() * kl).sum(), [self.p["policy"]])
+        if self.cfg.kl == "hard":
+            bound = torch.tensor([[self.cfg.bound_mean], [self.cfg.bound_std]])
+            self.adam["dual"].step(torch.autograd.grad((weight * (bound - kl.detach())).sum(), [self.dual]))
+        self.adam["policy"].step(policy_gradient)
+        if self.updates % self.cfg.copy_every == 0:
+            for name in ("policy", "q"):
+                self.p[f"{name}_target"].data.copy_(self.p[name])
+        info = {"losses/q": q_loss, "losses/q_values": q_mean, "losses/policy": -value, "policy/entropy": entropy}
+        return info | {"policy/kl_mean": kl[0].sum(), "policy/kl_std": kl[1].sum(), "policy/outside": outside}
+
+
+def started(cfg, seeds=2):
+    """A state whose networks and targets all differ."""
+    state = wpo.init(cfg, D, A, [torch.Generator().manual_seed(k) for k in range(seeds)], torch.device("cpu"))
+    g = torch.Generator().manual_seed(9)
+    for name in NETWORKS:
+        theta = getattr(state, name).theta
+        theta += 0.3 * torch.randn(theta.shape, generator=g)
+    return state
+
+
+def minibatch(k, seeds=2):
+    g = torch.Generator().manual_seed(100 + k)
+    action = 1.8 * torch.rand(seeds, B, A, generator=g) - 0.9
+    obs, reward, next_obs = (torch.randn(seeds, B, *shape, generator=g) for shape in ((D,), (), (D,)))
+    return Batch(obs, action, reward, torch.tensor([0.99, 0.0, 0.6]).expand(seeds, B), next_obs)
+
+
+def streams(seeds=2):
+    return Streams([torch.Generator().manual_seed(50 + s) for s in range(seeds)])
+
+
+@pytest.mark.parametrize("change", CASES.values(), ids=CASES.keys())
+def test_update_is_the_update_by_hand(change):
+    cfg = replace(wpo.Config(), **{**TINY, **change})
+    state, draw = started(cfg), streams()
+    alone, outside = [Alone(state, s, cfg) for s in range(2)], 0.0
+    for step in range(3):  # the targets are copied after the second
+        batch, noise = minibatch(step), wpo.noise(cfg, A, draw)
+        info = wpo.update(cfg, state, batch, noise)()
+        for s in range(2):
+            expected = alone[s].update(Batch(*(t[s] for t in batch)), wpo.Noise(*(t[s] for t in noise)))
+            assert info.keys() == expected.keys()
+            for tag, value in expected.items():
+                torch.testing.assert_close(info[tag][s], value.detach(), rtol=1e-9, atol=1e-11, msg=lambda m, tag=tag: f"{tag}: {m}")
+            for name in NETWORKS:
+                torch.testing.assert_close(getattr(state, name).theta[s], alone[s].p[name].detach(), rtol=1e-9, atol=1e-10)
+            torch.testing.assert_close(state.dual[s], alone[s].dual.detach(), rtol=1e-9, atol=1e-10)
+            outside += info["policy/outside"][s].item()
+    assert outside > 0.0  # some actions lie beyond the cube
+
+
+def test_kl_weights_start_as_configured_and_stay_above_their_floor():
+    cfg = replace(wpo.Config(), **TINY, kl="hard", kl_mean=1e-9, kl_std=50.0, bound_mean=1e9, dual_lr=5.0)
+    state = wpo.init(cfg, D, A, [torch.Generator()], torch.device("cpu"))
+    for weight, start in zip(softplus(state.dual)[0].tolist(), (1e-9, 50.0), strict=True):
+        assert weight == pytest.approx([start] * A, rel=1e-7)
+    wpo.update(cfg, state, minibatch(0, 1), wpo.noise(cfg, A, streams(1)))
+    assert (state.dual[0, 0] == wpo.FLOOR).all()
+
+
+def test_bootstraps_lie_between_the_mean_and_the_largest():
+    q = torch.tensor([[[1.0, 3.0, 2.0]]])
+    assert BOOTSTRAPS["mean"](q, 9.0).item() == pytest.approx(2.0)
+    assert BOOTSTRAPS["max"](q, 0.0).item() == 3.0
+    e = [math.exp(2.0 * x) for x in (1.0, 3.0, 2.0)]
+    assert BOOTSTRAPS["softmax"](q, 2.0).item() == pytest.approx((e[0] + 3.0 * e[1] + 2.0 * e[2]) / sum(e))
+    assert BOOTSTRAPS["softmax"](q, 0.0).item() == pytest.approx(2.0)
+    assert BOOTSTRAPS["softmax"](q, 1e3).item() == pytest.approx(3.0)
+
+
+def test_act_draws_from_the_online_policy_and_greedy_is_its_mean_both_cut():
+    cfg = replace(wpo.Config(), **TINY)
+    state, obs = started(cfg), torch.cat([minibatch(k).obs for k in range(8)], 1)
+    xi = wpo.act_noise(cfg, A, obs.shape[1], streams())
+    acted, greedy = wpo.act(cfg, state, obs, xi), wpo.greedy(cfg, state, obs)
+    assert xi.shape == acted.shape == (2, 8 * B, A)
+    assert (acted.abs() == 1.0).any()
+    for s in range(2):
+        alone = Alone(state, s, cfg)
+        for b in range(8 * B):
+            law = alone.law("policy", obs[s, b])
+            close(acted[s, b], (law.mean + law.stddev * xi[s, b]).clamp(-1.0, 1.0).detach())
+            close(greedy[s, b], law.mean.clamp(-1.0, 1.0).detach())
+
+
+def test_noise_is_standard_normal():
+    cfg = replace(wpo.Config(), **{**TINY, "batch": 500})
+    for x in wpo.noise(cfg, A, streams()):
+        assert x.shape == (2, 500, N, A)
+        assert abs(x.mean()) < 4.0 / math.sqrt(x.numel())
+        assert abs(x.square().mean() - 1.0) < 4.0 * math.sqrt(2.0 / x.numel())
+
+
+def test_entropy_needs_one_step_returns():
+    with pytest.raises(ValueError, match="n_step is 5; with entropy it must be 1"):
+        wpo.Config(entropy=0.1)
+
+
+# --- what it reaches on a one-step task, where Q is the reward ----------------------------------------------------------
+
+BANDIT = {
+    "hidden": (32, 32),
+    "critic_hidden": (32, 32),
+    "batch": 64,
+    "samples": 4,
+    "lr": 1e-2,
+    "n_step": 1,
+    "copy_every": 10,
+    "kl_std": 1.0,
+}
+
+
+def trained(reward, updates, start=None, **change):
+    """Means and stds (S,) after updates on uniform actions."""
+    cfg = replace(wpo.Config(), **{**BANDIT, **change})
+    state = wpo.init(cfg, 1, 1, [torch.Generator().manual_seed(k) for k in range(2)], torch.device("cpu"))
+    if start is not None:
+        for policy in (state.policy, state.policy_target):
+            policy.net.layers(policy.theta)[-1][1][..., 0] = start
+    draw, obs = streams(), torch.zeros(2, cfg.batch, 1)
+    for i in range(updates):
+        if i == 2 * updates // 3:
+            state.policy_adam.lr, state.q_adam.lr = cfg.lr / 10.0, cfg.lr / 10.0
+        action = 2.0 * draw.uniform(cfg.batch, 1) - 1.0
+        batch = Batch(obs, action, reward(action[..., 0]), torch.zeros(2, cfg.batch), obs)
+        wpo.update(cfg, state, batch, wpo.noise(cfg, 1, draw))
+    law = state.policy(obs[:, :1])
+    return law.mean.flatten(), law.std.flatten()
+
+
+def goal(a):
+    """-(a - .2)^2 / (2 .25^2): curvature 16."""
+    return -0.5 * ((a - 0.2) / 0.25) ** 2
+
+
+def test_it_finds_the_best_action_and_its_deviation_vanishes():
+    mean, std = trained(goal, 600)
+    assert ((mean - 0.2).abs() < 0.025).all()  # a tenth of the width of the reward
+    assert (std < 0.05).all()
+
+
+def test_with_an_entropy_term_the_deviation_is_that_of_exp_q_over_the_temperature():
+    """d std = -16 std + tau / std = 0 at std = .25 sqrt(tau)."""
+    mean, std = trained(goal, 900, entropy=0.5)
+    assert ((mean - 0.2).abs() < 0.025).all()
+    assert std.mean().item() == pytest.approx(0.25 * math.sqrt(0.5), rel=0.1)
+
+
+def test_the_std_part_of_the_kl_slows_the_deviation_and_leaves_the_mean_free():
+    mean, std = trained(goal, 600, kl_std=1e4)
+    assert ((mean - 0.2).abs() < 0.125).all()  # half a width: the slope's noise is that of a wide policy
+    assert (std > 0.3).all()  # 60 copies; 0.7 at first
+
+
+def test_a_policy_beyond_the_bounds_comes_back(monkeypatch):
+    """From a mean of 3, four deviations outside. Without a slope out there, as with a critic that cuts and no more, it stays."""
+    mean, _ = trained(goal, 600, start=3.0, std0=0.5)
+    assert ((mean - 0.2).abs() < 0.125).all()
+    monkeypatch.setattr(wpo, "continued", lambda slope, action: slope.masked_fill(action.abs() > 1.0, 0.0))
+    mean, _ = trained(goal, 200, start=3.0, std0=0.5)
+    assert (mean > 2.0).all()
+
+
+def test_a_policy_stays_near_the_cube_where_the_best_action_is_its_edge():
+    mean, std = trained(lambda a: 3.0 * a, 300)
+    assert (mean > 0.9).all()
+    assert (mean < 1.0 + 5.0 * std.clamp_min(0.7)).all()  # only draws inside push it on, and five deviations out there are none
+
+
+def test_zero_weight_copies_leave_targets_alone():
+    cfg = replace(wpo.Config(), **{**TINY, "copy_every": 3})
+    state, draw = started(cfg), streams()
+    before = {name: getattr(state, name).theta.clone() for name in ("policy_target", "q_target")}
+    for k in range(3):
+        assert_equal({name: getattr(state, name).theta for name in before}, before)
+        wpo.update(cfg, state, minibatch(k), wpo.noise(cfg, A, draw))
+    for name in before:
+        assert torch.equal(getattr(state, name).theta, getattr(state, name.partition("_")[0]).theta)
