@@ -12,10 +12,19 @@ from torch.nn.functional import softplus
 from agents.targets import BOOTSTRAPS, td_target
 from agents.training.descent import Adam, regress_, regression_loss
 from agents.training.protocol import Batch, Info, Streams
-from policies.critics import QNetwork
+from policies.critics import QNetwork, best
+from policies.forms import FORMS
 from policies.gaussian import entropy
-from policies.unbounded import MeanStd, UnboundedGaussian, decoupled_kl, decoupled_kl_gradient
-from wgf import projection
+from policies.unbounded import (
+    Law,
+    Parts,
+    UnboundedPolicy,
+    decoupled_kl,
+    decoupled_kl_gradient,
+    draw,
+    log_prob,
+    noise_size,
+)
 from wgf.mlp import polyak_
 
 FLOOR = -18.0  # of the dual variables: softplus(-18) = 1.5e-8
@@ -29,6 +38,10 @@ class Config:
     """Hidden units of the policy: LayerNorm and tanh after the first layer, ELU after the others."""
     critic_hidden: tuple[int, ...] = (512, 512, 256)
     """Hidden units of the critic, of the same kind."""
+    policy: Literal["gaussian", "mixture", "squashed"] = "gaussian"
+    """gaussian: unbounded, its Fisher matrix in closed form; mixture of several, and one squashed by tanh: by conjugate gradients."""
+    components: int = 1
+    """Gaussians of the mixture."""
     batch: int = 256
     """Transitions an update and seed."""
     samples: int = 20
@@ -65,12 +78,22 @@ class Config:
     """Bound of the second, if hard."""
     dual_lr: float = 1e-2
     """Adam's step size for the weights, if hard."""
+    fisher: int = 64
+    """Further actions a state for the Fisher matrix of a mixture or a squashed Gaussian."""
+    damping: float = 1e-2
+    """Added to its diagonal."""
+    cg_steps: int = 10
+    """Conjugate-gradient steps on it."""
     reward_scale: float = 1.0
     """Factor of the reward."""
 
     def __post_init__(self) -> None:
         if self.entropy and self.n_step > 1:
             raise ValueError(f"n_step is {self.n_step}; with entropy it must be 1: the entropies of the steps between are not known")
+        if self.entropy and self.policy != "gaussian":
+            raise ValueError(f"policy is {self.policy}; with entropy it must be gaussian, whose entropy has a closed form")
+        if self.components > 1 and self.policy != "mixture":
+            raise ValueError(f"components is {self.components}; a {self.policy} policy has 1")
 
 
 PRESETS = {
@@ -83,8 +106,8 @@ PRESETS = {
 class State:
     """Networks and optimisers, every tensor with the seeds as its first axis. ``dual``: raw KL weights (S, 2, A), mean and std."""
 
-    policy: UnboundedGaussian
-    policy_target: UnboundedGaussian
+    policy: UnboundedPolicy
+    policy_target: UnboundedPolicy
     q: QNetwork
     q_target: QNetwork
     dual: Tensor
@@ -94,15 +117,17 @@ class State:
 
 
 class Noise(NamedTuple):
-    """N(0, I) of one update, (S, B, N, A) each: at the next states, and at the states of the minibatch."""
+    """N(0, I) of one update, ``policies.unbounded.draw``'s: of N actions at the next states and at those of the minibatch, and of
+    those for the Fisher matrix; (S, B, n, ...) each."""
 
     after: Tensor
     now: Tensor
+    fisher: Tensor
 
 
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
     """Fresh networks of len(generators) seeds."""
-    policy = UnboundedGaussian(obs, action, cfg.hidden, cfg.std0, generators).to(device)
+    policy = UnboundedPolicy(obs, action, cfg.components, cfg.hidden, cfg.std0, generators).to(device)
     q = QNetwork(obs, action, cfg.members, cfg.critic_hidden, "layernorm", generators).to(device)
     weights = torch.tensor([cfg.kl_mean, cfg.kl_std], device=device, dtype=policy.theta.dtype)
     dual = inverse_softplus(weights)[:, None].repeat(len(generators), 1, action)
@@ -111,53 +136,55 @@ def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generato
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """(S, n, A)."""
-    return draw.normal(n, action)
+    """(S, n, A), or A + 1 for a mixture."""
+    return draw.normal(n, noise_size(cfg.components, action))
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """A draw from the policy, (S, n, A), cut to the cube: what the critic sees of it too."""
-    law: MeanStd = state.policy(obs)
-    return (law.mean + law.std * noise).clamp(-1.0, 1.0)
+    """A draw from the policy, (S, n, A), as the critic sees it: cut to the cube, or squashed by tanh."""
+    return FORMS[cfg.policy].action(draw(state.policy(obs), noise[..., None, :]))[..., 0, :]
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """The mean, (S, n, A), cut to the cube."""
-    law: MeanStd = state.policy(obs)
-    return law.mean.clamp(-1.0, 1.0)
+    """The mean, or of several that with the largest Q, (S, n, A); cut or squashed."""
+    actions = FORMS[cfg.policy].action(state.policy(obs).mean)
+    return actions[..., 0, :] if cfg.components == 1 else best(state.q, obs, actions)
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     """For ``update``."""
-    shape = (cfg.batch, cfg.samples, action)
-    return Noise(draw.normal(*shape), draw.normal(*shape))
+    size, fisher = noise_size(cfg.components, action), 0 if cfg.policy == "gaussian" else cfg.fisher
+    return Noise(*(draw.normal(cfg.batch, n, size) for n in (cfg.samples, cfg.samples, fisher)))
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     """One gradient step of each network on one minibatch."""
+    form = FORMS[cfg.policy]
+
     # Update Q function: y = r + discount V(s'), V of Q_target at actions of the target policy
     after = state.policy_target(batch.next_obs)
-    next_q = state.q_target.least(batch.next_obs, drawn(after, noise.after).clamp(-1.0, 1.0))
-    next_value = BOOTSTRAPS[cfg.bootstrap](next_q, cfg.sharpness) + cfg.entropy * entropy(after.std.log())
+    next_q = state.q_target.least(batch.next_obs, form.action(draw(after, noise.after)))
+    next_value = BOOTSTRAPS[cfg.bootstrap](next_q, cfg.sharpness) + cfg.entropy * entropy(after.std.log())[..., 0]
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
     q, pull_back = state.q.vjp(batch.obs, batch.action)
     q_error = regress_(state.q_adam, q, pull_back, y)
 
-    # The policy's direction: the flow of its actions along grad_a Q, and of its entropy, projected on mean and std
+    # The policy's direction: the flow of its actions along grad_a Q, and of its entropy, projected on its parameters
     law, policy_back = state.policy.vjp(batch.obs)
-    action = drawn(law, noise.now)
-    value, slope = state.q.action_gradient(batch.obs, action.clamp(-1.0, 1.0))
-    ascent = projection.gaussian(noise.now, SQUASH[cfg.squash](continued(slope, action)))
+    u = draw(law, noise.now)
+    value, slope = state.q.action_gradient(batch.obs, form.action(u))
+    ascent = form.projected(law, u, form.slope(u, SQUASH[cfg.squash](slope)), draw(law, noise.fisher), cfg.damping, cfg.cg_steps)
     spread = cfg.samples * cfg.entropy / law.std
 
     # Update policy: ascend, and descend sum_d weight KL(target policy || policy)
     target = state.policy_target(batch.obs)
-    kl, back = decoupled_kl(target, law), decoupled_kl_gradient(target, law)
-    weight = (softplus(state.dual) + 1e-8)[:, :, None].unbind(1)
-    steps = (weight[0] * back.mean - ascent[0], weight[1] * back.std - ascent[1] - spread)
-    state.policy_adam.step(policy_back(MeanStd(*(g / cfg.batch for g in steps))))
+    weight = Parts(*(softplus(state.dual) + 1e-8)[:, :, None].unbind(1))
+    back = decoupled_kl_gradient(target, law, weight)
+    step = Law(back.logits - ascent.logits, back.mean - ascent.mean, back.std - ascent.std - spread)
+    state.policy_adam.step(policy_back(Law(*(g / cfg.batch for g in step))))
 
     # Update KL weights: descend weight (bound - KL), per dimension
+    kl = decoupled_kl(target, law)
     if cfg.kl == "hard":
         bound = kl.mean.new_tensor([cfg.bound_mean, cfg.bound_std])[:, None]
         state.dual_adam.step(torch.sigmoid(state.dual) * (bound - torch.stack([k.mean(1) for k in kl], 1)))
@@ -171,26 +198,11 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         "losses/q": regression_loss(q_error),
         "losses/q_values": q.mean((1, 2)),
         "losses/policy": -value.mean((1, 2)),
-        "policy/entropy": entropy(law.std.log()).mean(1),
+        "policy/entropy": -log_prob(law, u).mean((1, 2)),
         "policy/kl_mean": kl.mean.sum(-1).mean(1),
         "policy/kl_std": kl.std.sum(-1).mean(1),
-        "policy/outside": (action.abs() > 1.0).to(q).mean((1, 2, 3)),
+        "policy/outside": (u.abs() > 1.0).to(q).mean((1, 2, 3)),
     }
-
-
-def drawn(law: MeanStd, xi: Tensor) -> Tensor:
-    """mean + std xi, (S, B, N, A)."""
-    return torch.addcmul(law.mean[..., None, :], law.std[..., None, :], xi)
-
-
-def continued(slope: Tensor, action: Tensor) -> Tensor:
-    """grad_a of Q beyond the cube, from its slope at the cut action: as there where Q falls outwards, 0 where it rises.
-
-    Q is fitted inside alone, since the environment cuts actions. Departs: the authors' open critic cuts too, which leaves no gradient
-    outside, and a policy that is wholly out there never learns to come back. Pinned by test_a_policy_beyond_the_bounds_comes_back.
-    """
-    outwards = (action.abs() > 1.0) & (slope * action > 0.0)
-    return slope.masked_fill(outwards, 0.0)
 
 
 def cube_root(x: Tensor) -> Tensor:

@@ -9,7 +9,17 @@ of the support: 0 on all of R^A and for a squashed Gaussian, but not for a law w
 exponential's at 0, a truncated Gaussian's or a uniform's. There the direction is neither the flow's nor that of E[Q].
 """
 
+from collections.abc import Callable
+
 from torch import Tensor
+from torch.distributions import Distribution, constraints
+from torch.func import grad
+
+from wgf.conjugate import conjugate_gradient
+from wgf.door import door
+from wgf.natural import damped, empirical
+
+Density = Callable[[Tensor, Tensor], Tensor]  # (phi (..., n, P), a (..., n, A)) -> log pi(a | phi) (..., n), a row of phi for each a
 
 
 def gaussian(xi: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,3 +30,63 @@ def gaussian(xi: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     In log std instead of std the Fisher matrix is another, and so is the update of a network behind it.
     """
     return slope.sum(-2), (xi * slope).sum(-2)
+
+
+@door(phi="*b P", a="*b N A", slope="*b N A", draws="*b F A", damping=">0", steps=">=1")
+def direction(
+    log_prob: Density,
+    phi: Tensor,
+    a: Tensor,
+    slope: Tensor,
+    draws: Tensor,
+    *,
+    damping: float,
+    steps: int,
+) -> Tensor:
+    """Any law in its parameters phi: (F + damping I)^-1 sum_n grad_phi (grad_a log pi(a_n | phi) . g_n), (..., P), by conjugate gradients.
+
+    ``a`` and ``slope`` (..., N, A) are draws of the law and their g; F is the mean of s s' over the scores s = grad_phi log pi of other
+    ``draws`` (..., F, A) of it, and at most of that rank.
+    **Source** Pfau et al. 2025, Eq. 6. **Limits** ``gaussian`` for a Gaussian, as its draws become many and the damping goes to 0. A
+    product costs 2 F P multiplications. Of ``log_prob`` alone nobody can tell an edge of the support: ``density`` can.
+    """
+    scores = grad(lambda each: log_prob(each, draws).sum())(_each(phi, draws))
+    found: Tensor = conjugate_gradient(damped(empirical(scores), damping), ascent(log_prob, phi, a, slope), steps=steps).x
+    return found
+
+
+def ascent(log_prob: Density, phi: Tensor, a: Tensor, slope: Tensor) -> Tensor:
+    """sum_n grad_phi (grad_a log pi(a_n | phi) . g_n), (..., P): what the Fisher matrix preconditions; shapes as in ``direction``."""
+
+    def carried(phi: Tensor) -> Tensor:
+        each = _each(phi, a)
+        carrier: Tensor = grad(lambda at: log_prob(each, at).sum())(a)
+        return (carrier * slope).sum()
+
+    found: Tensor = grad(carried)(phi)
+    return found
+
+
+def density(law: Callable[[Tensor], Distribution]) -> Density:
+    """log pi(a | phi) for ``direction``, of phi (..., P) -> a torch distribution with batch and event together (..., A).
+
+    **Raises** ValueError for a support that is not all of R^A: the flux through its edge would be lost. A law whose density vanishes at
+    the edge, as a squashed Gaussian's does, is fine nevertheless: give its log-density itself.
+    """
+
+    def log_prob(phi: Tensor, a: Tensor) -> Tensor:
+        distribution = law(phi)
+        support = distribution.support
+        while hasattr(support, "base_constraint"):
+            support = support.base_constraint
+        if support is not constraints.real:
+            name = type(distribution).__name__
+            raise ValueError(f"law {name} has the support {support}; it must be all of R^A, or the flux through its edge is lost")
+        found: Tensor = distribution.log_prob(a)
+        return found.sum(-1) if found.ndim == a.ndim else found
+
+    return log_prob
+
+
+def _each(phi: Tensor, a: Tensor) -> Tensor:
+    return phi[..., None, :].expand(*a.shape[:-1], -1)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Categorical, Normal, kl_divergence
 from torch.nn.functional import elu, layer_norm, softplus
 
 from agents import wpo
@@ -23,6 +23,8 @@ CASES = {
     "softmax, cube root": {"bootstrap": "softmax", "sharpness": 2.5, "squash": "cbrt"},
     "hard": {"kl": "hard", "kl_mean": 1.5, "kl_std": 0.4, "bound_mean": 0.02, "bound_std": 0.01},
     "entropy, two members, one action": {"entropy": 0.3, "n_step": 1, "members": 2, "samples": 1},
+    "mixture": {"policy": "mixture", "components": 3, "fisher": 6, "damping": 0.1, "cg_steps": 40, "bootstrap": "mean"},
+    "squashed": {"policy": "squashed", "fisher": 5, "damping": 0.2, "cg_steps": 20, "squash": "cbrt"},
     "weak": {"kl_mean": 1e-3, "kl_std": 1e-3, "std0": 0.2},
 }
 
@@ -51,29 +53,39 @@ class Alone:
         self.adam = {name: Adam([self.p[name]], cfg.lr) for name in ("policy", "q")} | {"dual": Adam([self.dual], cfg.dual_lr)}
 
     def law(self, name, obs):
-        mean, raw = network(self.nets.policy.net, self.p[name], obs).chunk(2)
-        return Normal(mean, softplus(raw) * self.cfg.std0 / math.log(2.0) + 1e-6)
+        """logits (K,), means and stds (K, A)."""
+        k = self.cfg.components
+        logits, mean, raw = network(self.nets.policy.net, self.p[name], obs).split([k, k * A, k * A])
+        return logits, mean.reshape(k, A), softplus(raw).reshape(k, A) * self.cfg.std0 / math.log(2.0) + 1e-6
+
+    def drawn(self, law, noise):
+        logits, mean, std = (t.detach() for t in law)
+        k = 0 if self.cfg.components == 1 else int((Normal(0.0, 1.0).cdf(noise[A]) > logits.softmax(0).cumsum(0)[:-1]).sum())
+        return mean[k] + std[k] * noise[:A]
+
+    def into(self, u):
+        return torch.tanh(u) if self.cfg.policy == "squashed" else u.clamp(-1.0, 1.0)
 
     def q(self, name, obs, action):
         """Of every member."""
         x = torch.cat([obs, action])
         return torch.stack([network(self.nets.q.net, theta, x)[0] for theta in self.p[name]])
 
-    def slope(self, obs, action):
-        """grad_a min Q at the cut action, without its parts that point out of the cube where the action is outside."""
-        cut = action.detach().clamp(-1.0, 1.0).requires_grad_()
+    def slope(self, obs, u):
+        """min Q and its squashed slope at the action of u; if that was cut, without the parts that point out of the cube."""
+        cut = self.into(u).requires_grad_()
         value = self.q("q", obs, cut).min()
         (g,) = torch.autograd.grad(value, cut)
-        for d in range(A):
-            if (action[d] > 1.0 and g[d] > 0.0) or (action[d] < -1.0 and g[d] < 0.0):
+        for d in range(A if self.cfg.policy != "squashed" else 0):
+            if (u[d] > 1.0 and g[d] > 0.0) or (u[d] < -1.0 and g[d] < 0.0):
                 g[d] = 0.0
         return value.detach(), (torch.copysign(g.abs() ** (1.0 / 3.0), g) if self.cfg.squash == "cbrt" else g)
 
-    def next_value(self, obs, xi):
+    def next_value(self, obs, noise):
         law = self.law("policy_target", obs)
-        q = torch.stack([self.q("q_target", obs, (law.mean + law.stddev * z).clamp(-1.0, 1.0)).min() for z in xi])
+        q = torch.stack([self.q("q_target", obs, self.into(self.drawn(law, z))).min() for z in noise])
         v = {"mean": q.mean(), "max": q.max(), "softmax": (torch.softmax(self.cfg.sharpness * q, 0) * q).sum()}[self.cfg.bootstrap]
-        return v + self.cfg.entropy * law.entropy().sum()
+        return v + self.cfg.entropy * Normal(law[1], law[2]).entropy().sum()
 
     def critic_loss(self, batch, noise):
         q = torch.stack([self.q("q", batch.obs[b], batch.action[b]) for b in range(B)])
@@ -83,30 +95,64 @@ class Alone:
         ]
         return sum((q[b] - y[b].detach()).square().sum() / 2.0 for b in range(B)) / B, q.mean()
 
-    def policy_loss(self, obs, xi):
-        """-sum_n grad_a log N(a_n; mean', std') . g_n, where mean' and std' have the values of mean and std and their gradients times
-        std^2 and std^2 / 2, less N entropy log std; and the KLs per dimension."""
-        law, target = self.law("policy", obs), self.law("policy_target", obs)
-        mean, std = law.mean, law.stddev
+    def density(self, law, u):
+        """log density of the mixture at u."""
+        return torch.logsumexp(law[0].log_softmax(0) + Normal(law[1], law[2]).log_prob(u).sum(-1), 0)
+
+    def closed_loss(self, law, u, g):
+        """-grad_a log N(a; mean', std') . g, mean' and std' with the values of mean and std and their gradients times std^2, std^2 / 2."""
+        _, mean, std = law
         s2 = std.detach().square()
         adapted = Normal(s2 * mean + ((1.0 - s2) * mean).detach(), s2 / 2.0 * std + ((1.0 - s2 / 2.0) * std).detach())
-        loss, values, outside = -len(xi) * self.cfg.entropy * std.log().sum(), [], 0.0
-        for z in xi:
-            a = (mean + std * z).detach().requires_grad_()
-            value, g = self.slope(obs, a)
-            values.append(value)
-            outside += (a.abs() > 1.0).sum() / (A * len(xi))
-            (inner,) = torch.autograd.grad(adapted.log_prob(a).sum(), a, create_graph=True)
-            loss = loss - (inner * g).sum()
-        target = Normal(target.mean.detach(), target.stddev.detach())
-        parts = torch.stack([kl_divergence(target, Normal(mean, target.stddev)), kl_divergence(target, Normal(target.mean, std))])
-        return loss, parts, torch.stack(values).mean(), outside, law.entropy().sum()
+        a = u.clone().requires_grad_()
+        (inner,) = torch.autograd.grad(adapted.log_prob(a).sum(), a, create_graph=True)
+        return -(inner * g).sum()
+
+    def solved_loss(self, law, pairs, others):
+        """-<(F + damping I)^-1 sum_n grad_phi (grad_a log pi . g), phi>, F summed draw by draw and inverted as a matrix."""
+        phi = [t.detach().requires_grad_() for t in law]
+
+        def log_prob(a):
+            if self.cfg.policy == "squashed":
+                return self.density(phi, torch.atanh(a)) - torch.log(1.0 - a.square()).sum()
+            return self.density(phi, a)
+
+        def row(value):
+            slopes = torch.autograd.grad(value, phi, allow_unused=True)
+            return torch.cat([(torch.zeros_like(p) if t is None else t).flatten() for t, p in zip(slopes, phi, strict=True)])
+
+        total = 0.0
+        for u, g in pairs:
+            a = (torch.tanh(u) if self.cfg.policy == "squashed" else u.clone()).requires_grad_()
+            (inner,) = torch.autograd.grad(log_prob(a), a, create_graph=True)
+            total = total + row((inner * g).sum())
+        scores = torch.stack([row(self.density(phi, u)) for u in others])
+        fisher = scores.mT @ scores / len(others) + self.cfg.damping * torch.eye(len(total))
+        return -(torch.linalg.solve(fisher, total) * torch.cat([t.flatten() for t in law])).sum()
+
+    def policy_loss(self, obs, noise, others):
+        """The loss of the flow and of N entropy log std; the KLs per dimension."""
+        law, target = self.law("policy", obs), [t.detach() for t in self.law("policy_target", obs)]
+        us = [self.drawn(law, z) for z in noise]
+        values, slopes = zip(*(self.slope(obs, u) for u in us), strict=True)
+        loss = -len(noise) * self.cfg.entropy * law[2].log().sum()
+        if self.cfg.policy == "gaussian":
+            loss = loss + sum(self.closed_loss(law, u, g) for u, g in zip(us, slopes, strict=True))
+        else:
+            loss = loss + self.solved_loss(law, list(zip(us, slopes, strict=True)), [self.drawn(law, z) for z in others])
+        w, moved = target[0].softmax(0), kl_divergence(Categorical(logits=target[0]), Categorical(logits=law[0]))
+        of_mean = kl_divergence(Normal(target[1], target[2]), Normal(law[1], target[2]))
+        of_std = kl_divergence(Normal(target[1], target[2]), Normal(target[1], law[2]))
+        parts = torch.stack([(w[:, None] * of_mean).sum(0) + moved / A, (w[:, None] * of_std).sum(0)])
+        outside = sum((u.abs() > 1.0).sum() for u in us) / (A * len(us))
+        surprise = -sum(self.density(law, u) for u in us) / len(us)
+        return loss, parts, torch.stack(values).mean(), outside, surprise
 
     def update(self, batch, noise):
         self.updates += 1
         q_loss, q_mean = self.critic_loss(batch, noise)
         self.adam["q"].step(torch.autograd.grad(q_loss, [self.p["q"]]))
-        each = [self.policy_loss(batch.obs[b], noise.now[b]) for b in range(B)]
+        each = [self.policy_loss(batch.obs[b], noise.now[b], noise.fisher[b]) for b in range(B)]
         loss, kl, value, outside, entropy = (sum(parts) / B for parts in zip(*each, strict=True))
         weight = softplus(self.dual) + 1e-8
         policy_gradient = torch.autograd.grad(loss + (weight.detach() * kl).sum(), [self.p["policy"]])
@@ -181,25 +227,30 @@ def test_bootstraps_lie_between_the_mean_and_the_largest():
     assert BOOTSTRAPS["softmax"](q, 1e3).item() == pytest.approx(3.0)
 
 
-def test_act_draws_from_the_online_policy_and_greedy_is_its_mean_both_cut():
-    cfg = replace(wpo.Config(), **TINY)
-    state, obs = started(cfg), torch.cat([minibatch(k).obs for k in range(8)], 1)
+@pytest.mark.parametrize("change", [{}, {"policy": "mixture", "components": 2}, {"policy": "squashed"}], ids=str)
+def test_act_draws_from_the_online_policy_and_greedy_is_its_best_mean(change):
+    cfg = replace(wpo.Config(), **TINY, **change)
+    state, obs, chosen = started(cfg), torch.cat([minibatch(k).obs for k in range(8)], 1), set()
     xi = wpo.act_noise(cfg, A, obs.shape[1], streams())
     acted, greedy = wpo.act(cfg, state, obs, xi), wpo.greedy(cfg, state, obs)
-    assert xi.shape == acted.shape == (2, 8 * B, A)
-    assert (acted.abs() == 1.0).any()
+    assert acted.shape == (2, 8 * B, A)
+    assert (acted.abs() == 1.0).any() == (cfg.policy != "squashed")
     for s in range(2):
         alone = Alone(state, s, cfg)
         for b in range(8 * B):
             law = alone.law("policy", obs[s, b])
-            close(acted[s, b], (law.mean + law.stddev * xi[s, b]).clamp(-1.0, 1.0).detach())
-            close(greedy[s, b], law.mean.clamp(-1.0, 1.0).detach())
+            close(acted[s, b], alone.into(alone.drawn(law, xi[s, b])).detach())
+            options = alone.into(law[1].detach())
+            q = [alone.q("q", obs[s, b], a).min().item() for a in options]
+            chosen.add(q.index(max(q)))
+            close(greedy[s, b], options[q.index(max(q))])
+    assert len(chosen) == cfg.components
 
 
 def test_noise_is_standard_normal():
-    cfg = replace(wpo.Config(), **{**TINY, "batch": 500})
-    for x in wpo.noise(cfg, A, streams()):
-        assert x.shape == (2, 500, N, A)
+    cfg = replace(wpo.Config(), **{**TINY, "batch": 500}, policy="mixture", components=2, fisher=3)
+    for x, n in zip(wpo.noise(cfg, A, streams()), (N, N, 3), strict=True):
+        assert x.shape == (2, 500, n, A + 1)
         assert abs(x.mean()) < 4.0 / math.sqrt(x.numel())
         assert abs(x.square().mean() - 1.0) < 4.0 * math.sqrt(2.0 / x.numel())
 
@@ -207,6 +258,13 @@ def test_noise_is_standard_normal():
 def test_entropy_needs_one_step_returns():
     with pytest.raises(ValueError, match="n_step is 5; with entropy it must be 1"):
         wpo.Config(entropy=0.1)
+
+
+def test_settings_that_a_policy_does_not_have_are_refused():
+    with pytest.raises(ValueError, match="policy is mixture; with entropy it must be gaussian"):
+        wpo.Config(entropy=0.1, n_step=1, policy="mixture")
+    with pytest.raises(ValueError, match="components is 2; a squashed policy has 1"):
+        wpo.Config(components=2, policy="squashed")
 
 
 # --- what it reaches on a one-step task, where Q is the reward ----------------------------------------------------------
@@ -229,7 +287,7 @@ def trained(reward, updates, start=None, **change):
     state = wpo.init(cfg, 1, 1, [torch.Generator().manual_seed(k) for k in range(2)], torch.device("cpu"))
     if start is not None:
         for policy in (state.policy, state.policy_target):
-            policy.net.layers(policy.theta)[-1][1][..., 0] = start
+            policy.net.layers(policy.theta)[-1][1][..., 1] = start  # logit, mean, raw std
     draw, obs = streams(), torch.zeros(2, cfg.batch, 1)
     for i in range(updates):
         if i == 2 * updates // 3:
@@ -269,7 +327,8 @@ def test_a_policy_beyond_the_bounds_comes_back(monkeypatch):
     """From a mean of 3, four deviations outside. Without a slope out there, as with a critic that cuts and no more, it stays."""
     mean, _ = trained(goal, 600, start=3.0, std0=0.5)
     assert ((mean - 0.2).abs() < 0.125).all()
-    monkeypatch.setattr(wpo, "continued", lambda slope, action: slope.masked_fill(action.abs() > 1.0, 0.0))
+    flat_outside = wpo.FORMS["gaussian"]._replace(slope=lambda u, slope: slope.masked_fill(u.abs() > 1.0, 0.0))
+    monkeypatch.setitem(wpo.FORMS, "gaussian", flat_outside)
     mean, _ = trained(goal, 200, start=3.0, std0=0.5)
     assert (mean > 2.0).all()
 
