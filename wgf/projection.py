@@ -10,6 +10,7 @@ exponential's at 0, a truncated Gaussian's or a uniform's. There the direction i
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 from torch.distributions import Distribution, constraints
@@ -76,7 +77,7 @@ def density(law: Callable[[Tensor], Distribution]) -> Density:
 
     def log_prob(phi: Tensor, a: Tensor) -> Tensor:
         distribution = law(phi)
-        support = distribution.support
+        support: Any = distribution.support
         while hasattr(support, "base_constraint"):
             support = support.base_constraint
         if support is not constraints.real:
