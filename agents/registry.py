@@ -17,6 +17,7 @@ AGENTS = {
     "soft-q": {"paper": "soft_q", "modern": "soft_q"},
     "svpg": {"paper": "svpg", "modern": "svpg"},
     "trpo": {"paper": "trpo", "modern": "trpo"},
+    "wpo": {"paper": "wpo", "modern": "wpo"},
 }
 
 

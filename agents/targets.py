@@ -1,6 +1,7 @@
 """Targets and losses that agents share. Losses are means within a seed, (S,); their sum over seeds is what is differentiated."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -60,6 +61,19 @@ def normalizer_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
     """
     log_mean = torch.logsumexp(q / alpha - log_prob, -1) - math.log(q.shape[-1])
     return (alpha * (log_mean[..., None] + log_prob.mean(-1, keepdim=True)))[..., 0]
+
+
+def softmax_value(q: Tensor, sharpness: float) -> Tensor:
+    """sum_n w_n Q_n, w = softmax(sharpness Q): between the mean (0) and the largest (infinity). q (S, B, N) -> (S, B)."""
+    return (torch.softmax(sharpness * q, -1) * q).sum(-1)
+
+
+# V of Q at N actions of a policy (S, B, N) -> (S, B), as WPO and MPO bootstrap; the sharpness is the softmax's
+BOOTSTRAPS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "mean": lambda q, _: q.mean(-1),
+    "max": lambda q, _: q.amax(-1),
+    "softmax": softmax_value,
+}
 
 
 def temperature_gradient(log_prob: Tensor, target_entropy: float) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from wgf.layernorm import network
 from wgf.mlp import VJP, Network, StackedMLP
 
 
@@ -15,7 +16,7 @@ class QNetwork(Network):
         self, obs: int, action: int, members: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]
     ) -> None:
         super().__init__()
-        self.net = StackedMLP([len(generators), members], [obs + action, *hidden, 1], activation, generators)
+        self.net = network([len(generators), members], [obs + action, *hidden, 1], activation, generators)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """obs (S, B, D) with action (S, B, A) -> (S, E, B), or with action particles (S, B, M, A) -> (S, E, B, M)."""

@@ -6,12 +6,13 @@ backward pass is written out and autograd records nothing: an update costs its m
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import elu, pad
 
 VJP = Callable[[Tensor], Tensor]  # g, shaped as an output -> grad_theta <g, output>, (*stack, P)
 
@@ -27,11 +28,19 @@ def _tanh_slope(g: Tensor, h: Tensor) -> Tensor:
     return torch.ops.aten.tanh_backward.grad_input(g, h, grad_input=g)  # type: ignore[no-any-return]
 
 
+def _elu_slope(g: Tensor, h: Tensor) -> Tensor:
+    return torch.ops.aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, h, grad_input=g)  # type: ignore[no-any-return]
+
+
 def _relu_slope(g: Tensor, h: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward.grad_input(g, h, 0, grad_input=g)  # type: ignore[no-any-return]
 
 
-ACTIVATIONS = {"tanh": Activation(torch.tanh_, _tanh_slope), "relu": Activation(torch.relu_, _relu_slope)}
+ACTIVATIONS = {
+    "tanh": Activation(torch.tanh_, _tanh_slope),
+    "relu": Activation(torch.relu_, _relu_slope),
+    "elu": Activation(partial(elu, inplace=True), _elu_slope),
+}
 
 
 class StackedMLP(nn.Module):
@@ -69,19 +78,20 @@ class StackedMLP(nn.Module):
         shared = len(inputs) == 1 and inputs[0].shape[: len(self.stack)] != self.stack
         # a last 1, appended once for many cells, takes the bias along in the product
         cells = [self._cells(pad(inputs[0], (0, 1), value=1.0))] if shared else [self._cells(x) for x in inputs]
-        y, hidden = self._first(inputs, cells, first, joined), []
-        for w, b in others:
-            hidden.append(self.activation.phi(y))
+        y, norm = self._normalised(self._first(inputs, cells, first, joined))
+        hidden = []
+        for i, (w, b) in enumerate(others):
+            hidden.append(self._activation(i).phi(y))
             y = torch.bmm(y, w).add_(b)
-        return y.view(*self.stack, *self._rest(inputs[-1]), -1), Tape(layers, inputs, cells, hidden)
+        return y.view(*self.stack, *self._rest(inputs[-1]), -1), Tape(layers, inputs, cells, hidden, norm)
 
     def tangent(self, tape: "Tape", v: Tensor) -> Tensor:
         """d/dt y(theta + t v) at t = 0, (*stack, *rest, out), for v (*stack, P): J v, where ``gradient`` is J'g."""
         whole = v.detach().flatten(0, -2)
         first, *others = self.layers(whole)
-        dy = self._first(tape.inputs, tape.cells, first, _joined(whole, self.shapes[0]))
-        for h, (w, _), (dw, db) in zip(tape.hidden, tape.layers[1:], others, strict=True):
-            dy = torch.bmm(self.activation.slope(dy, h), w).add_(db).baddbmm_(h, dw)
+        dy = self._norm_tangent(tape.norm, self._first(tape.inputs, tape.cells, first, _joined(whole, self.shapes[0])), whole)
+        for i, (h, (w, _), (dw, db)) in enumerate(zip(tape.hidden, tape.layers[1:], others, strict=True)):
+            dy = torch.bmm(self._activation(i).slope(dy, h), w).add_(db).baddbmm_(h, dw)
         return dy.view(*self.stack, *self._rest(tape.inputs[-1]), -1)
 
     def gradient(self, tape: "Tape", g: Tensor) -> Tensor:
@@ -89,7 +99,7 @@ class StackedMLP(nn.Module):
         found = self.theta.new_empty(self.theta.shape)
         whole = found.flatten(0, -2)
         (dw1, db1), *slots = self.layers(whole)
-        g = self._backward(tape, g, slots)
+        g = self._through_norm(tape.norm, self._backward(tape, g, slots), whole)
         if tape.cells[0].shape[-1] > tape.inputs[0].shape[-1]:
             _joined(whole, self.shapes[0]).copy_(torch.bmm(tape.cells[0].mT, g))
             return found
@@ -101,7 +111,7 @@ class StackedMLP(nn.Module):
     def input_gradient(self, tape: "Tape", g: Tensor, size: int) -> Tensor:
         """grad_x <g, y> of x (..., size), the last numbers of the last input, which has every axis of rest."""
         x, (w, _) = tape.inputs[-1], tape.layers[0]
-        gradient = torch.bmm(self._backward(tape, g), w[:, -size:].mT)
+        gradient = torch.bmm(self._through_norm(tape.norm, self._backward(tape, g)), w[:, -size:].mT)
         return gradient.view(*self.stack, *self._rest(x), size).sum_to_size(*x.shape[:-1], size)
 
     def _first(self, inputs: Sequence[Tensor], cells: Sequence[Tensor], layer: tuple[Tensor, Tensor], joined: Tensor) -> Tensor:
@@ -117,7 +127,7 @@ class StackedMLP(nn.Module):
         return y
 
     def _backward(self, tape: "Tape", g: Tensor, slots: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
-        """d<g, y> / d(the first layer's sum), (cells, rows, units), filling the gradients of the layers above into ``slots``."""
+        """d<g, y> / d(what the first activation saw), (cells, rows, units), filling the gradients of the layers above into ``slots``."""
         g = g.detach().reshape(len(tape.layers[0][0]), -1, g.shape[-1])
         for i in range(len(tape.hidden) - 1, -1, -1):
             h = tape.hidden[i]
@@ -128,8 +138,24 @@ class StackedMLP(nn.Module):
             if slots:
                 torch.sum(g, 1, keepdim=True, out=slots[i][1])
             w = tape.layers[i + 1][0].mT
-            g = self.activation.slope(g * w if g.shape[-1] == 1 else torch.bmm(g, w), h)
+            g = self._activation(i).slope(g * w if g.shape[-1] == 1 else torch.bmm(g, w), h)
         return g
+
+    def _activation(self, i: int) -> Activation:
+        """Of hidden layer i."""
+        return self.activation
+
+    def _normalised(self, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The first layer's sum as its activation sees it, and what ``_through_norm`` needs: here as it is, and nothing."""
+        return y, []
+
+    def _through_norm(self, norm: list[Tensor], g: Tensor, whole: Tensor | None = None) -> Tensor:
+        """g carried back to the first layer's sum; gradients of parameters on the way go into ``whole`` (cells, P)."""
+        return g
+
+    def _norm_tangent(self, norm: list[Tensor], dy: Tensor, whole: Tensor) -> Tensor:
+        """dy, of the first layer's sum, carried on to its activation, where the parameters move along ``whole`` (cells, P)."""
+        return dy
 
     def _layers(self) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """The layers of theta (cells, P), and W1 with b1 for a last row; made again where theta has moved to another place."""
@@ -154,17 +180,19 @@ class StackedMLP(nn.Module):
 
 
 class Tape(NamedTuple):
-    """What an evaluation leaves for its derivatives: layers, the inputs of its products, as shaped and as cells, hidden activations."""
+    """What an evaluation leaves for its derivatives: layers, the inputs of its products, as shaped and as cells, hidden activations,
+    and what a norm keeps."""
 
     layers: list[tuple[Tensor, Tensor]]
     inputs: tuple[Tensor, ...]
     cells: list[Tensor]
     hidden: list[Tensor]
+    norm: list[Tensor]
 
     def last(self, n: int) -> "Tape":
         """The last n rows alone, where stack and rest have one axis each."""
-        inputs, cells, hidden = ([t[:, -n:] for t in part] for part in self[1:])
-        return Tape(self.layers, tuple(inputs), cells, hidden)
+        inputs, cells, hidden, norm = ([t[:, -n:] for t in part] for part in self[1:])
+        return Tape(self.layers, tuple(inputs), cells, hidden, norm)
 
 
 class Network(nn.Module):
@@ -193,6 +221,6 @@ def _uniform(stack: tuple[int, ...], shape: tuple[int, int], fan_in: int, genera
     return (2.0 * torch.stack(draws) - 1.0) / math.sqrt(fan_in)
 
 
-def polyak_(target: Network, source: Network, rate: float) -> None:
-    """target <- (1 - rate) target + rate source, in place; rate = 1 copies."""
+def polyak_(target: Network, source: Network, rate: float | Tensor) -> None:
+    """target <- (1 - rate) target + rate source, in place; rate = 1 copies, rate = 0 leaves it, bit for bit."""
     target.theta.lerp_(source.theta, rate)

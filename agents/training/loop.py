@@ -95,7 +95,7 @@ def begin(task: Task) -> Training:
     streams = Streams([torch.Generator(task.device).manual_seed(k) for k in seeds])
     if shape := segment(task.agent, task.cfg):
         return Training(state, streams, Rollout(cast(Side, task.envs), shape, seeds, task.cfg.gamma))
-    replay = Replay(seeds, task.schedule.rows(), d, a, task.cfg.gamma, task.device)
+    replay = Replay(seeds, task.schedule.rows(), d, a, task.cfg.gamma, task.device, getattr(task.cfg, "n_step", 1))
     zero = np.zeros(len(seeds), np.float32)
     return Training(state, streams, Live(replay, cast(Envs, task.envs).reset(seeds), zero, zero))
 

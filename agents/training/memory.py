@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from agents.training.envs import Array, Step
 from agents.training.protocol import Batch
@@ -14,21 +15,26 @@ class Replay:
 
     The end of an episode takes one more row, for its last observation: ``_starts`` lists the rows that begin a transition, oldest
     first from slot ``_first``, and a row that is overwritten leaves it. Each seed draws with a generator of its own.
+
+    With ``n_step`` above 1 a sample is n steps together: r_0 + gamma r_1 + ..., the discount of as many steps, and the state behind the
+    last of them. Fewer steps where the episode ends or has not gone on yet: a time limit bootstraps from its own last observation.
     """
 
-    def __init__(self, seeds: Sequence[int], rows: int, obs: int, action: int, gamma: float, device: torch.device) -> None:
-        self.obs_size, self.action_size, self.gamma = obs, action, gamma
+    def __init__(self, seeds: Sequence[int], rows: int, obs: int, action: int, gamma: float, device: torch.device, n_step: int = 1) -> None:
+        self.obs_size, self.action_size, self.gamma, self.n_step = obs, action, gamma, n_step
         self.data = torch.zeros(len(seeds), rows, obs + action + 2, device=device)
         self.count = np.zeros(len(seeds), dtype=np.int64)
         self._generators = [np.random.default_rng([seed, 1]) for seed in seeds]
         self._starts = np.zeros((len(seeds), rows), dtype=np.int64)
+        self._last = np.zeros((len(seeds), rows), dtype=bool)  # rows whose transition no other follows, or none yet
         self._head, self._first, self._each = np.zeros_like(self.count), np.zeros_like(self.count), np.arange(len(seeds))
+        self._ended = np.ones(len(seeds), dtype=bool)
         self._offsets = np.tile(rows * self._each, 2)  # of a seed's rows in the flattened ring
 
     @staticmethod
     def bytes(seeds: int, rows: int, obs: int, action: int) -> int:
         """Memory of the ring, before it is made."""
-        return seeds * rows * (4 * (obs + action + 2) + 8)
+        return seeds * rows * (4 * (obs + action + 2) + 9)
 
     def add(self, obs: Array, action: Array, step: Step) -> None:
         """Stores one transition a seed: obs (S, D), action (S, A) and what the environments answered."""
@@ -44,18 +50,45 @@ class Replay:
         ring, values = self.data.flatten(0, 1), torch.from_numpy(written)
         ring.index_copy_(0, place.to(ring.device), values.to(ring).flatten(0, 1))
         self._starts[self._each, (self._first + self.count) % rows] = row
+        self._last[self._each, row - 1] &= self._ended  # the row before, where it is the same episode's
+        self._last[self._each, row] = True
+        self._ended = step.terminated | step.truncated
         self.count = self.count + 1
-        self._head = (row + 1 + (step.terminated | step.truncated)) % rows
+        self._head = (row + 1 + self._ended) % rows
 
     def sample(self, batch: int) -> Batch:
-        """``batch`` transitions a seed, uniform with replacement."""
+        """``batch`` transitions a seed, uniform with replacement over where they begin."""
         rows = self.data.shape[1]
         slots = np.stack([g.integers(0, n, batch) for g, n in zip(self._generators, self.count, strict=True)])
         row = self._starts[self._each[:, None], (self._first[:, None] + slots) % rows]
-        pair = torch.from_numpy(np.stack([row, (row + 1) % rows]) + rows * self._each[:, None]).to(self.data.device)
-        here, after = self.data.flatten(0, 1).index_select(0, pair.flatten()).view(*pair.shape, -1)
+        steps = self._steps(row)
+        here, after = self._rows(np.stack([row, (row + steps) % rows]))
         obs, action, reward, discount = here.split([self.obs_size, self.action_size, 1, 1], -1)
-        return Batch(obs, action, reward[..., 0], discount[..., 0], after[..., : self.obs_size])
+        if self.n_step == 1:
+            return Batch(obs, action, reward[..., 0], discount[..., 0], after[..., : self.obs_size])
+        return Batch(obs, action, *self._together(row, steps), after[..., : self.obs_size])
+
+    def _steps(self, row: np.ndarray) -> np.ndarray:
+        """How many of n steps from each row (S, B) there are."""
+        if self.n_step == 1:
+            return np.ones_like(row)
+        window = (row[..., None] + np.arange(self.n_step)) % self.data.shape[1]
+        last = self._last[self._each[:, None, None], window]
+        return np.where(last.any(-1), last.argmax(-1) + 1, self.n_step)
+
+    def _together(self, row: np.ndarray, steps: np.ndarray) -> tuple[Tensor, Tensor]:
+        """sum_k gamma^k r_k over ``steps`` rows, and gamma^(steps - 1) times the last one's discount, (S, B) each."""
+        window = (row + np.arange(self.n_step)[:, None, None]) % self.data.shape[1]
+        reward, discount = self._rows(window)[..., -2:].unbind(-1)
+        k = torch.arange(self.n_step, device=reward.device)[:, None, None]
+        count = torch.from_numpy(steps).to(reward.device)
+        weight = torch.pow(self.gamma, k.to(reward))
+        return (weight * reward * (k < count)).sum(0), (weight * discount * (k == count - 1)).sum(0)
+
+    def _rows(self, row: np.ndarray) -> Tensor:
+        """Rows (..., S, B) of each seed's ring, (..., S, B, numbers)."""
+        place = torch.from_numpy(row + self.data.shape[1] * self._each[:, None]).to(self.data.device)
+        return self.data.flatten(0, 1).index_select(0, place.flatten()).view(*place.shape, -1)
 
     def _forget(self, row: np.ndarray) -> None:
         stale = (self.count > 0) & (self._starts[self._each, self._first] == row)

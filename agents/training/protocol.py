@@ -12,7 +12,8 @@ Info = Callable[[], dict[str, Tensor]]  # tag -> (S,), on the device; computed w
 class Batch(NamedTuple):
     """Transitions of S seeds: obs and next_obs (S, B, D), action (S, B, A) in (-1, 1), reward and discount (S, B).
 
-    discount = gamma (1 - terminated): a time limit bootstraps, an end of the task does not.
+    discount = gamma (1 - terminated): a time limit bootstraps, an end of the task does not. Where the configuration has ``n_step``,
+    reward is the discounted sum of up to so many steps, next_obs the state behind the last and discount the product of theirs.
     """
 
     obs: Tensor

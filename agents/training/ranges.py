@@ -15,14 +15,22 @@ class Range(NamedTuple):
 
 POSITIVE = Range(lambda x: 0.0 < x < math.inf, "above 0")
 COUNT = Range(lambda x: x >= 1, "at least 1")
+UNITS = Range(lambda sizes: all(n >= 1 for n in sizes), "layers of at least 1 unit")
+AT_LEAST_ZERO = Range(lambda x: 0.0 <= x < math.inf, "at least 0")
 RANGES = {
-    "hidden": Range(lambda sizes: all(n >= 1 for n in sizes), "layers of at least 1 unit"),
+    "hidden": UNITS,
+    "critic_hidden": UNITS,
     "activation": Range(lambda name: name in ("tanh", "relu"), "tanh or relu"),
     "batch": COUNT,
     "particles": COUNT,
     "value_particles": COUNT,
     "components": COUNT,
     "members": COUNT,
+    "samples": COUNT,
+    "fisher": COUNT,
+    "cg_steps": COUNT,
+    "n_step": COUNT,
+    "copy_every": COUNT,
     "envs": COUNT,
     "horizon": COUNT,
     "epochs": COUNT,
@@ -30,18 +38,27 @@ RANGES = {
     "inner_steps": COUNT,
     "lr": POSITIVE,
     "critic_lr": POSITIVE,
+    "dual_lr": POSITIVE,
+    "std0": POSITIVE,
+    "kl_mean": POSITIVE,
+    "kl_std": POSITIVE,
+    "bound_mean": POSITIVE,
+    "bound_std": POSITIVE,
+    "damping": POSITIVE,
     "clip": POSITIVE,
     "max_norm": POSITIVE,
     "alpha": POSITIVE,
     "reward_scale": POSITIVE,
     "gamma": Range(lambda x: 0.0 <= x <= 1.0, "from 0 to 1"),
     "lam": Range(lambda x: 0.0 <= x <= 1.0, "from 0 to 1"),
-    "prior": Range(lambda x: 0.0 <= x < math.inf, "at least 0"),
-    "weight_noise": Range(lambda x: 0.0 <= x < math.inf, "at least 0"),
+    "prior": AT_LEAST_ZERO,
+    "weight_noise": AT_LEAST_ZERO,
     "anneal": Range(lambda x: x >= 0, "at least 0"),
     "tau": Range(lambda x: 0.0 < x <= 1.0, "above 0, at most 1"),
-    "w2_scale": Range(lambda x: 0.0 <= x < math.inf, "at least 0"),
-    "regularization": Range(lambda x: 0.0 <= x < math.inf, "at least 0"),
+    "w2_scale": AT_LEAST_ZERO,
+    "entropy": AT_LEAST_ZERO,
+    "sharpness": AT_LEAST_ZERO,
+    "regularization": AT_LEAST_ZERO,
 }
 
 

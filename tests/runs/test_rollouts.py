@@ -46,6 +46,7 @@ def test_one_policy_learns_to_keep_a_pole_up(person):
 def test_the_reward_scale_of_table_6_is_for_soft_agents_alone():
     assert resolve("sac", "paper", "Swimmer-v5").reward_scale == 100.0
     assert resolve("ppo", "paper", "Swimmer-v5").reward_scale == 1.0
+    assert resolve("wpo", "paper", "Swimmer-v5").reward_scale == 1.0
 
 
 def test_a_comparison_takes_both_kinds_of_agents(person):

@@ -13,7 +13,11 @@ from tests.policies.plain import close, draw, leaf, seeds
 from wgf.mlp import Network, StackedMLP, polyak_
 
 pytestmark = pytest.mark.usefixtures("double")
-PHI = {"tanh": torch.tanh, "relu": lambda x: torch.where(x > 0.0, x, torch.zeros_like(x))}
+PHI = {
+    "tanh": torch.tanh,
+    "relu": lambda x: torch.where(x > 0.0, x, torch.zeros_like(x)),
+    "elu": lambda x: torch.where(x > 0.0, x, torch.expm1(x)),
+}
 
 
 def single(net, cell, activation, x):
@@ -56,7 +60,7 @@ def test_a_policy_has_the_theta_of_its_network():
     assert isinstance(policy.theta, nn.Parameter)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", PHI)
 @pytest.mark.parametrize("stack", [(3,), (3, 2), (1, 1)])
 @pytest.mark.parametrize("rest", [(5,), (5, 4)])
 def test_stack_is_a_loop_over_its_networks(activation, stack, rest):
@@ -97,7 +101,7 @@ SHAPES = [  # of the stack and of the inputs
 ]
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", PHI)
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 7)])
 @pytest.mark.parametrize(("stack", "shapes"), SHAPES)
 def test_values_and_gradients_are_those_of_the_recorded_products_on_copies(activation, hidden, stack, shapes):
@@ -162,7 +166,7 @@ def test_nothing_is_recorded(hidden):
     assert not net.theta.requires_grad
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", PHI)
 @pytest.mark.parametrize("hidden", [(), (8, 8)])
 def test_gradients_leave_the_tape_and_every_argument_as_they_were(activation, hidden):
     net = StackedMLP([2], [3 + 2, *hidden, 2], activation, seeds(0, 1))

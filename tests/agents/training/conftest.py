@@ -78,6 +78,7 @@ class Config:
     gamma: float = 0.9
     batch: int = 16
     lr: float = 0.5
+    n_step: int = 1
     poison: int = -1
     fault: type[BaseException] | None = None
 

@@ -19,13 +19,25 @@ class Plain:
     """One seed's transitions as a list, and which rows of a ring of ``rows`` each occupies."""
 
     def __init__(self, rows):
-        self.rows, self.head, self.kept = rows, 0, []
+        self.rows, self.head, self.kept, self.ends = rows, 0, [], set()
 
     def add(self, transition, ended):
         taken = {self.head, (self.head + 1) % self.rows}
         self.kept = [(row, t) for row, t in self.kept if row not in taken]
         self.kept.append((self.head, transition))
         self.head = (self.head + 1 + ended) % self.rows
+        self.ends |= {transition[1]} if ended else set()
+
+    def together(self, i, n):
+        """Up to n steps from the i-th kept transition on: obs, action, sum gamma^k r_k, gamma^(m - 1) discount, last next_obs."""
+        obs, action, *_ = self.kept[i][1]
+        total, k = 0.0, 0
+        while True:
+            _, time, reward, discount, next_obs = self.kept[i + k][1]
+            total += GAMMA**k * reward
+            if k + 1 == n or time in self.ends or i + k + 1 == len(self.kept):
+                return obs, action, total, GAMMA**k * discount, next_obs
+            k += 1
 
 
 def feed(replay, plains, ends, *, first=0, obs=None):
@@ -64,6 +76,36 @@ def test_samples_are_exactly_the_transitions_that_a_list_would_hold(rows, ends):
         assert set(rows_of(batch, k)) == held  # 300 draws of at most 12: each is missed with probability below 1e-10
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(4, 12), st.integers(2, 15), st.lists(st.tuples(*[st.sampled_from([0, 0, 0, 1, 2])] * 3), min_size=1, max_size=40))
+def test_n_steps_are_added_up_to_the_end_of_the_episode_or_of_what_is_known(rows, n, ends):
+    replay, plains = Replay((0, 1, 2), rows, 1, 1, GAMMA, CPU, n), [Plain(rows) for _ in range(3)]
+    feed(replay, plains, ends)
+    batch = replay.sample(300)
+    for k, plain in enumerate(plains):
+        wanted = {round(t[1], 1): t for t in (plain.together(i, n) for i in range(len(plain.kept)))}
+        found = {round(t[1], 1): t for t in rows_of(batch, k)}
+        assert found.keys() == wanted.keys()
+        for time, row in found.items():
+            np.testing.assert_allclose(row, wanted[time], rtol=1e-5, atol=1e-4)  # sums of 15 in float32, rounded to 1e-4
+
+
+def test_a_time_limit_inside_the_window_bootstraps_from_its_own_last_observation_and_an_end_does_not():
+    replay, plain = Replay((0,), 20, 1, 1, GAMMA, CPU, 3), Plain(20)
+    feed(replay, [plain], [[0], [2], [0], [1], [0], [0], [0], [0]])
+    found = {row[1]: row for row in rows_of(replay.sample(300), 0)}
+    # reward 2 t at time t; time 1 is cut, its last observation is 2; time 3 ends; 7 is the newest, and its next observation 8
+    expected = {
+        0.0: (0.0, 0.0, 0.0 + 0.9 * 2.0, 0.9**2, 2.0),
+        2.0: (2.5, 2.0, 4.0 + 0.9 * 6.0, 0.0, 4.0),
+        4.0: (4.5, 4.0, 8.0 + 0.9 * 10.0 + 0.81 * 12.0, 0.9**3, 7.0),
+        6.0: (6.0, 6.0, 12.0 + 0.9 * 14.0, 0.9**2, 8.0),
+        7.0: (7.0, 7.0, 14.0, 0.9, 8.0),
+    }
+    for time, row in expected.items():
+        assert found[time] == pytest.approx(row, abs=2e-4)
+
+
 def test_an_observation_takes_one_row_and_an_end_one_more():
     replay, plains = Replay((0,), 10, 1, 1, GAMMA, CPU), [Plain(10)]
     feed(replay, plains, [[0], [0], [2], [0]])
@@ -96,17 +138,19 @@ def test_a_seed_of_a_stack_draws_what_it_draws_alone():
 
 def test_the_size_is_that_of_what_is_allocated():
     replay = Replay((0, 1), 1_000, 11, 3, GAMMA, CPU)
-    assert Replay.bytes(2, 1_000, 11, 3) == replay.data.numel() * 4 + replay._starts.nbytes
+    assert Replay.bytes(2, 1_000, 11, 3) == replay.data.numel() * 4 + replay._starts.nbytes + replay._last.nbytes
 
 
-def test_a_time_limit_bootstraps(train_toy):
-    result = train_toy("toy/Limited-v0", (0, 1), schedule={"steps": 600, "eval_every": 600})
+@pytest.mark.parametrize("n_step", [1, 3, 7])
+def test_a_time_limit_bootstraps(train_toy, n_step):
+    result = train_toy("toy/Limited-v0", (0, 1), schedule={"steps": 600, "eval_every": 600}, n_step=n_step)
     assert result.endings == ["finished"] * 2
     torch.testing.assert_close(result.state.value[:, 0], torch.full((2,), 10.0), atol=1e-3, rtol=0)  # 1 / (1 - 0.9)
 
 
-def test_an_end_of_the_task_does_not(train_toy):
-    result = train_toy("toy/Ends-v0", (0, 1), schedule={"steps": 600, "eval_every": 600})
+@pytest.mark.parametrize("n_step", [1, 3, 4])
+def test_an_end_of_the_task_does_not(train_toy, n_step):
+    result = train_toy("toy/Ends-v0", (0, 1), schedule={"steps": 600, "eval_every": 600}, n_step=n_step)
     torch.testing.assert_close(result.state.value[:, :3], torch.tensor([[1 + 0.9 + 0.81, 1.9, 1.0]]).expand(2, 3), atol=1e-3, rtol=0)
 
 
