@@ -60,10 +60,10 @@ class Job:
 def resolve(agent: str, preset: str, env: str) -> Any:
     """The preset's configuration for an environment: the paper's reward scale is its Table 6, by the name of the task.
 
-    It is the inverse temperature of soft agents; those that learn from rollouts standardise their advantages and take rewards as they are.
+    It is the inverse temperature of soft agents; others take rewards as they are.
     """
-    module, cfg = registry.find(agent, preset)
-    soft = preset == "paper" and not segment(module, cfg)
+    _, cfg = registry.find(agent, preset)
+    soft = preset == "paper" and agent in registry.SOFT
     return replace(cfg, reward_scale=REWARD_SCALE.get(re.split(r"-v\d+$", env)[0], 1.0) if soft else 1.0)
 
 

@@ -37,6 +37,7 @@ RANGES = {
     "gamma": Range(lambda x: 0.0 <= x <= 1.0, "from 0 to 1"),
     "lam": Range(lambda x: 0.0 <= x <= 1.0, "from 0 to 1"),
     "prior": Range(lambda x: 0.0 <= x < math.inf, "at least 0"),
+    "exploration": Range(lambda x: 0.0 <= x < math.inf, "at least 0"),
     "anneal": Range(lambda x: x >= 0, "at least 0"),
     "tau": Range(lambda x: 0.0 < x <= 1.0, "above 0, at most 1"),
     "w2_scale": Range(lambda x: 0.0 <= x < math.inf, "at least 0"),
