@@ -11,6 +11,8 @@ import gymnasium
 from agents.tasks.pendula import HORIZON, TASKS
 
 IDS = {f"wgf/{name}-v0": name for name in TASKS}
+OWNERS = {"dm_control": "agents.tasks.suite"}  # namespaces of tasks that a module registers when it is imported
+EXTRAS = {"dm_control": "dm-control"}  # packages that only some tasks need, and the extra that brings each
 
 for _id, _name in IDS.items():
     gymnasium.register(_id, "agents.tasks.single:Single", max_episode_steps=HORIZON, kwargs={"name": _name})
