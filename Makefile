@@ -28,7 +28,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable ".[dev,envpool,video]"
+	$(INSTALL) --editable ".[dev,envpool,video,dm-control]"
 	touch $@
 
 clean:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents 
     from agents.training.protocol import Agent
 
 AGENTS = {
+    "ddpg": {"paper": "ddpg", "modern": "ddpg"},
     "dp-wgf": {"paper": "dp_wgf", "modern": "dp_wgf"},
     "dp-wgf-v": {"paper": "dp_wgf_v", "modern": "dp_wgf_v"},
     "ip-wgf": {"paper": "ip_wgf", "modern": "ip_wgf"},
@@ -19,6 +20,7 @@ AGENTS = {
     "trpo": {"paper": "trpo", "modern": "trpo"},
     "wpo": {"paper": "wpo", "modern": "wpo"},
 }
+SOFT = ("dp-wgf", "dp-wgf-v", "sac", "soft-q")  # their reward scale is an inverse temperature, Table 6 of Zhang et al. 2018
 
 
 def find(name: str, preset: str) -> "tuple[Agent, Any]":

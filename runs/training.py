@@ -29,7 +29,6 @@ from runs.options import Place
 from runs.progress import Progress
 
 EXIT_INTERRUPTED, EXIT_FAILED = 75, 70
-SOFT = ("dp-wgf", "dp-wgf-v", "sac", "soft-q")  # agents whose reward scale is an inverse temperature
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,10 @@ class Job:
 def resolve(agent: str, preset: str, env: str) -> Any:
     """The preset's configuration for an environment: the paper's reward scale is its Table 6, by the name of the task.
 
-    It is the inverse temperature of soft agents; the others take rewards as they are.
+    It is the inverse temperature of soft agents; others take rewards as they are.
     """
     _, cfg = registry.find(agent, preset)
-    soft = preset == "paper" and agent in SOFT
+    soft = preset == "paper" and agent in registry.SOFT
     return replace(cfg, reward_scale=REWARD_SCALE.get(re.split(r"-v\d+$", env)[0], 1.0) if soft else 1.0)
 
 

@@ -53,6 +53,7 @@ RANGES = {
     "lam": Range(lambda x: 0.0 <= x <= 1.0, "from 0 to 1"),
     "prior": AT_LEAST_ZERO,
     "weight_noise": AT_LEAST_ZERO,
+    "exploration": AT_LEAST_ZERO,
     "anneal": Range(lambda x: x >= 0, "at least 0"),
     "tau": Range(lambda x: 0.0 < x <= 1.0, "above 0, at most 1"),
     "w2_scale": AT_LEAST_ZERO,

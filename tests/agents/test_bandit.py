@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents import dp_wgf, dp_wgf_v, sac, sac_v, soft_q
+from agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q
 from agents.training.descent import Adam
 from agents.training.protocol import Batch, Streams
 from wgf import svgd
@@ -108,6 +108,13 @@ def test_sac_reaches_the_law_at_the_temperature_that_gives_its_entropy(device):
     assert (a.mean(-1).mean() - mean).abs().item() < TOLERANCE * 0.25  # of the width of the reward, which is what the critic fits
     assert (a.std(-1).mean() - std).abs().item() < TOLERANCE * std
     assert info["policy/entropy"].mean().item() == pytest.approx(-1.0, abs=TOLERANCE)
+
+
+def test_ddpg_reaches_the_action_of_the_largest_reward(device):
+    cfg = replace(ddpg.Config(), **SMALL, critic_lr=1e-2)
+    state, _, _ = trained(ddpg, cfg, gaussian, 900, device)
+    best = ddpg.greedy(cfg, state, torch.zeros(2, 1, 1, device=device))
+    assert (best - 0.2).abs().max().item() < TOLERANCE * 0.25  # of the width of the reward, which is what the critic fits
 
 
 def near_both_goals(a):

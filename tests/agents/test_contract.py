@@ -174,7 +174,7 @@ def test_all_parameters_move(agent, preset, device):
 @each
 def test_adam_steps_with_the_learning_rate_of_the_configuration(agent, preset, device):
     """The first step of Adam is lr g / (|g| + 1e-8): lr in length wherever the gradient is not tiny."""
-    run = World(agent, small(preset, lr=0.01), (3, 4), device)
+    run = World(agent, small(preset, lr=0.01, critic_lr=0.02), (3, 4), device)
     before = run.tensors()
     run.update()
     after = run.tensors()
@@ -182,8 +182,9 @@ def test_adam_steps_with_the_learning_rate_of_the_configuration(agent, preset, d
         if hasattr(run.state, network):
             name = f"{network}.net.theta"
             moved = (after[name] - before[name]).abs().flatten()
-            torch.testing.assert_close(moved.quantile(0.9), torch.tensor(0.01, device=device), rtol=1e-4, atol=0.0)
-            assert moved.max() < 0.01 * (1.0 + 1e-4)
+            lr = getattr(run.cfg, "lr" if network == "policy" else "critic_lr", 0.01)
+            torch.testing.assert_close(moved.quantile(0.9), torch.tensor(lr, device=device), rtol=1e-4, atol=0.0)
+            assert moved.max() < lr * (1.0 + 1e-4)
 
 
 @pytest.mark.parametrize(("agent", "preset"), PARTICLES.values(), ids=PARTICLES.keys())
@@ -312,10 +313,10 @@ def test_particles_that_components_do_not_divide_are_refused():
         (
             "dp-wfg",
             "paper",
-            "agent 'dp-wfg' is unknown; choose from dp-wgf, dp-wgf-v, ip-wgf, .* .did you mean 'dp-wgf'?",
+            "agent 'dp-wfg' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, .* .did you mean 'dp-wgf'?",
         ),
         ("sac", "papr", "preset 'papr' is unknown; choose from paper, modern .did you mean 'paper'?"),
-        ("zzz", "paper", "agent 'zzz' is unknown; choose from dp-wgf, dp-wgf-v, ip-wgf, pg, ppo, sac, soft-q, svpg, trpo, wpo$"),
+        ("zzz", "paper", "agent 'zzz' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, pg, ppo, sac, soft-q, svpg, trpo, wpo$"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one(name, preset, message):

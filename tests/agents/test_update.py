@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from agents import dp_wgf, dp_wgf_v, sac, sac_v, soft_q
+from agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q
 from agents.training.protocol import Batch, Streams
 from wgf import transport
 
@@ -69,7 +69,8 @@ class Alone:
         self.cfg = cfg
         self.p = {f.name: self.copied(getattr(state, f.name), s) for f in fields(state) if not f.name.endswith("_adam")}
         self.adam = {f.name[:-5]: f.name[:-5] for f in fields(state) if f.name.endswith("_adam")}
-        self.adam = {name: Adam(self.p["log_alpha" if name == "alpha" else name], cfg.lr) for name in self.adam}
+        steps = {"q": getattr(cfg, "critic_lr", cfg.lr)}
+        self.adam = {name: Adam(self.p["log_alpha" if name == "alpha" else name], steps.get(name, cfg.lr)) for name in self.adam}
 
     @staticmethod
     def copied(value, s):
@@ -201,6 +202,18 @@ def flow(alone, batch, u, alpha, u_prev=None):
 
 
 # --- by hand: the updates ---------------------------------------------------------------------------------------------
+
+
+def ddpg_by_hand(alone, batch, noise):
+    def mu(obs, name="policy"):
+        return torch.tanh(network(alone.p[name], obs, alone.cfg))
+
+    info = alone.fit_q(batch, lambda b: alone.q(batch.next_obs[b], mu(batch.next_obs[b], "policy_target"), "q_target")[0])
+    loss = -sum(alone.q(batch.obs[b], mu(batch.obs[b]))[0] for b in range(B)) / B
+    alone.descend("policy", torch.autograd.grad(loss, alone.p["policy"]))
+    alone.smooth("q_target", "q", alone.cfg.tau)
+    alone.smooth("policy_target", "policy", alone.cfg.tau)
+    return info | {"losses/policy": loss}
 
 
 def sac_by_hand(alone, batch, noise):
@@ -343,7 +356,14 @@ def dp_wgf_v_by_hand(alone, batch, noise):
 
 # --- the comparison ---------------------------------------------------------------------------------------------------
 
-BY_HAND = {sac: sac_by_hand, sac_v: sac_v_by_hand, soft_q: soft_q_by_hand, dp_wgf: dp_wgf_by_hand, dp_wgf_v: dp_wgf_v_by_hand}
+BY_HAND = {
+    ddpg: ddpg_by_hand,
+    sac: sac_by_hand,
+    sac_v: sac_v_by_hand,
+    soft_q: soft_q_by_hand,
+    dp_wgf: dp_wgf_by_hand,
+    dp_wgf_v: dp_wgf_v_by_hand,
+}
 
 
 def variants(agent: ModuleType, start, *changes):
@@ -353,6 +373,7 @@ def variants(agent: ModuleType, start, *changes):
 
 
 CASES = [
+    *variants(ddpg, {"critic_lr": 3e-2}, {"activation": "relu"}),
     *variants(sac, {"members": 2}, {"members": 1, "activation": "tanh"}),
     *variants(sac_v, {"components": 3}, {"components": 1, "activation": "relu", "regularization": 0.5}),
     *variants(
@@ -412,6 +433,8 @@ def minibatch(seeds, k):
 
 
 def of_seed(values, s):
+    if values is None:
+        return None
     return values[s] if isinstance(values, torch.Tensor) else type(values)(*(t[s] for t in values))
 
 
@@ -471,7 +494,7 @@ def test_w2_scale_of_zero_is_the_kl_flow_alone(agent, w2):
 
 def candidates(agent, cfg, alone, obs):
     """The actions among which greedy chooses at one state, by hand: (K, A)."""
-    if agent is sac:
+    if agent in (ddpg, sac):
         return torch.tanh(network(alone.p["policy"], obs, cfg)[:A])[None]
     if agent is sac_v:
         return torch.tanh(network(alone.p["policy"], obs, cfg)[cfg.components : cfg.components * (1 + A)].reshape(-1, A))
@@ -494,10 +517,10 @@ def test_greedy_is_the_candidate_with_the_largest_q(agent):
             q = [alone.q(obs[s, b], a).min().item() for a in options]
             chosen.add(q.index(max(q)))
             torch.testing.assert_close(action[s, b], options[q.index(max(q))], rtol=1e-11, atol=1e-12)
-    assert len(chosen) > 1 or agent is sac
+    assert len(chosen) > 1 or agent in (ddpg, sac)
 
 
-@pytest.mark.parametrize("agent", BY_HAND, ids=lambda agent: agent.__name__)
+@pytest.mark.parametrize("agent", [agent for agent in BY_HAND if agent is not ddpg], ids=lambda agent: agent.__name__)
 def test_act_draws_what_update_draws(agent):
     """The actions that explore come from the policy that is trained: the same noise gives the particles of ``update``."""
     cfg = next(cfg for owner, cfg in CASES if owner is agent)
@@ -523,6 +546,25 @@ def test_act_draws_what_update_draws(agent):
             else:
                 u = network(alone.p["policy"], torch.cat([obs[s, b], noise[s, b, 0]]), cfg)
             torch.testing.assert_close(action[s, b], torch.tanh(u), rtol=1e-11, atol=1e-12)
+
+
+def test_ddpg_explores_with_normal_noise_on_its_action_and_stays_within_the_bounds():
+    cfg = replace(ddpg.Config(), **TINY, exploration=1.5)
+    state, obs = started(ddpg, cfg, 2), minibatch(2, 0).obs
+    noise = ddpg.act_noise(cfg, A, B, Streams([torch.Generator().manual_seed(k) for k in (0, 1)]))
+    action, cut = ddpg.act(cfg, state, obs, noise), set()
+    for s in range(2):
+        alone = Alone(state, s, cfg)
+        for b in range(B):
+            for found, mu, xi in zip(action[s, b], torch.tanh(network(alone.p["policy"], obs[s, b], cfg)), noise[s, b], strict=True):
+                wanted = mu.item() + 1.5 * xi.item()
+                cut.add((wanted > 1.0) - (wanted < -1.0))
+                assert found.item() == pytest.approx(max(-1.0, min(1.0, wanted)), rel=1e-12)
+    assert cut == {-1, 0, 1}
+    x = ddpg.act_noise(cfg, A, 2000, Streams([torch.Generator().manual_seed(k) for k in (0, 1)]))
+    assert x.shape == (2, 2000, A)
+    assert abs(x.mean()) < 4.0 / math.sqrt(x.numel())
+    assert abs(x.square().mean() - 1.0) < 4.0 * math.sqrt(2.0 / x.numel())
 
 
 NORMAL, UNIFORM, SIGNED = (

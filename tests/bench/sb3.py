@@ -1,4 +1,4 @@
-"""Returns of Stable-Baselines3's agents under this project's schedule: what `sac --preset modern`, `ppo` and `trpo` have to agree with.
+"""Returns of Stable-Baselines3's agents under this project's schedule: what our `modern` presets of the same names have to agree with.
 
     python tests/bench/sb3.py --agent sac --env Hopper-v5 --seeds 5 --steps 30000 --out FILE.csv
 
@@ -14,10 +14,11 @@ import gymnasium as gym
 import numpy as np
 import torch
 from sb3_contrib import TRPO
-from stable_baselines3 import PPO, SAC
+from stable_baselines3 import DDPG, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.noise import NormalActionNoise
 
 
 class Evaluations(BaseCallback):
@@ -34,8 +35,14 @@ class Evaluations(BaseCallback):
         return True
 
 
-# with their own defaults, but 1,000 steps of uniform actions before SAC learns, as here
-AGENTS = {"sac": partial(SAC, learning_starts=1_000), "ppo": PPO, "trpo": TRPO}
+def ddpg(policy: str, env: gym.Env, **settings: object) -> DDPG:
+    """With the noise of its documentation's example: without any it would not explore."""
+    size = env.action_space.shape
+    return DDPG(policy, env, learning_starts=1_000, action_noise=NormalActionNoise(np.zeros(size), np.full(size, 0.1)), **settings)
+
+
+# with their own defaults, but 1,000 steps of uniform actions before SAC and DDPG learn, as here
+AGENTS = {"ddpg": ddpg, "sac": partial(SAC, learning_starts=1_000), "ppo": PPO, "trpo": TRPO}
 
 
 def train(agent: str, env: str, seed: int, steps: int) -> list[tuple[int, float]]:

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 
+from agents.registry import AGENTS
 from runs.training import resolve
 
 SMALL = ["--hidden", "6", "--batch", "40", "--envs", "2", "--eval-episodes", "2", "--eval-every", "300", "--log-every", "100"]
@@ -44,9 +45,9 @@ def test_one_policy_learns_to_keep_a_pole_up(person):
 
 
 def test_the_reward_scale_of_table_6_is_for_soft_agents_alone():
-    assert resolve("sac", "paper", "Swimmer-v5").reward_scale == 100.0
-    assert resolve("ppo", "paper", "Swimmer-v5").reward_scale == 1.0
-    assert resolve("wpo", "paper", "Swimmer-v5").reward_scale == 1.0
+    for agent in AGENTS:
+        assert resolve(agent, "paper", "Swimmer-v5").reward_scale == (100.0 if agent in ("dp-wgf", "dp-wgf-v", "sac", "soft-q") else 1.0)
+        assert resolve(agent, "modern", "Swimmer-v5").reward_scale == 1.0
 
 
 def test_a_comparison_takes_both_kinds_of_agents(person):

@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+import tomllib
 import warnings
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents.training import envs
+from agents import tasks
+from agents.training import envs, spaces
 
 
 def real(action, space):
@@ -76,7 +79,7 @@ def test_a_simulator_gone_wrong_is_marked():
 def test_numbers_beyond_float32_are_not_finite(value):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        step = envs._step(np.array([[value], [0.0]]), np.zeros((2, 1)), np.zeros(2), np.zeros(2, bool), np.zeros(2, bool))
+        step = spaces.stepped(np.array([[value], [0.0]]), np.zeros((2, 1)), np.zeros(2), np.zeros(2, bool), np.zeros(2, bool))
     np.testing.assert_array_equal(step.finite, [False, True])
 
 
@@ -113,6 +116,26 @@ def test_envpool_is_envpool_stepped_by_hand_and_reset_at_once(name):
     assert step.obs.dtype == np.float32
 
 
+def test_envpools_parts_of_an_observation_stand_one_after_another():
+    pool = pytest.importorskip("envpool")
+    side = envs.make("QuadrupedFetch-v1", 2, "envpool")
+    by_hand = pool.make("QuadrupedFetch-v1", env_type="gymnasium", num_envs=2, seed=[3, 4])
+
+    def row(parts):
+        return np.concatenate([parts[name].reshape(2, -1) for name in pool.make_spec("QuadrupedFetch-v1").observation_space], 1)
+
+    np.testing.assert_array_equal(side.reset([3, 4]), row(by_hand.reset()[0]).astype(np.float32))
+    action = np.random.default_rng(0).uniform(-1, 1, (2, side.action_size))
+    for _ in range(1000):
+        step = side.step(action)
+        obs, *_ = by_hand.step(real(action, pool.make_spec("QuadrupedFetch-v1").action_space))
+    np.testing.assert_array_equal(step.next_obs, row(obs).astype(np.float32))
+    assert step.next_obs.shape == (2, side.obs_size)
+    assert step.truncated.all()
+    assert not step.terminated.any()
+    np.testing.assert_array_equal(step.obs, row(by_hand.reset(np.array([0, 1], np.int32))[0]).astype(np.float32))
+
+
 def test_envpool_starts_again_as_it_was_seeded():
     pytest.importorskip("envpool")
     side = envs.make("Pendulum-v1", 2, "envpool")
@@ -128,6 +151,55 @@ class Odd(gym.Env):
         self.observation_space, self.action_space = obs, action
 
 
+class Parts(gym.Env):
+    """A Dict of a vector, a number and whole numbers, whose values tell step and episode."""
+
+    observation_space = gym.spaces.Dict(
+        b=gym.spaces.Box(-9.0, 9.0, (2,)), a=gym.spaces.Box(-9.0, 9.0, ()), c=gym.spaces.Box(0, 9, (1,), np.int64)
+    )
+    action_space = gym.spaces.Box(np.array([-2.0, 0.0]), np.array([2.0, 10.0]), dtype=np.float64)
+    episode = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.episode = 0, self.episode + 1
+        return self._parts(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self._parts(), 0.0, False, self.t == 2, {}
+
+    def _parts(self):
+        return {"a": np.array(self.t, np.float32), "b": np.array([7.0, 8.0], np.float32), "c": np.array([self.episode])}
+
+
+gym.register("odd/Parts-v0", entry_point=Parts)
+
+
+def test_a_dict_of_observations_is_one_vector():
+    side = envs.make("odd/Parts-v0", 2)
+    assert (side.obs_size, side.action_size) == (4, 2)
+    np.testing.assert_array_equal(side.reset([0, 1]), [[7.0, 8.0, 0.0, 1.0]] * 2)  # in the order of the space: b, a, c
+    np.testing.assert_array_equal(side.step(np.zeros((2, 2))).obs, [[7.0, 8.0, 1.0, 1.0]] * 2)
+    last = side.step(np.zeros((2, 2)))
+    np.testing.assert_array_equal(last.next_obs, [[7.0, 8.0, 2.0, 1.0]] * 2)
+    np.testing.assert_array_equal(last.obs, [[7.0, 8.0, 0.0, 2.0]] * 2)
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dm_control", None)
+    monkeypatch.delitem(sys.modules, "agents.tasks.suite", raising=False)
+    with pytest.raises(
+        ValueError, match=r"^environment 'dm_control/hopper-hop-v0' needs the extra dm-control: pip install 'wgf\[dm-control\]'$"
+    ):
+        envs.make("dm_control/hopper-hop-v0", 1)
+
+
+def test_the_extras_are_those_of_the_project():
+    known = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(tasks.EXTRAS.values()) <= set(known)
+
+
 BOX = gym.spaces.Box(-1.0, 1.0, (2,))
 ODD = {
     "Discrete": (BOX, gym.spaces.Discrete(3), r"has Discrete\(3\) actions; agents here need Box actions"),
@@ -136,7 +208,11 @@ ODD = {
     "Plane": (BOX, gym.spaces.Box(-1.0, 1.0, (2, 2)), r"has Box\(2, 2\) actions; agents here need a Box of one axis"),
     "Whole": (BOX, gym.spaces.Box(0, 5, (2,), np.int64), r"a Box of one axis of real numbers"),
     "Unbounded": (BOX, gym.spaces.Box(-np.inf, np.inf, (2,)), r"has unbounded actions"),
-    "Dict": (gym.spaces.Dict(a=BOX), BOX, r"has Dict observations; .*FlattenObservation"),
+    "Huge": (BOX, gym.spaces.Box(-1e10, 1e10, (2,)), r"has unbounded actions"),
+    "Scalar": (gym.spaces.Box(-1.0, 1.0, ()), BOX, r"has Box observations"),
+    "DictImage": (gym.spaces.Dict(a=BOX, b=gym.spaces.Box(0, 255, (8, 8), np.uint8)), BOX, r"has Box\(8, 8\) observations; .*Flatten"),
+    "DictDict": (gym.spaces.Dict(a=gym.spaces.Dict(b=BOX)), BOX, r"has Dict observations"),
+    "DictDiscrete": (gym.spaces.Dict(a=gym.spaces.Discrete(3)), BOX, r"has Discrete\(3\) observations"),
     "Image": (gym.spaces.Box(0, 255, (8, 8, 3), np.uint8), BOX, r"has Box\(8, 8, 3\) observations"),
 }
 for task, (obs_space, action_space, _) in ODD.items():
@@ -179,8 +255,6 @@ def test_envpool_names_what_it_lacks(monkeypatch):
     pytest.importorskip("envpool")
     with pytest.raises(ValueError, match=r"'Hoppr-v5' is not one of EnvPool's; did you mean 'Hopper-v5'\?"):
         envs.make("Hoppr-v5", 1, "envpool")
-    with pytest.raises(ValueError, match="'CartpoleSwingup-v1' has Dict observations"):
-        envs.make("CartpoleSwingup-v1", 1, "envpool")
     monkeypatch.setitem(sys.modules, "envpool", None)
     with pytest.raises(ValueError, match=r"^backend 'envpool' needs the package envpool: pip install envpool, or use --backend gymnasium$"):
         envs.make("Hopper-v5", 1, "envpool")

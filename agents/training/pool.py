@@ -1,0 +1,55 @@
+"""EnvPool's C++ environments (its own MuJoCo inside): faster steps, other random streams than Gymnasium's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agents.training.spaces import Array, Scale, Step, cast, near, quiet, sizes, stepped, vector
+
+
+class EnvPool:
+    """``n`` environments by EnvPool's name, side by side. Raises as ``envs.make`` does."""
+
+    def __init__(self, name: str, n: int) -> None:
+        self.name, self.n = name, n
+        with quiet():
+            spec = self._spec(name)
+            self._space, action = spec.observation_space, spec.action_space
+        self.obs_size, self.action_size = sizes(name, self._space, action)
+        self._scale = Scale(action)
+        self._envs: Any = None
+
+    @staticmethod
+    def _spec(name: str) -> Any:
+        try:
+            import envpool
+        except ImportError:
+            raise ValueError("backend 'envpool' needs the package envpool: pip install envpool, or use --backend gymnasium") from None
+        known = envpool.list_all_envs()
+        if name not in known:
+            raise ValueError(f"environment {name!r} is not one of EnvPool's{near(name, known)}; or use --backend gymnasium")
+        return envpool.make_spec(name)
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """First observations (S, D); environment s is seeded with seeds[s]. EnvPool seeds at birth only: the environments are new."""
+        import envpool
+
+        with quiet():
+            self._envs = envpool.make(self.name, env_type="gymnasium", num_envs=self.n, seed=[int(s) for s in seeds])
+            return cast(vector(self._space, self._envs.reset()[0]))
+
+    def step(self, action: Array) -> Step:
+        """Applies actions (S, A) in (-1, 1). EnvPool would reset one step late: ended environments are reset here at once."""
+        after, reward, terminated, truncated, _ = self._envs.step(self._scale(action))
+        next_obs = vector(self._space, after)
+        obs, ended = next_obs, np.flatnonzero(terminated | truncated).astype(np.int32)
+        if len(ended):
+            first, info = self._envs.reset(ended)
+            obs = next_obs.copy()
+            obs[info["env_id"]] = vector(self._space, first)
+        return stepped(obs, next_obs, reward, terminated, truncated)
+
+    def close(self) -> None:
+        """Frees the simulators."""
+        self._envs = None

@@ -1,0 +1,97 @@
+"""What every backend of environments shares: spaces as plain vectors, a step as rows of seeds, silence, and the nearest name."""
+
+import difflib
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+UNBOUNDED = 1e9  # a bound beyond this says that there is none
+
+
+class Step(NamedTuple):
+    """What one step of S environments gave: rows of seeds. ``finite`` is false where the simulator returned inf or nan."""
+
+    obs: Array  # (S, D) to act on next
+    next_obs: Array  # (S, D) that the action led to
+    reward: Array  # (S,)
+    terminated: Mask  # (S,) the task ended: no value beyond
+    truncated: Mask  # (S,) a time limit: the value goes on
+    finite: Mask  # (S,)
+
+
+def stepped(obs: Any, next_obs: Any, reward: Any, terminated: Any, truncated: Any) -> Step:
+    """A ``Step`` of what a simulator returned, in any type."""
+    obs, next_obs, reward = cast(obs), cast(next_obs), cast(reward)
+    finite = np.isfinite(next_obs).all(-1) & np.isfinite(obs).all(-1) & np.isfinite(reward)
+    return Step(obs, next_obs, reward, np.asarray(terminated, bool), np.asarray(truncated, bool), finite)
+
+
+def cast(obs: Any) -> Array:
+    """To float32; beyond it a number is inf, and ``Step.finite`` says so."""
+    with np.errstate(over="ignore"):
+        return np.asarray(obs).astype(np.float32)
+
+
+class Scale:
+    """Actions in (-1, 1) to the bounds of a Box, in its type."""
+
+    def __init__(self, space: Any) -> None:
+        self.middle, self.half = 0.5 * (space.high + space.low), 0.5 * (space.high - space.low)
+
+    def __call__(self, action: Array) -> Any:
+        """(..., A) -> (..., A); beyond (-1, 1) is cut."""
+        return self.middle + self.half * np.clip(action, -1.0, 1.0, dtype=self.half.dtype)
+
+
+def vector(space: Any, obs: Any) -> Any:
+    """An observation, or a batch of them, with one axis for its numbers: the parts of a Dict one after another, in the space's order."""
+    if not isinstance(space, gym.spaces.Dict):
+        return obs
+    parts = [(np.asarray(obs[name]), part.shape) for name, part in space.items()]
+    return np.concatenate([np.reshape(x, (*x.shape[: x.ndim - len(shape)], -1)) for x, shape in parts], -1)
+
+
+def sizes(name: str, obs: Any, action: Any) -> tuple[int, int]:
+    """Numbers in an observation and in an action. Raises ValueError for spaces that agents here cannot use."""
+    if not isinstance(action, gym.spaces.Box):
+        raise ValueError(f"environment {name!r} has {_kind(action)} actions; agents here need Box actions: choose a continuous task")
+    if len(action.shape) != 1 or action.dtype.kind != "f":
+        raise ValueError(f"environment {name!r} has {_kind(action)} actions; agents here need a Box of one axis of real numbers")
+    if not (np.abs([action.low, action.high]) < UNBOUNDED).all():
+        raise ValueError(f"environment {name!r} has unbounded actions; wrap it in gymnasium.wrappers.RescaleAction, or give it bounds")
+    parts = obs.values() if isinstance(obs, gym.spaces.Dict) else [obs]
+    for part in parts:
+        if not isinstance(part, gym.spaces.Box) or len(part.shape) > 1 or (part is obs and not part.shape):
+            raise ValueError(
+                f"environment {name!r} has {_kind(part)} observations; agents here need a Box of one axis, or a Dict of them: "
+                "wrap it in gymnasium.wrappers.FlattenObservation"
+            )
+    return sum(int(np.prod(part.shape)) for part in parts), action.shape[0]
+
+
+def _kind(space: Any) -> str:
+    kind = type(space).__name__
+    return f"{kind}({space.n})" if hasattr(space, "n") else f"{kind}{space.shape}" if space.shape else kind
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within, no remark of a simulator reaches the person."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def near(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+    """ "; did you mean ...?", where a name that is known differs by little: the same task's latest version before others."""
+    task = name.rpartition("-v")[0] or name
+    versions = sorted((k for k in known if k.rpartition("-v")[0].lower() == task.lower()), key=lambda k: (len(k), k))
+    found = versions[-1:] or difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f"; did you mean {found[0]!r}?" if found and found[0] != name else ""
