@@ -83,9 +83,10 @@ def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
 
 
 def ascend_(cfg: Config, policy: DiagonalPolicy, obs: Tensor, action: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Raise L = E[r A], r = pi(a | s) / pi_old(a | s), with KL(pi_old || pi) <= target_kl, at samples (S, M, B).
+    """Raise L = E[r A], r = pi(a | s) / pi_old(a | s), with KL(pi_old || pi) <= target_kl; samples (S, M, B).
 
-    Returns that KL, the fraction of the largest step that was taken (0: none), and the direction's relative residual, (S, M) each.
+    ``gain`` is A, standardised, so that L is 0 at first. Returns that KL, the fraction of the largest step that was taken
+    (0: none), and the direction's relative residual, (S, M) each.
     **Source** Schulman et al. 2015, Eq. 14 and App. C. **Limits** A = 0 stays.
     """
     # Direction d = (F + damping I)^-1 g, g = grad L = E[A grad log pi]; largest step beta d with beta^2 d'(F + damping I) d / 2 = target_kl
@@ -103,7 +104,7 @@ def ascend_(cfg: Config, policy: DiagonalPolicy, obs: Tensor, action: Tensor, ga
         policy.theta.copy_(theta)
         new = law()
         ratio = torch.exp(log_prob(action, *new) - log_prob_old)
-        return (((ratio - 1.0) * gain).mean(-1) > 0.0) & (kl(*old, *new).mean(-1) <= cfg.target_kl)
+        return ((ratio * gain).mean(-1) > 0.0) & (kl(*old, *new).mean(-1) <= cfg.target_kl)
 
     theta, fraction = natural.backtrack(acceptable, start, step.move, shrink=cfg.shrink, tries=cfg.tries)
     policy.theta.copy_(theta)

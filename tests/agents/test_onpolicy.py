@@ -540,6 +540,13 @@ def test_trpo_stays_within_its_trust_region_and_raises_its_surrogate():
         assert (((state.policy.score(obs, action)[0] - before).exp() * gain).mean((1, 2)) > 1e-3).all()
 
 
+@pytest.mark.parametrize("agent", [ppo, trpo])
+def test_a_fresh_policys_head_is_a_hundredth(agent):
+    run = World(agent, small(agent.Config()), (3,))
+    obs, plain = run.obs()[:, None], DiagonalPolicy(D, A, 1, (6, 5), "tanh", [torch.Generator().manual_seed(3)])
+    torch.testing.assert_close(run.state.policy.mean(obs), 0.01 * plain.mean(obs))
+
+
 def test_without_advantages_trpo_leaves_its_policy_and_fits_its_critic():
     run = World(trpo, small(trpo.Config(), gamma=0.9), (3, 4))
     run.update()
