@@ -98,7 +98,10 @@ class Config:
 
 PRESETS = {
     "paper": Config(),
-    "modern": Config(hidden=(256, 256), critic_hidden=(256, 256), samples=4, n_step=1, bootstrap="mean", members=2),
+    # fewer actions weigh less against the KL, so that its weights are a fifth as well
+    "modern": Config(
+        hidden=(256, 256), critic_hidden=(256, 256), samples=4, n_step=1, bootstrap="mean", members=2, kl_mean=0.139, kl_std=2e3
+    ),
 }
 
 
@@ -161,8 +164,10 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     """One gradient step of each network on one minibatch."""
     form = FORMS[cfg.policy]
 
+    # Laws of the target policy, at the next states and at the states
+    after, target = state.policy_target(torch.cat([batch.next_obs, batch.obs], 1)).parts(cfg.batch)
+
     # Update Q function: y = r + discount V(s'), V of Q_target at actions of the target policy
-    after = state.policy_target(batch.next_obs)
     next_q = state.q_target.least(batch.next_obs, form.action(draw(after, noise.after)))
     next_value = BOOTSTRAPS[cfg.bootstrap](next_q, cfg.sharpness) + cfg.entropy * entropy(after.std.log())[..., 0]
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
@@ -173,36 +178,40 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     law, policy_back = state.policy.vjp(batch.obs)
     u = draw(law, noise.now)
     value, slope = state.q.action_gradient(batch.obs, form.action(u))
-    ascent = form.projected(law, u, form.slope(u, SQUASH[cfg.squash](slope)), draw(law, noise.fisher), cfg.damping, cfg.cg_steps)
+    ascent = form.projected(law, u, form.slope(u, SQUASH[cfg.squash](slope)), noise.fisher, cfg.damping, cfg.cg_steps)
     spread = cfg.samples * cfg.entropy / law.std
 
     # Update policy: ascend, and descend sum_d weight KL(target policy || policy)
-    target = state.policy_target(batch.obs)
     weight = Parts(*(softplus(state.dual) + 1e-8)[:, :, None].unbind(1))
     back = decoupled_kl_gradient(target, law, weight)
     step = Law(back.logits - ascent.logits, back.mean - ascent.mean, back.std - ascent.std - spread)
     state.policy_adam.step(policy_back(Law(*(g / cfg.batch for g in step))))
 
     # Update KL weights: descend weight (bound - KL), per dimension
-    kl = decoupled_kl(target, law)
     if cfg.kl == "hard":
-        bound = kl.mean.new_tensor([cfg.bound_mean, cfg.bound_std])[:, None]
-        state.dual_adam.step(torch.sigmoid(state.dual) * (bound - torch.stack([k.mean(1) for k in kl], 1)))
+        kl = torch.stack([part.mean(1) for part in decoupled_kl(target, law)], 1)
+        bound = kl.new_tensor([cfg.bound_mean, cfg.bound_std])[:, None]
+        state.dual_adam.step(torch.sigmoid(state.dual) * (bound - kl))
         state.dual.clamp_(min=FLOOR)
 
     # Update targets: a copy every so many updates
     due = (state.q_adam.steps % cfg.copy_every == 0).to(q)
     polyak_(state.policy_target, state.policy, due)
     polyak_(state.q_target, state.q, due)
-    return lambda: {
-        "losses/q": regression_loss(q_error),
-        "losses/q_values": q.mean((1, 2)),
-        "losses/policy": -value.mean((1, 2)),
-        "policy/entropy": -log_prob(law, u).mean((1, 2)),
-        "policy/kl_mean": kl.mean.sum(-1).mean(1),
-        "policy/kl_std": kl.std.sum(-1).mean(1),
-        "policy/outside": (u.abs() > 1.0).to(q).mean((1, 2, 3)),
-    }
+
+    def info() -> dict[str, Tensor]:
+        kl = decoupled_kl(target, law)
+        return {
+            "losses/q": regression_loss(q_error),
+            "losses/q_values": q.mean((1, 2)),
+            "losses/policy": -value.mean((1, 2)),
+            "policy/entropy": -log_prob(law, u).mean((1, 2)),
+            "policy/kl_mean": kl.mean.sum(-1).mean(1),
+            "policy/kl_std": kl.std.sum(-1).mean(1),
+            "policy/outside": (u.abs() > 1.0).to(q).mean((1, 2, 3)),
+        }
+
+    return info
 
 
 def cube_root(x: Tensor) -> Tensor:

@@ -45,9 +45,11 @@ class QNetwork(Network):
 
 def _inputs(obs: Tensor, action: Tensor) -> tuple[Tensor, ...]:
     """As the members see them: (S, 1, B, D + A), or apart where the actions are many, obs (S, 1, B, 1, D) and action (S, 1, B, M, A)."""
-    if action.ndim == obs.ndim:
-        return (torch.cat([obs, action], -1)[:, None],)
-    return obs[:, None, :, None], action[:, None]
+    if action.ndim > obs.ndim:
+        obs = obs[:, :, None]
+        if action.shape[2] > 1:
+            return obs[:, None], action[:, None]
+    return (torch.cat([obs, action], -1)[:, None],)
 
 
 class VNetwork(Network):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from policies.unbounded import Law, flat, log_prob_each, unflat
+from policies.unbounded import Law, draw, flat, log_prob_each, unflat
 from wgf import projection
 
 
@@ -32,19 +32,19 @@ def squashed(u: Tensor, slope: Tensor) -> Tensor:
     return slope * torch.cosh(u).square()
 
 
-def closed(law: Law, u: Tensor, slope: Tensor, draws: Tensor, damping: float, steps: int) -> Law:
+def closed(law: Law, u: Tensor, slope: Tensor, noise: Tensor, damping: float, steps: int) -> Law:
     """Of one Gaussian: the Fisher matrix in closed form, so that nothing else is needed."""
     d_mean, d_std = projection.gaussian((u - law.mean) / law.std, slope)
     return Law(torch.zeros_like(law.logits), d_mean[..., None, :], d_std[..., None, :])
 
 
-def solved(law: Law, u: Tensor, slope: Tensor, draws: Tensor, damping: float, steps: int) -> Law:
-    """Of any mixture: conjugate gradients on the Fisher matrix of further draws (..., F, A)."""
+def solved(law: Law, u: Tensor, slope: Tensor, noise: Tensor, damping: float, steps: int) -> Law:
+    """Of any mixture: conjugate gradients on the Fisher matrix of further draws, noise (..., F, A) or (..., F, A + 1)."""
 
     def log_prob(phi: Tensor, u: Tensor) -> Tensor:
         return log_prob_each(unflat(phi, law), u)
 
-    return unflat(projection.direction(log_prob, flat(law), u, slope, draws, damping=damping, steps=steps), law)
+    return unflat(projection.direction(log_prob, flat(law), u, slope, draw(law, noise), damping=damping, steps=steps), law)
 
 
 class Form(NamedTuple):

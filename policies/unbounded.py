@@ -22,6 +22,10 @@ class Law(NamedTuple):
     mean: Tensor
     std: Tensor
 
+    def parts(self, n: int) -> tuple["Law", "Law"]:
+        """Those of the first n states (S, n, ...) and of the others."""
+        return Law(*(t[:, :n] for t in self)), Law(*(t[:, n:] for t in self))
+
 
 class Parts(NamedTuple):
     """Of a decoupled KL, what moves means and what moves stds; (..., A) each."""

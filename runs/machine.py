@@ -32,10 +32,11 @@ def find_device(name: str) -> torch.device:
 def find_threads(asked: int, seeds: int, cfg: Any) -> int:
     """As asked; 0 chooses one thread for small updates, which more threads only slow down, and up to four for large ones.
 
-    The size is that of a hidden layer's product over the stack: seeds x batch x particles x width^2. The choice depends on nothing that
-    changes from run to run, since the number of threads moves the last digits of a sum.
+    The size is that of a hidden layer's product over the stack: seeds x batch x particles or samples x width^2. The choice depends on
+    nothing that changes from run to run, since the number of threads moves the last digits of a sum.
     """
-    work = seeds * cfg.batch * getattr(cfg, "particles", 1) * max(cfg.hidden, default=1) ** 2
+    widths, each = (*cfg.hidden, *getattr(cfg, "critic_hidden", ())), getattr(cfg, "particles", getattr(cfg, "samples", 1))
+    work = seeds * cfg.batch * each * max(widths, default=1) ** 2
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return asked or (min(4, cores) if work >= LARGE else 1)
 

@@ -38,7 +38,7 @@ class LayerNormMLP(StackedMLP):
     def _normalised(self, y: Tensor) -> tuple[Tensor, list[Tensor]]:
         gain, offset = self.affine(self.theta.flatten(0, -2))
         x, *moments = torch.native_layer_norm(y, y.shape[-1:], None, None, 1e-5)
-        return x.mul_(gain).add_(offset), [y, *moments]
+        return torch.addcmul(offset, gain, x, out=x), [y, *moments]
 
     def _through_norm(self, norm: list[Tensor], g: Tensor, whole: Tensor | None = None) -> Tensor:
         gain, _ = self.affine(self.theta.flatten(0, -2))
@@ -46,7 +46,7 @@ class LayerNormMLP(StackedMLP):
             d_gain, d_offset = self.affine(whole)
             torch.sum(_standard(norm).mul_(g), 1, keepdim=True, out=d_gain)
             torch.sum(g, 1, keepdim=True, out=d_offset)
-        return _standardised_slope(norm, g * gain)
+        return _standardised_slope(norm, g.mul_(gain))
 
     def _norm_tangent(self, norm: list[Tensor], dy: Tensor, whole: Tensor) -> Tensor:
         (gain, _), (d_gain, d_offset) = self.affine(self.theta.flatten(0, -2)), self.affine(whole)

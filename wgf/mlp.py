@@ -6,13 +6,12 @@ backward pass is written out and autograd records nothing: an update costs its m
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu, pad
+from torch.nn.functional import pad
 
 VJP = Callable[[Tensor], Tensor]  # g, shaped as an output -> grad_theta <g, output>, (*stack, P)
 
@@ -28,6 +27,11 @@ def _tanh_slope(g: Tensor, h: Tensor) -> Tensor:
     return torch.ops.aten.tanh_backward.grad_input(g, h, grad_input=g)  # type: ignore[no-any-return]
 
 
+def _elu(x: Tensor) -> Tensor:
+    """max(x, exp(min(x, 0)) - 1), in half the time of torch's, which takes expm1."""
+    return torch.maximum(x, x.clamp_max(0.0).exp_().sub_(1.0), out=x)
+
+
 def _elu_slope(g: Tensor, h: Tensor) -> Tensor:
     return torch.ops.aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, h, grad_input=g)  # type: ignore[no-any-return]
 
@@ -39,7 +43,7 @@ def _relu_slope(g: Tensor, h: Tensor) -> Tensor:
 ACTIVATIONS = {
     "tanh": Activation(torch.tanh_, _tanh_slope),
     "relu": Activation(torch.relu_, _relu_slope),
-    "elu": Activation(partial(elu, inplace=True), _elu_slope),
+    "elu": Activation(_elu, _elu_slope),
 }
 
 

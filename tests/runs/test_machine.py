@@ -25,6 +25,8 @@ def config(hidden, batch, **more):
         (1, config((128, 128), 64, particles=32), False),
         (5, config((128, 128), 64, particles=32), True),
         (5, config((), 64), False),
+        (1, config((256, 256), 256, critic_hidden=(256, 256), samples=4), True),  # WPO
+        (1, config((64, 64), 256, critic_hidden=(512, 64)), True),
     ],
 )
 def test_large_updates_get_more_threads(monkeypatch, seeds, cfg, large):
