@@ -3,9 +3,11 @@
     import agents.tasks, gymnasium
     env = gymnasium.make("wgf/IterHybrid-v0")
 
-**Source** the package Gym-TORAX, whose environment gymtorax/IterHybrid-v0 this reads: its reward (fusion gain, H98, q_min and q95, about 3
-over an episode at best), its ends (time up, or -1000 where the simulation fails). Needs the extra tokamak. It shows nothing random: a seed
-changes nothing.
+**Source** the package Gym-TORAX, whose environment gymtorax/IterHybrid-v0 this reads, with its reward and its ends: a step gives at most
+1/50 for H98 and 1/150 each for q_min and q95, and Q_fusion / 500; the task ends with its time, or with -1000 where the simulation fails.
+Nothing in it is random: a seed changes nothing.
+
+Needs the extra tokamak. Beside this project's command line pip chooses Gym-TORAX 1.0: later ones ask for an older typeguard than tyro does.
 """
 
 from typing import Any, NamedTuple

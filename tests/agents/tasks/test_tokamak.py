@@ -50,7 +50,7 @@ def test_an_episode_is_gym_toraxs_own():
     first, (state, _) = side.reset([0]), plant.reset()
     np.testing.assert_allclose(first[0], observe(state, 0.0), rtol=1e-6)
     action = np.array([0.2, -0.3, -0.5, 1.0, 0.4, -0.5, -0.2], np.float32)
-    for t in range(150):
+    for t in range(151):
         step = side.step(action[None])
         state, reward, terminated, truncated, _ = plant.step(command(action, plant.action_space))
         np.testing.assert_allclose(step.next_obs[0], observe(state, t + 1.0), rtol=1e-4, atol=1e-5)
