@@ -53,9 +53,11 @@ def test_the_laws_and_their_gradient_are_those_of_autograd(k):
         assert torch.equal(got, want)
 
 
-def test_it_starts_near_mean_0_and_the_given_std_everywhere():
-    law = UnboundedPolicy(3, 2, 1, (64, 64), 0.4, seeds(0, 1))(10.0 * numbers(2, 50, 3))
-    # the last layer's weights and bias are at most 0.01 / 8, the 64 units at most c |inputs|: 0.1 is far from what they can reach
+def test_the_last_layer_starts_at_a_hundredth_so_that_the_first_policy_has_mean_0_and_the_given_std():
+    policy = UnboundedPolicy(3, 2, 1, (64, 64), 0.4, seeds(0, 1))
+    for part in policy.net.layers(policy.net.theta)[-1]:
+        assert 0.009 / 8.0 < part.abs().max() <= 0.01 / 8.0  # usually 1 / sqrt(64)
+    law = policy(10.0 * numbers(2, 50, 3))
     assert law.mean.abs().max() < 0.1
     assert ((law.std - 0.4).abs() < 0.4 * 0.1 / math.log(2.0)).all()  # softplus has slope at most 1
     assert law.mean.std() > 0.0
@@ -86,6 +88,15 @@ def test_a_draw_of_one_gaussian_is_mean_plus_std_times_noise():
     assert noise_size(1, 2) == 2
     assert noise_size(3, 2) == 3
     close(draw(law, xi), law.mean + law.std * xi)
+
+
+def test_a_draw_of_a_mixture_is_that_of_the_component_that_the_last_number_picks():
+    law, noise = Law(torch.tensor([[0.2, -0.3, 0.7]]), *(t[:1] for t in law_of(3)[1:])), numbers(1, 400, 3, seed=9)
+    edges, u = law.logits[0].softmax(0).cumsum(0), draw(law, noise)
+    chosen = [int((Normal(0.0, 1.0).cdf(z[-1]) > edges[:-1]).sum()) for z in noise[0]]
+    assert set(chosen) == {0, 1, 2}
+    for b, k in enumerate(chosen):
+        close(u[0, b], law.mean[0, k] + law.std[0, k] * noise[0, b, :-1])
 
 
 @K
