@@ -20,7 +20,7 @@ class What:
     first_seed: int = 0
     """The first of them."""
     preset: Preset = "paper"
-    """paper: the tables of Zhang et al. 2018. modern: what is used today. It changes the agent options below."""
+    """paper: the agent's paper, as Tables 4 to 6 of Zhang et al. 2018. modern: what is used today. It changes the agent options below."""
 
     def chosen(self) -> tuple[int, ...]:
         """The seeds. Raises ValueError for none."""
@@ -38,7 +38,7 @@ class Contest:
     seeds: int = 5
     """Number of seeds, trained as one stack an agent."""
     preset: Preset = "paper"
-    """paper: the tables of Zhang et al. 2018. modern: what is used today."""
+    """paper: the agent's paper, as Tables 4 to 6 of Zhang et al. 2018. modern: what is used today."""
     threshold: float | None = None
     """Return for the column "episodes to"; by default that of the paper's Table 2, or Gymnasium's own."""
 
