@@ -28,6 +28,7 @@ from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
 
 VARIABLE = "WGF_DATA"
+W2 = ("w2", "w2_scale", "inner_steps")  # the settings of WGF's W2 term
 
 
 class Task(NamedTuple):
@@ -58,19 +59,19 @@ def bnn(study: Study, say: Callable[[str], None]) -> int:
         with stop_signals() as stopping, machine.tuned():
             missing = [task for task in tasks if not finished(task)]
             for task in missing:
-                if not run(task, data.load(folder, task.name), device, stopping):
+                if not finished(task) and not run(task, data.load(folder, task.name), device, stopping):  # two labels may share a fit
                     return 75
         place = Path(study.out) / study.name
         if missing or not (place / "toy.png").exists():
             bnn_toy.draw({task.label: task.settings for task in tasks}, study.seed, place / "toy.png")
-        say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks]))
+        say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks], tuned=study.tuned))
     except OSError as error:
         raise ValueError(f"{error.filename or study.out} cannot be written: {error.strerror}") from None
     return 0
 
 
 def plan(study: Study, name: str, token: str) -> Task:
-    """The task of "METHOD:field=value:..." on a set, with that set's network and minibatch."""
+    """The task of "METHOD:field=value:..." on a set, with that set's network and minibatch. WGF without its W2 term is SVGD's own fit."""
     if name not in data.SETS:
         raise ValueError(f"set {name!r} is unknown; choose from {', '.join(data.SETS)}")
     about, (flow, *changes) = data.SETS[name], token.split(":")
@@ -81,6 +82,9 @@ def plan(study: Study, name: str, token: str) -> Task:
         raise ValueError(f"method {flow!r} is unknown; choose from {', '.join(FLOWS)}")
     settings = override(replace(base, flow=flow), changes)  # type: ignore[arg-type]  # one of its literals, seen above
     label = token.replace(":", ",")
+    if flow == "wgf" and settings.w2_scale == 0.0:
+        others = [change for change in changes if change.split("=")[0] not in W2]
+        return plan(study, name, ":".join(["svgd", *others]))._replace(label=label)
     return Task(label, name, settings, study.splits or about.splits, study.seed, Path(study.out) / study.name / name / label)
 
 

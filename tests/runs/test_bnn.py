@@ -65,6 +65,32 @@ def test_a_study_is_fitted_written_and_found_again(folder, capsys):
     assert "holds a fit with settings.iterations = 40, not 41; give another --name or --out" in capsys.readouterr().err
 
 
+def test_a_flow_is_tuned_on_the_dev_part_of_each_split(folder, capsys):
+    methods = ["--methods", "svgd", "svgd:lr=0.1", "wgf:w2_scale=0"]
+    assert cli.run(["bnn", *QUICK, *methods, "--tuned", "True"]) == 0
+    shown, study = capsys.readouterr().out, folder / "runs" / "bnn"
+    rows = {row["method"]: row for row in read(study / "tuned.csv")}
+    assert "svgd, tuned over 2" in rows
+    assert f"tuned: {study.relative_to(folder) / 'tuned.md'} .csv .txt" in shown
+    labels = ("svgd", "svgd,lr=0.1")
+    dev, rmse = (
+        np.array([column(study / "small" / label / "splits.csv", name) for label in labels]) for name in ("dev_log_likelihood", "rmse")
+    )
+    taken = rmse[dev.argmax(0), np.arange(3)]
+    assert rows["svgd, tuned over 2"]["RMSE"] == f"{taken.mean():.4g} ± {taken.std(ddof=1) / np.sqrt(3):.2g}"
+    assert rows["wgf, tuned over 1"]["taken"] == "3 w2_scale=0"
+
+
+def test_wgf_without_its_w2_term_is_the_fit_of_svgd_and_not_fitted_again(folder):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd:lr=0.01", "wgf:lr=0.01:w2=eq9_mean:w2_scale=0:inner_steps=2"]) == 0
+    study = folder / "runs" / "bnn"
+    assert [place.name for place in (study / "small").iterdir()] == ["svgd,lr=0.01"]
+    rows = {row["method"]: row for row in read(study / "table.csv")}
+    assert rows["wgf,lr=0.01,w2=eq9_mean,w2_scale=0,inner_steps=2"]["RMSE - svgd,lr=0.01"] == "+0 [+0, +0]"
+    assert cli.run(["bnn", *QUICK, "--methods", "wgf:lr=0.01", "--name", "with"]) == 0
+    assert (folder / "runs" / "with" / "small" / "wgf,lr=0.01" / "splits.csv").exists()
+
+
 @pytest.mark.parametrize("value", ["True", "False"])
 def test_a_switch_is_set_like_any_other_field(folder, value):
     assert cli.run(["bnn", *QUICK, "--methods", f"svgd:centred={value}"]) == 0

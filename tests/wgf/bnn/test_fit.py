@@ -104,6 +104,13 @@ def test_the_flow_wgf_adds_the_w2_velocity_to_the_last_jko_iterate():
     assert torch.equal(each_step, plain)  # the last iterate is where the particles are: a map to it is nothing
 
 
+@pytest.mark.parametrize("w2", ["exact", "eq9_mean"])
+def test_the_flow_wgf_without_its_w2_term_is_svgd_to_the_last_digit(w2):
+    x, y = task()
+    both = [fit(replace(QUICK, flow=flow, w2=w2, w2_scale=0.0), x, y, [0]).particles for flow in ("wgf", "svgd")]
+    assert torch.equal(*both)
+
+
 def test_langevin_is_the_ensemble_with_noise_of_variance_two_lr_times_the_scale():
     x, y = task()
     settings = replace(QUICK, particles=200, iterations=1, flow="ensemble")
