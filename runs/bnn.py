@@ -59,7 +59,9 @@ def bnn(study: Study, say: Callable[[str], None]) -> int:
         with stop_signals() as stopping, machine.tuned():
             missing = [task for task in tasks if not finished(task)]
             for task in missing:
-                if not finished(task) and not run(task, data.load(folder, task.name), device, stopping):  # two labels may share a fit
+                if finished(task):  # by now, under another label
+                    continue
+                if not run(task, data.load(folder, task.name), device, stopping, compile=study.compile):
                     return 75
         place = Path(study.out) / study.name
         if missing or not (place / "toy.png").exists():
@@ -97,7 +99,7 @@ def finished(task: Task) -> bool:
     return True
 
 
-def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[], bool]) -> bool:
+def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[], bool], *, compile: bool) -> bool:
     """Fits all splits side by side and writes curves, scores and predictions; False where it was stopped, and nothing counts."""
     splits = data.splits(task.name)[: task.splits]
     train, test = ([torch.from_numpy(np.stack([part[s[k]] for s in splits])).to(device) for part in rows] for k in (0, 1))
@@ -105,9 +107,8 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
     if task.folder.exists():
         move_aside(task.folder)
     task.folder.mkdir(parents=True)
-    write_json(
-        task.folder / "config.json", {**task.identity(), **machine.about(device, torch.get_num_threads()), "versions": machine.versions()}
-    )
+    about = {**machine.about(device, torch.get_num_threads()), "compile": compile, "versions": machine.versions()}
+    write_json(task.folder / "config.json", {**task.identity(), **about})
     events, since = Events(task.folder), time.perf_counter()
     curves: list[list[Any]] = []
     note = "  ".join(f"{word} -" for word in SHOWN)
@@ -131,7 +132,7 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
     try:
         seeds = [1000 * task.seed + s for s in range(len(splits))]
         with Progress(f"{task.name} {task.label}", task.settings.iterations) as progress:
-            found = fit(task.settings, train[0], train[1], seeds, look, tick)
+            found = fit(task.settings, train[0], train[1], seeds, look, tick, compile=compile)
     except KeyboardInterrupt:
         return False
     except FloatingPointError as error:

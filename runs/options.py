@@ -103,6 +103,8 @@ class Study:
     """Name of the study: OUT/NAME/SET/METHOD."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; auto is a GPU where there is one."""
+    compile: bool = False
+    """By torch.compile: some ten seconds for each network size and method, then faster steps; needs a C++ compiler."""
     threads: int = 1
     """CPU threads."""
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -89,6 +90,23 @@ def test_wgf_without_its_w2_term_is_the_fit_of_svgd_and_not_fitted_again(folder)
     assert rows["wgf,lr=0.01,w2=eq9_mean,w2_scale=0,inner_steps=2"]["RMSE - svgd,lr=0.01"] == "+0 [+0, +0]"
     assert cli.run(["bnn", *QUICK, "--methods", "wgf:lr=0.01", "--name", "with"]) == 0
     assert (folder / "runs" / "with" / "small" / "wgf,lr=0.01" / "splits.csv").exists()
+
+
+def test_a_compiled_study_is_the_study(folder, monkeypatch):
+    graphs = []
+
+    def backend(graph, examples):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    for name, switch in (("plain", "False"), ("quick", "True")):
+        assert cli.run(["bnn", *QUICK, "--methods", "svgd", "svgd:lr=0.01", "--compile", switch, "--name", name]) == 0
+    assert len(graphs) == 1  # for both step sizes
+    for name, switch in (("plain", False), ("quick", True)):
+        assert json.loads((folder / "runs" / name / "small" / "svgd" / "config.json").read_text())["compile"] is switch
+    plain, quick = (column(folder / "runs" / name / "small" / "svgd" / "splits.csv", "rmse") for name in ("plain", "quick"))
+    np.testing.assert_allclose(quick, plain, rtol=1e-3)  # float32, forty steps
 
 
 @pytest.mark.parametrize("value", ["True", "False"])
