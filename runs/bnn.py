@@ -122,7 +122,7 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
         nonlocal note
         scores = measures(now, dev, test)
         parts = now.model.parts(now.particles)
-        scores |= {"log_lambda": parts.log_lam.mean(-1), "weights": parts.weights.square().sum(-1).mean(-1)}
+        scores |= {"log_lambda": parts.log_lam.mean(-1), "weights": parts.weights.square().sum(-1).mean(-1), "spread": now.spread()}
         for tag, value in scores.items():
             events.add(scalar(f"bnn/{tag}", value.mean().item()), step)
             curves.extend([step, tag, s, v] for s, v in enumerate(value.tolist()))

@@ -12,7 +12,7 @@ from scipy.stats import norm, ttest_rel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from runs import bnn, bnn_report, bnn_toy, cli
-from wgf.bnn import Settings, data
+from wgf.bnn import Settings, compiled, data
 
 QUICK = ["--sets", "small", "--iterations", "40", "--particles", "4"]
 
@@ -99,6 +99,7 @@ def test_a_compiled_study_is_the_study(folder, monkeypatch):
         graphs.append(graph)
         return graph.forward
 
+    monkeypatch.setattr(compiled, "_made", {})
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     for name, switch in (("plain", "False"), ("quick", "True")):
         assert cli.run(["bnn", *QUICK, "--methods", "svgd", "svgd:lr=0.01", "--compile", switch, "--name", name]) == 0
@@ -150,7 +151,7 @@ def test_curves_are_in_tensorboard_and_end_where_the_scores_are(folder):
     events = EventAccumulator(str(place))
     events.Reload()
     assert set(events.Tags()["scalars"]) == {
-        "bnn/rmse", "bnn/log_likelihood", "bnn/dev_rmse", "bnn/dev_log_likelihood", "bnn/log_lambda", "bnn/weights",
+        "bnn/rmse", "bnn/log_likelihood", "bnn/dev_rmse", "bnn/dev_log_likelihood", "bnn/log_lambda", "bnn/weights", "bnn/spread",
     }  # fmt: skip
     for name in ("rmse", "dev_log_likelihood"):
         last = events.Scalars(f"bnn/{name}")[-1]

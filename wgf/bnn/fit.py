@@ -111,6 +111,16 @@ class Fit(NamedTuple):
         """Its mean over rows, (S,)."""
         return self.log_densities(x, y).mean(-1)
 
+    def spread(self) -> Tensor:
+        """Deviation of z = W sqrt(lambda) over particles, root mean square over the weights, (S,).
+
+        Under the prior it is 1, and under the posterior near 1 where weights are many and rows few. SVGD's M particles in D > M
+        dimensions rest near sqrt(log M / D), and Eq. 9 draws them nearer: what their predictions differ by is a part of the posterior's.
+        """
+        parts = self.model.parts(self.particles)
+        z = parts.weights * torch.exp(0.5 * parts.log_lam)[..., None]
+        return z.var(1, correction=0).mean(-1).sqrt()
+
 
 def dev_size(n: int) -> int:
     """Rows of the dev part: a tenth, at most 500, at least one."""

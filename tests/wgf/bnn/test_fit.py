@@ -165,6 +165,19 @@ def test_dropout_trains_one_network_and_shows_as_many_draws_as_particles():
     torch.testing.assert_close(same.predict(x)[:, :1], alone.predict(x), rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_spread_of_draws_from_the_prior_is_one_and_of_one_network_none(centred):
+    x, y = task(splits=2)
+    found = fit(replace(QUICK, centred=centred, particles=400, iterations=1), x, y, [0, 1])
+    z, log_lam = draw(2, 400, found.model.weights), draw(2, 400, 1, seed=1)
+    scale = torch.tensor([1.0, 3.0])[:, None, None]
+    held = scale * (z * torch.exp(-0.5 * log_lam) if centred else z) + 7.0 * (not centred)
+    now = found._replace(particles=torch.cat([held, log_lam, log_lam], -1))
+    torch.testing.assert_close(now.spread(), scale[:, 0, 0].to(z), rtol=4.0 / math.sqrt(2 * z[0].numel()), atol=0.0)
+    same = found._replace(particles=now.particles[:, :1].expand(2, 400, -1))
+    assert same.spread().abs().max() < 1e-6
+
+
 def test_a_fit_that_diverges_says_so():
     x, y = task()
     with pytest.raises(FloatingPointError, match=r"the particles are not finite after \d+ iterations; lower lr, which is 1e\+30"):
