@@ -28,6 +28,7 @@ from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
 
 VARIABLE = "WGF_DATA"
+W2 = ("w2", "w2_scale", "inner_steps")  # the settings of WGF's W2 term
 
 
 class Task(NamedTuple):
@@ -58,19 +59,21 @@ def bnn(study: Study, say: Callable[[str], None]) -> int:
         with stop_signals() as stopping, machine.tuned():
             missing = [task for task in tasks if not finished(task)]
             for task in missing:
-                if not run(task, data.load(folder, task.name), device, stopping):
+                if finished(task):  # by now, under another label
+                    continue
+                if not run(task, data.load(folder, task.name), device, stopping, compile=study.compile):
                     return 75
         place = Path(study.out) / study.name
         if missing or not (place / "toy.png").exists():
             bnn_toy.draw({task.label: task.settings for task in tasks}, study.seed, place / "toy.png")
-        say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks]))
+        say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks], tuned=study.tuned))
     except OSError as error:
         raise ValueError(f"{error.filename or study.out} cannot be written: {error.strerror}") from None
     return 0
 
 
 def plan(study: Study, name: str, token: str) -> Task:
-    """The task of "METHOD:field=value:..." on a set, with that set's network and minibatch."""
+    """The task of "METHOD:field=value:..." on a set, with that set's network and minibatch. WGF without its W2 term is SVGD's own fit."""
     if name not in data.SETS:
         raise ValueError(f"set {name!r} is unknown; choose from {', '.join(data.SETS)}")
     about, (flow, *changes) = data.SETS[name], token.split(":")
@@ -81,6 +84,9 @@ def plan(study: Study, name: str, token: str) -> Task:
         raise ValueError(f"method {flow!r} is unknown; choose from {', '.join(FLOWS)}")
     settings = override(replace(base, flow=flow), changes)  # type: ignore[arg-type]  # one of its literals, seen above
     label = token.replace(":", ",")
+    if flow == "wgf" and settings.w2_scale == 0.0:
+        others = [change for change in changes if change.split("=")[0] not in W2]
+        return plan(study, name, ":".join(["svgd", *others]))._replace(label=label)
     return Task(label, name, settings, study.splits or about.splits, study.seed, Path(study.out) / study.name / name / label)
 
 
@@ -93,7 +99,7 @@ def finished(task: Task) -> bool:
     return True
 
 
-def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[], bool]) -> bool:
+def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[], bool], *, compile: bool) -> bool:
     """Fits all splits side by side and writes curves, scores and predictions; False where it was stopped, and nothing counts."""
     splits = data.splits(task.name)[: task.splits]
     train, test = ([torch.from_numpy(np.stack([part[s[k]] for s in splits])).to(device) for part in rows] for k in (0, 1))
@@ -101,9 +107,8 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
     if task.folder.exists():
         move_aside(task.folder)
     task.folder.mkdir(parents=True)
-    write_json(
-        task.folder / "config.json", {**task.identity(), **machine.about(device, torch.get_num_threads()), "versions": machine.versions()}
-    )
+    about = {**machine.about(device, torch.get_num_threads()), "compile": compile, "versions": machine.versions()}
+    write_json(task.folder / "config.json", {**task.identity(), **about})
     events, since = Events(task.folder), time.perf_counter()
     curves: list[list[Any]] = []
     note = "  ".join(f"{word} -" for word in SHOWN)
@@ -117,7 +122,7 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
         nonlocal note
         scores = measures(now, dev, test)
         parts = now.model.parts(now.particles)
-        scores |= {"log_lambda": parts.log_lam.mean(-1), "weights": parts.weights.square().sum(-1).mean(-1)}
+        scores |= {"log_lambda": parts.log_lam.mean(-1), "weights": parts.weights.square().sum(-1).mean(-1), "spread": now.spread()}
         for tag, value in scores.items():
             events.add(scalar(f"bnn/{tag}", value.mean().item()), step)
             curves.extend([step, tag, s, v] for s, v in enumerate(value.tolist()))
@@ -127,7 +132,7 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
     try:
         seeds = [1000 * task.seed + s for s in range(len(splits))]
         with Progress(f"{task.name} {task.label}", task.settings.iterations) as progress:
-            found = fit(task.settings, train[0], train[1], seeds, look, tick)
+            found = fit(task.settings, train[0], train[1], seeds, look, tick, compile=compile)
     except KeyboardInterrupt:
         return False
     except FloatingPointError as error:

@@ -37,24 +37,31 @@ class Scores(NamedTuple):
     seconds: float
 
 
-def write(folder: Path, tasks: Sequence[tuple[str, str, Path]]) -> str:
-    """table.md, .txt and .csv in the study's folder, and for each set a picture; returns the text to print."""
+def write(folder: Path, tasks: Sequence[tuple[str, str, Path]], *, tuned: bool = False) -> str:
+    """table.md, .txt and .csv in the study's folder, where wanted tuned.md and so on, and for each set a picture; returns the text to print."""
     by_set: dict[str, list[tuple[str, Path]]] = {}
     for name, label, place in tasks:
         by_set.setdefault(name, []).append((label, place))
-    rows = []
+    rows, choices = [], []
     for name, methods in by_set.items():
         scores = [read(label, place) for label, place in methods]
         rows += table(name, scores)
+        choices += tuned_table(name, scores) if tuned else []
         draw(name, methods, folder / f"{name}.png")
-    (folder / "table.md").write_text(markdown(rows))
-    (folder / "table.txt").write_text(text(rows))
-    with (folder / "table.csv").open("w", newline="") as file:
+    tables = {"table": rows, "tuned": choices} if tuned else {"table": rows}
+    shown = [_written(folder / found, of) for found, of in tables.items()]
+    pictures = ", ".join(str(folder / f"{name}.png") for name in (*by_set, "toy"))
+    return f"{''.join(shown)}pictures: {pictures}\ncurves: tensorboard --logdir {folder}"
+
+
+def _written(path: Path, rows: Sequence[dict[str, str]]) -> str:
+    path.with_suffix(".md").write_text(markdown(rows))
+    path.with_suffix(".txt").write_text(text(rows))
+    with path.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    pictures = ", ".join(str(folder / f"{name}.png") for name in (*by_set, "toy"))
-    return f"\n{text(rows)}\ntable: {folder / 'table.md'} .csv .txt\npictures: {pictures}\ncurves: tensorboard --logdir {folder}"
+    return f"\n{text(rows)}\n{path.name}: {path.with_suffix('.md')} .csv .txt\n"
 
 
 def read(label: str, place: Path) -> Scores:
@@ -74,6 +81,33 @@ def table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
     for method, (rmse, density) in PUBLISHED.get(name, {}).items():
         rows.append({**dict.fromkeys(rows[0], "-"), "set": name, "method": f"{method}, published", "RMSE": rmse, "log-likelihood": density})
     return rows
+
+
+def tuned_table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
+    """The same, a row a flow: its settings, the best for each split by that split's own dev part, and how many splits take which."""
+    flows: dict[str, list[Scores]] = {}
+    for each in methods:
+        flows.setdefault(each.label.split(",")[0], []).append(each)
+    found = {flow: tuned(flow, settings) for flow, settings in flows.items()}
+    taken = {each.label: count for each, count in found.values()}
+    return [{**row, "taken": taken.get(row["method"], "-")} for row in table(name, [each for each, _ in found.values()])]
+
+
+def tuned(flow: str, settings: Sequence[Scores]) -> tuple[Scores, str]:
+    """A flow tuned split by split, and which setting was taken how often.
+
+    No test row takes part: split s looks at the dev rows of split s alone. A choice by the mean over splits would not do, since the dev
+    rows of one split are test rows of another.
+    """
+    best = np.argmax([each.columns["dev_log_likelihood"] for each in settings], 0)
+    columns = {
+        name: np.take_along_axis(np.stack([each.columns[name] for each in settings]), best[None], 0)[0] for name in settings[0].columns
+    }
+    counts = np.bincount(best, minlength=len(settings))
+    taken = "; ".join(
+        f"{n} {each.label.removeprefix(flow).removeprefix(',') or 'defaults'}" for n, each in zip(counts, settings, strict=True)
+    )
+    return Scores(f"{flow}, tuned over {len(settings)}", columns, sum(each.seconds for each in settings)), taken
 
 
 def _row(name: str, each: Scores, first: Scores, part: str) -> dict[str, str]:

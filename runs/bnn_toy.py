@@ -24,7 +24,7 @@ def points(seed: int) -> tuple[Values, Values]:
 
 
 def draw(methods: Mapping[str, Settings], seed: int, path: Path) -> dict[str, Values]:
-    """Fits each method and draws mean, 90 % interval, truth and data; returns the half-widths of the intervals along GRID."""
+    """Fits each method and draws mean, 90 % interval, truth, data and the particles' spread; returns the intervals' half-widths along GRID."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -43,7 +43,7 @@ def draw(methods: Mapping[str, Settings], seed: int, path: Path) -> dict[str, Va
         axes.plot(GRID, mean, label="mean")
         axes.plot(GRID, GRID**3, color="black", linewidth=0.7, label="truth")
         axes.plot(x, y, "o", markersize=3, color="black")
-        axes.set(title=label, xlabel="x", ylim=(-250.0, 250.0))
+        axes.set(title=f"{label}\nspread {model.fit_.spread().item():.2f}, of the prior 1", xlabel="x", ylim=(-250.0, 250.0))
         axes.grid(alpha=0.3)
     all_axes[0, 0].legend(loc="upper left")
     figure.savefig(path, dpi=120)

@@ -87,6 +87,8 @@ class Study:
     """Sets: boston concrete energy kin8nm naval power protein wine yacht year."""
     methods: tuple[str, ...] = ("svgd", "wgf")
     """Flows, settings after a colon: wgf:w2=exact:w2_scale=0.4, svgd:lr=0.001, blob, langevin, ensemble. Differences are to the first."""
+    tuned: bool = False
+    """A second table, a row a flow: of the settings that --methods gives a flow, each split takes the best by its own dev part."""
     splits: int = 0
     """The first so many of a set's standard splits; 0 is all of them."""
     iterations: int = 2000
@@ -101,6 +103,8 @@ class Study:
     """Name of the study: OUT/NAME/SET/METHOD."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; auto is a GPU where there is one."""
+    compile: bool = False
+    """By torch.compile: some ten seconds for each network size and method, then faster steps; needs a C++ compiler."""
     threads: int = 1
     """CPU threads."""
 

@@ -22,7 +22,8 @@ def velocity(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
 
     **Source** Zhang et al. 2018, Eq. 7; Liu & Wang 2016, Eq. 8.
     **Sign** the ascent side: x += step * phi. Departs: Eq. 7 prints phi as the gradient of KL; the gradient is -phi.
-    **Limits** one particle follows its score; averaging over M makes the fixed point under-dispersed when d is not small against M.
+    **Limits** one particle follows its score; averaging over M makes the fixed point under-dispersed when d is not small against M: of
+    N(0, I), M in 3 ... d + 1 particles with the median bandwidth rest on a simplex of squared radius log M, where the law has d.
     """
     if kernel is None:
         return _weighted(x, score, lambda rows: 1.0 / x.shape[-2])

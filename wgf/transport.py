@@ -109,7 +109,11 @@ def _costs(x: Tensor, x_prev: Tensor) -> tuple[Tensor | None, Callable[[slice], 
 
 @door(x="*b M d", x_prev="*b N d", lam="scale")
 def eq9_mean(x: Tensor, x_prev: Tensor, lam: Tensor | float | None = None) -> Tensor:
-    """Eq. 9 averaged, (1/N) sum_j: on SVGD's own scale, which is a mean too. Sign, source and bias as in ``eq9_sum``, N times weaker."""
+    """Eq. 9 averaged, (1/N) sum_j: on SVGD's own scale, which is a mean too. Sign, source and bias as in ``eq9_sum``, N times weaker.
+
+    **Stationary** SVGD's simplex in N(0, I) (its **Limits**) shrinks: SVGD plus s times this has the squared radius
+    log M / (1 + 2 s (log M - 1) M / (M - 1)), at M = 20 a quarter of the deviation for s = 4, a seventh for s = 10.
+    """
     return eq9_sum(x, x_prev, lam) / x_prev.shape[-2]
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy.stats import norm, ttest_rel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from runs import bnn, bnn_report, bnn_toy, cli
-from wgf.bnn import Settings, data
+from wgf.bnn import Settings, compiled, data
 
 QUICK = ["--sets", "small", "--iterations", "40", "--particles", "4"]
 
@@ -65,6 +66,50 @@ def test_a_study_is_fitted_written_and_found_again(folder, capsys):
     assert "holds a fit with settings.iterations = 40, not 41; give another --name or --out" in capsys.readouterr().err
 
 
+def test_a_flow_is_tuned_on_the_dev_part_of_each_split(folder, capsys):
+    methods = ["--methods", "svgd", "svgd:lr=0.1", "wgf:w2_scale=0"]
+    assert cli.run(["bnn", *QUICK, *methods, "--tuned", "True"]) == 0
+    shown, study = capsys.readouterr().out, folder / "runs" / "bnn"
+    rows = {row["method"]: row for row in read(study / "tuned.csv")}
+    assert "svgd, tuned over 2" in rows
+    assert f"tuned: {study.relative_to(folder) / 'tuned.md'} .csv .txt" in shown
+    labels = ("svgd", "svgd,lr=0.1")
+    dev, rmse = (
+        np.array([column(study / "small" / label / "splits.csv", name) for label in labels]) for name in ("dev_log_likelihood", "rmse")
+    )
+    taken = rmse[dev.argmax(0), np.arange(3)]
+    assert rows["svgd, tuned over 2"]["RMSE"] == f"{taken.mean():.4g} ± {taken.std(ddof=1) / np.sqrt(3):.2g}"
+    assert rows["wgf, tuned over 1"]["taken"] == "3 w2_scale=0"
+
+
+def test_wgf_without_its_w2_term_is_the_fit_of_svgd_and_not_fitted_again(folder):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd:lr=0.01", "wgf:lr=0.01:w2=eq9_mean:w2_scale=0:inner_steps=2"]) == 0
+    study = folder / "runs" / "bnn"
+    assert [place.name for place in (study / "small").iterdir()] == ["svgd,lr=0.01"]
+    rows = {row["method"]: row for row in read(study / "table.csv")}
+    assert rows["wgf,lr=0.01,w2=eq9_mean,w2_scale=0,inner_steps=2"]["RMSE - svgd,lr=0.01"] == "+0 [+0, +0]"
+    assert cli.run(["bnn", *QUICK, "--methods", "wgf:lr=0.01", "--name", "with"]) == 0
+    assert (folder / "runs" / "with" / "small" / "wgf,lr=0.01" / "splits.csv").exists()
+
+
+def test_a_compiled_study_is_the_study(folder, monkeypatch):
+    graphs = []
+
+    def backend(graph, examples):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(compiled, "_made", {})
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    for name, switch in (("plain", "False"), ("quick", "True")):
+        assert cli.run(["bnn", *QUICK, "--methods", "svgd", "svgd:lr=0.01", "--compile", switch, "--name", name]) == 0
+    assert len(graphs) == 1  # for both step sizes
+    for name, switch in (("plain", False), ("quick", True)):
+        assert json.loads((folder / "runs" / name / "small" / "svgd" / "config.json").read_text())["compile"] is switch
+    plain, quick = (column(folder / "runs" / name / "small" / "svgd" / "splits.csv", "rmse") for name in ("plain", "quick"))
+    np.testing.assert_allclose(quick, plain, rtol=1e-3)  # float32, forty steps
+
+
 @pytest.mark.parametrize("value", ["True", "False"])
 def test_a_switch_is_set_like_any_other_field(folder, value):
     assert cli.run(["bnn", *QUICK, "--methods", f"svgd:centred={value}"]) == 0
@@ -106,7 +151,7 @@ def test_curves_are_in_tensorboard_and_end_where_the_scores_are(folder):
     events = EventAccumulator(str(place))
     events.Reload()
     assert set(events.Tags()["scalars"]) == {
-        "bnn/rmse", "bnn/log_likelihood", "bnn/dev_rmse", "bnn/dev_log_likelihood", "bnn/log_lambda", "bnn/weights",
+        "bnn/rmse", "bnn/log_likelihood", "bnn/dev_rmse", "bnn/dev_log_likelihood", "bnn/log_lambda", "bnn/weights", "bnn/spread",
     }  # fmt: skip
     for name in ("rmse", "dev_log_likelihood"):
         last = events.Scalars(f"bnn/{name}")[-1]

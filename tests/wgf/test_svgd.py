@@ -5,7 +5,7 @@ import torch
 
 from tests import oracles
 from tests.oracles import linear
-from wgf import kernels, svgd
+from wgf import kernels, svgd, transport
 from wgf.kernels import IMQ, RBF
 
 VELOCITIES = {"svgd": svgd.velocity, "blob": svgd.blob, "gfsd": svgd.gfsd}
@@ -27,6 +27,22 @@ def test_one_particle_follows_the_score(velocity, draw):
     x, score = draw(3, 1, 4), draw(3, 1, 4, seed=1)
     for kernel in (None, RBF(0.3), IMQ(0.3)):
         close(velocity(x, score, kernel), score)
+
+
+@pytest.mark.parametrize("m", [3, 4, 20])
+@pytest.mark.parametrize("scale", [0.0, 0.4, 10.0])
+def test_a_simplex_of_squared_radius_log_m_rests_in_a_gaussian_and_eq_9_shrinks_it(m, scale, draw):
+    corners = torch.eye(m, dtype=draw(1).dtype) - 1.0 / m  # in m - 1 dimensions of m + 2
+    corners = torch.cat([corners, corners.new_zeros(m, 2)], -1)
+    square = math.log(m) / (1.0 + 2.0 * scale * (math.log(m) - 1.0) * m / (m - 1))
+    x = corners * math.sqrt(square / (1.0 - 1.0 / m))
+
+    def rest(x):
+        return svgd.velocity(x, -x) + scale * transport.eq9_mean(x, x)
+
+    close(rest(x), torch.zeros_like(x))
+    assert ((rest(1.01 * x) * x).sum(-1) < 0.0).all()
+    assert ((rest(0.99 * x) * x).sum(-1) > 0.0).all()
 
 
 @each

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wgf.bnn import flows
+from wgf.bnn.compiled import compiled
 from wgf.bnn.model import Model, Prior, log_density
 from wgf.door import trusted
 from wgf.transport import VELOCITIES
@@ -110,6 +111,16 @@ class Fit(NamedTuple):
         """Its mean over rows, (S,)."""
         return self.log_densities(x, y).mean(-1)
 
+    def spread(self) -> Tensor:
+        """Deviation of z = W sqrt(lambda) over particles, root mean square over the weights, (S,).
+
+        Under the prior it is 1, and under the posterior near 1 where weights are many and rows few. SVGD's M particles in D > M
+        dimensions rest near sqrt(log M / D), and Eq. 9 draws them nearer: what their predictions differ by is a part of the posterior's.
+        """
+        parts = self.model.parts(self.particles)
+        z = parts.weights * torch.exp(0.5 * parts.log_lam)[..., None]
+        return z.var(1, correction=0).mean(-1).sqrt()
+
 
 def dev_size(n: int) -> int:
     """Rows of the dev part: a tenth, at most 500, at least one."""
@@ -123,10 +134,13 @@ def fit(
     seeds: Sequence[int],
     look: Callable[[int, Fit], None] = lambda step, fit: None,
     tick: Callable[[int], None] = lambda step: None,
+    *,
+    compile: bool = False,
 ) -> Fit:
     """Fits data sets x (S, n, d), y (S, n), float64, rows in random order, with seeds[s] for set s.
 
-    ``look`` sees the fit at LOOKS steps, ``tick`` hears of every step; what they raise ends it.
+    ``look`` sees the fit at LOOKS steps, ``tick`` hears of every step; what they raise ends it. ``compile``: by ``torch.compile``, of
+    which the first fit of a shape takes some ten seconds; the flow dropout, which draws as it goes, is never compiled.
 
     Raises FloatingPointError where the particles are not finite.
     """
@@ -137,7 +151,7 @@ def fit(
     shown = settings.model(x.shape[-1], len(x))
     draws, best, reached = [torch.Generator().manual_seed(s) for s in seeds], None, torch.empty(0)
     train = ((x[:, :n] - x_mean) / x_std).to(DTYPE), ((y[:, :n] - y_mean) / y_std).to(DTYPE)
-    for step, particles in _steps(settings, *train, draws, tick):
+    for step, particles in _steps(settings, *train, draws, tick, compile):
         if not particles.isfinite().all():
             raise FloatingPointError(f"the particles are not finite after {step} iterations; lower lr, which is {settings.lr:g}")
         if settings.flow == "dropout":
@@ -161,7 +175,7 @@ def fit(
 
 
 def _steps(
-    settings: Settings, x: Tensor, y: Tensor, draws: Sequence[torch.Generator], tick: Callable[[int], None]
+    settings: Settings, x: Tensor, y: Tensor, draws: Sequence[torch.Generator], tick: Callable[[int], None], compile: bool
 ) -> Iterator[tuple[int, Tensor]]:
     """Moves particles on standardised data; yields (step, particles) LOOKS times, the last after the last step."""
     n, dropout = x.shape[1], settings.flow == "dropout"
@@ -170,15 +184,19 @@ def _steps(
     noise = [torch.Generator(x.device).manual_seed(int(torch.randint(2**62, (), generator=g))) for g in draws]
     if dropout:
         model.net.activation = flows.thinning(settings.dropout, noise)
-    velocity, optimiser = flows.velocity(settings.flow, settings.w2, settings.w2_scale), flows.RMSProp()
+    drive = flows.drive(settings.flow, model, n)
+    if compile and not dropout:
+        drive = compiled(settings.flow, model, n, min(settings.batch, n), x.device)
+    w2, optimiser = VELOCITIES[settings.w2], flows.RMSProp()
     looks = {math.ceil(settings.iterations * k / LOOKS) for k in range(1, LOOKS + 1)}
     x_prev = particles.clone()
     for step, rows in zip(range(1, settings.iterations + 1), flows.minibatches(n, settings.batch), strict=False):
         if settings.flow == "wgf" and (step - 1) % settings.inner_steps == 0:
             x_prev = particles.clone()
-        score = model.score(particles, x[:, rows], y[:, rows], n)
         with trusted():
-            v = velocity(flows.Moment(particles, x_prev, score))
+            v = drive(particles, x[:, rows], y[:, rows])
+            if settings.flow == "wgf":
+                v.add_(w2(particles, x_prev), alpha=settings.w2_scale)
         root, lr = optimiser.root(v), settings.lr * (1.0 - (step - 1) / settings.iterations if settings.anneal else 1.0)
         particles.addcdiv_(v, root, value=lr)
         if settings.flow == "langevin":

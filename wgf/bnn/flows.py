@@ -1,14 +1,13 @@
 """How particles of a posterior move, by name: the flow's velocity and the comparators that share its model, data, budget and optimiser."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from wgf import svgd
+from wgf.bnn.model import Model
 from wgf.mlp import ACTIVATIONS, Activation, StackedMLP
-from wgf.transport import VELOCITIES
 
 
 class RMSProp:
@@ -23,36 +22,23 @@ class RMSProp:
         return self.history.sqrt().add_(1e-6)
 
 
-class Moment(NamedTuple):
-    """What a velocity may look at: particles and the last JKO iterate (S, M, P), and grad log p there."""
-
-    x: Tensor
-    x_prev: Tensor
-    score: Tensor
+def _score(x: Tensor, score: Tensor) -> Tensor:
+    return score
 
 
-Velocity = Callable[[Moment], Tensor]
+KL = {"wgf": svgd.velocity, "svgd": svgd.velocity, "blob": svgd.blob, "langevin": _score, "ensemble": _score, "dropout": _score}
+FLOWS = tuple(KL)
+Drive = Callable[[Tensor, Tensor, Tensor], Tensor]  # particles (S, M, P), minibatch x (S, B, d), y (S, B) -> the direction to add
 
 
-def velocity(flow: str, w2: str, w2_scale: float) -> Velocity:
-    """The direction to add, before the optimiser, by the flow's name.
+def drive(flow: str, model: Model, n: int) -> Drive:
+    """The flow's direction by its name, of minibatches of n rows, before the optimiser and WGF's W2 term.
 
-    wgf: SVGD plus ``w2_scale`` times a W2 velocity to the last JKO iterate (Zhang et al. 2018, Eq. 6, 7 and 9); svgd; blob; langevin,
-    ensemble and dropout: the score alone, with noise, without it (as many MAP fits), and with units left out.
+    wgf, svgd: SVGD's velocity (Zhang et al. 2018, Eq. 7); blob: its own; langevin, ensemble, dropout: the score alone, with noise, without
+    it (as many MAP fits), and with units left out.
     """
-    w2_velocity = VELOCITIES[w2]
-    flows: dict[str, Velocity] = {
-        "wgf": lambda now: svgd.velocity(now.x, now.score).add_(w2_velocity(now.x, now.x_prev), alpha=w2_scale),
-        "svgd": lambda now: svgd.velocity(now.x, now.score),
-        "blob": lambda now: svgd.blob(now.x, now.score),
-        "langevin": lambda now: now.score,
-        "ensemble": lambda now: now.score,
-        "dropout": lambda now: now.score,
-    }
-    return flows[flow]
-
-
-FLOWS = ("wgf", "svgd", "blob", "langevin", "ensemble", "dropout")
+    velocity = KL[flow]
+    return lambda particles, x, y: velocity(particles, model.score(particles, x, y, n))
 
 
 def thinning(rate: float, generators: Sequence[torch.Generator]) -> Activation:

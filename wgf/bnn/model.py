@@ -45,6 +45,7 @@ class Model:
         nothing = [torch.Generator().manual_seed(s) for s in range(splits)]  # the start comes from ``init``
         self.net = StackedMLP([splits, particles], [features, *hidden, 1], "relu", nothing)
         self.weights = self.net.theta.shape[-1]
+        del self.net.theta  # no parameter: what the particles stand for
 
     def parts(self, particles: Tensor) -> Parts:
         """What particles (S, M, P) stand for."""
@@ -91,7 +92,7 @@ class Model:
         score = torch.empty_like(particles)
         score[..., -2] = 0.5 * n + a - gamma * (0.5 * scale * residual.square().sum(-1) + b)
         if self.centred:
-            torch.addcmul(grad, lam[..., None], weights, value=-1.0, out=score[..., :-2])
+            score[..., :-2] = grad.addcmul_(lam[..., None], weights, value=-1.0)
             score[..., -1] = 0.5 * self.weights + a - lam * (0.5 * weights.square().sum(-1) + b)
         else:
             score[..., :-2] = grad * torch.exp(-0.5 * log_lam)[..., None] - particles[..., :-2]
@@ -99,7 +100,7 @@ class Model:
         return score
 
     def _at(self, weights: Tensor) -> StackedMLP:
-        self.net.theta.data = weights
+        self.net.theta = weights  # type: ignore[assignment]
         return self.net
 
 

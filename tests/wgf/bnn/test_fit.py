@@ -104,6 +104,13 @@ def test_the_flow_wgf_adds_the_w2_velocity_to_the_last_jko_iterate():
     assert torch.equal(each_step, plain)  # the last iterate is where the particles are: a map to it is nothing
 
 
+@pytest.mark.parametrize("w2", ["exact", "eq9_mean"])
+def test_the_flow_wgf_without_its_w2_term_is_svgd_to_the_last_digit(w2):
+    x, y = task()
+    both = [fit(replace(QUICK, flow=flow, w2=w2, w2_scale=0.0), x, y, [0]).particles for flow in ("wgf", "svgd")]
+    assert torch.equal(*both)
+
+
 def test_langevin_is_the_ensemble_with_noise_of_variance_two_lr_times_the_scale():
     x, y = task()
     settings = replace(QUICK, particles=200, iterations=1, flow="ensemble")
@@ -156,6 +163,19 @@ def test_dropout_trains_one_network_and_shows_as_many_draws_as_particles():
     assert same.predict(x).std(1).max() == 0.0
     alone = fit(replace(QUICK, flow="ensemble", particles=1), x, y, [0])
     torch.testing.assert_close(same.predict(x)[:, :1], alone.predict(x), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_spread_of_draws_from_the_prior_is_one_and_of_one_network_none(centred):
+    x, y = task(splits=2)
+    found = fit(replace(QUICK, centred=centred, particles=400, iterations=1), x, y, [0, 1])
+    z, log_lam = draw(2, 400, found.model.weights), draw(2, 400, 1, seed=1)
+    scale = torch.tensor([1.0, 3.0])[:, None, None]
+    held = scale * (z * torch.exp(-0.5 * log_lam) if centred else z) + 7.0 * (not centred)
+    now = found._replace(particles=torch.cat([held, log_lam, log_lam], -1))
+    torch.testing.assert_close(now.spread(), scale[:, 0, 0].to(z), rtol=4.0 / math.sqrt(2 * z[0].numel()), atol=0.0)
+    same = found._replace(particles=now.particles[:, :1].expand(2, 400, -1))
+    assert same.spread().abs().max() < 1e-6
 
 
 def test_a_fit_that_diverges_says_so():
