@@ -38,7 +38,7 @@ class Scores(NamedTuple):
 
 
 def write(folder: Path, tasks: Sequence[tuple[str, str, Path]], *, tuned: bool = False) -> str:
-    """table.md, .txt and .csv in the study's folder, where wanted tuned.md and so on, and for each set a picture; returns the text to print."""
+    """table.md, .txt and .csv in the study's folder, tuned.md and so on if wanted, a picture a set; returns the text to print."""
     by_set: dict[str, list[tuple[str, Path]]] = {}
     for name, label, place in tasks:
         by_set.setdefault(name, []).append((label, place))

@@ -24,7 +24,7 @@ def points(seed: int) -> tuple[Values, Values]:
 
 
 def draw(methods: Mapping[str, Settings], seed: int, path: Path) -> dict[str, Values]:
-    """Fits each method and draws mean, 90 % interval, truth, data and the particles' spread; returns the intervals' half-widths along GRID."""
+    """Fits each method and draws mean, 90 % interval, truth, data and spread; returns the intervals' half-widths along GRID."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -7,7 +7,7 @@ from pathlib import Path
 from agents.registry import AGENTS
 
 DEFAULT = """
-The default is --preset paper: the settings of the agent's paper, Tables 4 to 6 of Zhang et al. 2018 for most, so that a run answers to its figures.
+The default is --preset paper: the settings of the agent's paper (for most Zhang et al. 2018, Tables 4 to 6), to answer to its figures.
 --preset modern is what is used today: wider ReLU networks, larger minibatches, twin Q networks; advantages that bootstrap.
 wgf train AGENT --help lists what each sets.
 """
