@@ -47,7 +47,7 @@ def over_time(curves: Curves) -> Interval:
 
 
 def main() -> None:
-    """Writes NAME.csv with every evaluation, learning.md and learning.png."""
+    """Writes NAME.csv with every evaluation, NAME.md and NAME.png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--agents", nargs="+", required=True, help="names of folders, the first the baseline")
