@@ -32,9 +32,9 @@ def test_it_trains_the_papers_settings():
             assert (job.cfg.particles, job.cfg.batch, job.cfg.hidden, job.cfg.activation, job.cfg.lr) == (16, 5000, (25, 16), "tanh", 5e-3)
 
 
-def test_a_share_is_of_the_iterations_and_leaves_every_look():
-    assert Options(share=0.2).contest("CartPoleSwingUp")[1].steps == 200 * 80_000
-    assert Options(share=0.01).contest("CartPole")[1].steps == 20 * 80_000
+def test_fewer_iterations_are_no_more_than_the_papers():
+    assert Options(iterations=200).contest("CartPoleSwingUp")[1].steps == 200 * 80_000
+    assert Options(iterations=200).contest("CartPole")[1].steps == 100 * 80_000
 
 
 def test_the_table_has_the_means_over_training_and_at_the_end_and_marks_what_is_drawn():
@@ -53,7 +53,7 @@ def test_the_table_has_the_means_over_training_and_at_the_end_and_marks_what_is_
     ("args", "words"),
     [
         (["--tasks", "Acrobot"], "tasks has 'Acrobot'; it may have CartPole, CartPoleSwingUp, DoublePendulum"),
-        (["--share", "1.5"], "share is 1.5; it must be above 0, at most 1"),
+        (["--iterations", "0"], "iterations is 0; it must be at least 1"),
         (["--seeds", "0"], "seeds is 0; it must be at least 1"),
         (["--alphas", "-1"], "alpha is -1.0; it must be above 0"),
     ],
