@@ -121,11 +121,6 @@ def standardised(advantage: Tensor) -> Tensor:
     return (advantage - mean) / (deviation + 1e-8)
 
 
-def taken(values: Tensor, rows: Tensor) -> Tensor:
-    """Rows (S, k) of values (S, 1, B, ...), (S, 1, k, ...): a minibatch of a seed's one policy."""
-    return torch.stack([v[:, r] for v, r in zip(values, rows, strict=True)])
-
-
 def policy_gradient(policy: DiagonalPolicy, segment: Segment, advantage: Tensor) -> Tensor:
     """grad J = E[A grad log pi(a | s)], (S, M, P), from standardised advantages (S, M, T, E).
 

@@ -6,71 +6,40 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.onpolicy import State, act, act_noise, estimate, greedy, standardised, taken
+from agents.epochs import EpochSettings, networks, noise, samples, segment, taken
+from agents.onpolicy import State, act, act_noise, greedy, standardised
 from agents.training.descent import Adam
-from agents.training.protocol import Info, Streams
-from agents.training.rollout import Segment, Shape
-from policies.critics import VNetwork
-from policies.diagonal import DiagonalPolicy
+from agents.training.protocol import Info
+from agents.training.rollout import Segment
 from policies.gaussian import entropy
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(EpochSettings):
     """The defaults are those of Schulman et al. 2017, Table 3, and of Stable-Baselines3."""
 
-    hidden: tuple[int, ...] = (64, 64)
-    """Hidden units of policy and critic."""
-    activation: str = "tanh"
-    """Activation: tanh or relu."""
-    horizon: int = 2048
-    """Steps of each environment between two updates."""
-    envs: int = 1
-    """Environments side by side."""
-    batch: int = 64
-    """Transitions of a minibatch."""
-    epochs: int = 10
-    """Passes over the segment."""
     lr: float = 3e-4
     """Adam's step size, both networks."""
-    gamma: float = 0.99
-    """Discount."""
-    lam: float = 0.95
-    """Lambda of the advantages."""
     clip: float = 0.2
     """How far the ratio of the policies may leave 1."""
     max_norm: float = 0.5
     """Length at which the gradient of both networks together is cut."""
-    reward_scale: float = 1.0
-    """Factor of the reward."""
 
 
 PRESETS = {"paper": Config(), "modern": Config()}
 
 
-def segment(cfg: Config) -> Shape:
-    """How it collects."""
-    return Shape(1, cfg.envs, cfg.horizon)
-
-
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
     """Fresh networks of len(generators) seeds; deviations of 1 and means near 0."""
-    policy = DiagonalPolicy(obs, action, 1, cfg.hidden, cfg.activation, generators, head=0.01).to(device)
-    v = VNetwork(obs, cfg.hidden, cfg.activation, generators, 1).to(device)
+    policy, v = networks(cfg, obs, action, generators, device)
     return State(policy, v, Adam(policy.theta, cfg.lr), Adam(v.theta, cfg.lr))
-
-
-def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
-    """The order in which an update takes the transitions, (S, epochs, horizon x envs)."""
-    return draw.permutations(cfg.epochs, cfg.horizon * cfg.envs)
 
 
 def update(cfg: Config, state: State, batch: Segment, noise: Tensor) -> Info:
     """Epochs of minibatch steps on one segment."""
-    estimates = estimate(state.v, batch, cfg.reward_scale, cfg.gamma * cfg.lam)
-    obs, action, advantage, target = (t.flatten(2, 3) for t in (batch.obs, batch.action, *estimates))
+    obs, action, advantage, target = samples(cfg, state.v, batch)
     before, _ = state.policy.score(obs, action)
     losses, clipped, distances = [], [], []
     for epoch in noise.unbind(1):

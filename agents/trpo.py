@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.onpolicy import Networks, act, act_noise, estimate, greedy, standardised, taken
+from agents.epochs import EpochSettings, networks, noise, samples, segment, taken
+from agents.onpolicy import Networks, act, act_noise, greedy, standardised
 from agents.training.descent import Adam, regress_, regression_loss
-from agents.training.protocol import Info, Streams
-from agents.training.rollout import Segment, Shape
-from policies.critics import VNetwork
+from agents.training.protocol import Info
+from agents.training.rollout import Segment
 from policies.diagonal import DiagonalPolicy
 from policies.gaussian import entropy, kl, log_prob
 from wgf import natural
@@ -19,17 +19,9 @@ __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(EpochSettings):
     """The defaults are those of sb3-contrib."""
 
-    hidden: tuple[int, ...] = (64, 64)
-    """Hidden units of policy and critic."""
-    activation: str = "tanh"
-    """Activation: tanh or relu."""
-    horizon: int = 2048
-    """Steps of each environment between two updates."""
-    envs: int = 1
-    """Environments side by side."""
     target_kl: float = 0.01
     """How far a step may move the policy: KL(old || new), mean over states, in nats."""
     damping: float = 0.1
@@ -42,16 +34,8 @@ class Config:
     """Tries of the line search; where none is acceptable the policy stays."""
     batch: int = 128
     """Transitions of a minibatch of the critic."""
-    epochs: int = 10
-    """Passes of the critic over the segment."""
     critic_lr: float = 1e-3
     """Adam's step size for the critic."""
-    gamma: float = 0.99
-    """Discount."""
-    lam: float = 0.95
-    """Lambda of the advantages."""
-    reward_scale: float = 1.0
-    """Factor of the reward."""
 
 
 # Zhang et al. 2018, Sec. 6.3, say of their TRPO-GAE baseline only its networks
@@ -65,21 +49,10 @@ class State(Networks):
     v_adam: Adam
 
 
-def segment(cfg: Config) -> Shape:
-    """How it collects."""
-    return Shape(1, cfg.envs, cfg.horizon)
-
-
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
     """Fresh networks of len(generators) seeds; deviations of 1 and means near 0."""
-    policy = DiagonalPolicy(obs, action, 1, cfg.hidden, cfg.activation, generators, head=0.01).to(device)
-    v = VNetwork(obs, cfg.hidden, cfg.activation, generators, 1).to(device)
+    policy, v = networks(cfg, obs, action, generators, device)
     return State(policy, v, Adam(v.theta, cfg.critic_lr))
-
-
-def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
-    """The order in which the critic takes the transitions, (S, epochs, horizon x envs)."""
-    return draw.permutations(cfg.epochs, cfg.horizon * cfg.envs)
 
 
 def ascend_(cfg: Config, policy: DiagonalPolicy, obs: Tensor, action: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,8 +87,7 @@ def ascend_(cfg: Config, policy: DiagonalPolicy, obs: Tensor, action: Tensor, ga
 def update(cfg: Config, state: State, batch: Segment, noise: Tensor) -> Info:
     """One step of the policy on one segment, then the critic's epochs."""
     # Advantages
-    estimates = estimate(state.v, batch, cfg.reward_scale, cfg.gamma * cfg.lam)
-    obs, action, advantage, target = (t.flatten(2, 3) for t in (batch.obs, batch.action, *estimates))
+    obs, action, advantage, target = samples(cfg, state.v, batch)
 
     # Policy: one step inside the trust region
     moved, fraction, residual = ascend_(cfg, state.policy, obs, action, standardised(advantage))

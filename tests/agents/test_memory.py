@@ -1,18 +1,10 @@
 """256 policies of 1e5 parameters: memory is a stated multiple of theirs."""
 
-import subprocess
-import sys
+from tests.peak import printed
 
 PROGRAM = """
-import resource, torch
 from agents import ip_wgf
 from agents.training.rollout import Segment
-torch.set_num_threads(1)
-device = torch.device({device!r})
-def peak():
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 lead = (1, 256, 4, 1)
 draw = lambda *shape: torch.randn(*lead, *shape, device=device)
 cfg = ip_wgf.Config(particles=256, hidden=(400, 240), batch=4, envs=1, critic_steps=2)
@@ -27,7 +19,6 @@ print(state.policy.theta.numel(), peak() - before)
 
 
 def test_sixteen_times_the_paper_s_particles_of_a_hundred_times_its_size_take_the_memory_that_is_stated(device):
-    run = subprocess.run([sys.executable, "-c", PROGRAM.format(device=str(device))], capture_output=True, text=True, check=True)
-    numbers, taken = map(int, run.stdout.split())
+    numbers, taken = printed(PROGRAM, device)
     assert numbers > 256 * 98_000
     assert taken < 24 * 4 * numbers  # agents.particles.ParticleSettings.particles

@@ -1,0 +1,67 @@
+"""What PPO and TRPO share: one policy a seed, segments of a fixed horizon, and epochs of minibatches that go through them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agents.onpolicy import estimate
+from agents.training.protocol import Streams
+from agents.training.rollout import Segment, Shape
+from policies.critics import VNetwork
+from policies.diagonal import DiagonalPolicy
+
+
+@dataclass(frozen=True)
+class EpochSettings:
+    """Policies that learn from segments of a fixed horizon, in epochs."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Hidden units of policy and critic."""
+    activation: str = "tanh"
+    """Activation: tanh or relu."""
+    horizon: int = 2048
+    """Steps of each environment between two updates."""
+    envs: int = 1
+    """Environments side by side."""
+    batch: int = 64
+    """Transitions of a minibatch."""
+    epochs: int = 10
+    """Passes over the segment."""
+    gamma: float = 0.99
+    """Discount."""
+    lam: float = 0.95
+    """Lambda of the advantages."""
+    reward_scale: float = 1.0
+    """Factor of the reward."""
+
+
+def segment(cfg: EpochSettings) -> Shape:
+    """How they collect."""
+    return Shape(1, cfg.envs, cfg.horizon)
+
+
+def networks(
+    cfg: EpochSettings, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device
+) -> tuple[DiagonalPolicy, VNetwork]:
+    """Fresh networks of len(generators) seeds; deviations of 1 and means near 0."""
+    policy = DiagonalPolicy(obs, action, 1, cfg.hidden, cfg.activation, generators, head=0.01).to(device)
+    return policy, VNetwork(obs, cfg.hidden, cfg.activation, generators, 1).to(device)
+
+
+def noise(cfg: EpochSettings, action: int, draw: Streams) -> Tensor:
+    """The order in which epochs take the transitions, (S, epochs, horizon x envs)."""
+    return draw.permutations(cfg.epochs, cfg.horizon * cfg.envs)
+
+
+def samples(cfg: EpochSettings, v: VNetwork, segment: Segment) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Observations, actions, advantages and targets of V, each (S, 1, horizon x envs, ...)."""
+    estimates = estimate(v, segment, cfg.reward_scale, cfg.gamma * cfg.lam)
+    obs, action, advantage, target = (t.flatten(2, 3) for t in (segment.obs, segment.action, *estimates))
+    return obs, action, advantage, target
+
+
+def taken(values: Tensor, rows: Tensor) -> Tensor:
+    """Rows (S, k) of values (S, 1, B, ...), (S, 1, k, ...): a minibatch."""
+    return torch.stack([v[:, r] for v, r in zip(values, rows, strict=True)])
