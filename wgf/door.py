@@ -15,6 +15,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 import torch
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 _trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 NUMBERS = {
@@ -36,6 +37,11 @@ def trusted() -> Iterator[None]:
         _trusted.reset(token)
 
 
+def traced() -> bool:
+    """Whether a compiler records what runs: numbers cannot be read then, only computed with."""
+    return torch.compiler.is_compiling() or get_proxy_mode() is not None
+
+
 def door(**rules: str) -> Callable[[_F], _F]:
     """Checks named arguments: a shape such as ``"*b M d"`` (a float tensor), ``"weights *b M"``, or a key of ``NUMBERS``.
 
@@ -47,7 +53,7 @@ def door(**rules: str) -> Callable[[_F], _F]:
 
         @wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            if not torch.compiler.is_compiling():
+            if not traced():
                 _check(rules, signature.bind(*args, **kwargs).arguments)
             return function(*args, **kwargs)
 

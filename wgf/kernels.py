@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wgf.door import door
+from wgf.door import door, traced
 
 Repulsion = Callable[[Tensor], Tensor]
 BLOCK = 2**19  # entries of one block of rows of an M x N matrix: 4 MiB in float64, which stay in a cache
@@ -150,7 +150,7 @@ def middle(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def _middle(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k-th and the (k + 1)-th smallest of the last axis, (...), k >= 1. On a CPU by numpy, several times faster than torch."""
-    if values.is_cpu and not torch.compiler.is_compiling():
+    if values.is_cpu and not traced():
         ordered = torch.from_numpy(np.partition(values.numpy(), k, -1))
         return ordered[..., :k].amax(-1), ordered[..., k]
     upper, lower = values.topk(k + 1, largest=False, sorted=False).values.topk(2).values.unbind(-1)

@@ -107,9 +107,9 @@ class StackedMLP(nn.Module):
         if tape.cells[0].shape[-1] > tape.inputs[0].shape[-1]:
             _joined(whole, self.shapes[0]).copy_(torch.bmm(tape.cells[0].mT, g))
             return found
-        _write(db1, torch.sum, g, 1, True)
+        torch.sum(g, 1, True, out=db1)
         for x, cells, dw in zip(tape.inputs, tape.cells, _rows(dw1, tape.inputs), strict=True):
-            _write(dw, torch.bmm, cells.mT, self._summed(g, tape.inputs[-1], x))
+            torch.bmm(cells.mT, self._summed(g, tape.inputs[-1], x), out=dw)
         return found
 
     def input_gradient(self, tape: "Tape", g: Tensor, size: int) -> Tensor:
@@ -138,9 +138,9 @@ class StackedMLP(nn.Module):
             if slots and g.shape[-1] < h.shape[-1]:
                 slots[i][0].copy_(torch.bmm(g.mT, h).mT)  # quicker for the few columns of a head
             elif slots:
-                _write(slots[i][0], torch.bmm, h.mT, g)
+                torch.bmm(h.mT, g, out=slots[i][0])
             if slots:
-                _write(slots[i][1], torch.sum, g, 1, True)
+                torch.sum(g, 1, True, out=slots[i][1])
             w = tape.layers[i + 1][0].mT
             g = self._activation(i).slope(g * w if g.shape[-1] == 1 else torch.bmm(g, w), h)
         return g
@@ -163,7 +163,7 @@ class StackedMLP(nn.Module):
 
     def _layers(self) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """The layers of theta (cells, P), and W1 with b1 for a last row; made again where theta has moved to another place."""
-        if torch.compiler.is_compiling() or self._views is None or self._views[1].data_ptr() != self.theta.data_ptr():
+        if self._views is None or self._views[1].data_ptr() != self.theta.data_ptr():
             whole = self.theta.flatten(0, -2)
             self._views = self.layers(whole), _joined(whole, self.shapes[0])
         return self._views
@@ -218,14 +218,6 @@ def _joined(theta: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def _rows(weight: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return torch.split(weight, [x.shape[-1] for x in inputs], dim=-2) if len(inputs) > 1 else (weight,)
-
-
-def _write(slot: Tensor, operation: Callable[..., Tensor], *args: object) -> None:
-    """slot <- operation(*args), straight into it; the compiler does not write into a view with gaps, and fuses a copy."""
-    if torch.compiler.is_compiling():
-        slot.copy_(operation(*args))
-    else:
-        operation(*args, out=slot)
 
 
 def _uniform(stack: tuple[int, ...], shape: tuple[int, int], fan_in: int, generators: Sequence[torch.Generator]) -> Tensor:

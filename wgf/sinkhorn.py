@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wgf.door import door
+from wgf.door import door, traced
 from wgf.kernels import by_rows, distances_to, per_pair
 
 CHECK_EVERY = 5  # Sinkhorn iterations between two looks at the marginal error, each a wait for the device
@@ -92,7 +92,7 @@ def sinkhorn(
     log_a, log_b = log_weights(a, x), log_weights(b, y)
     target = torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(x.shape[:-2])
     spread = _spread(x, y)
-    if not (torch.compiler.is_compiling() or not (4.0 * spread / target).isinf().any()):
+    if not (traced() or not (4.0 * spread / target).isinf().any()):
         raise ValueError(
             f"eps = {target.min().item():g} is too small: cost / eps overflows {x.dtype} for costs up to {4.0 * spread.max().item():g}"
         )

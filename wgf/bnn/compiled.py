@@ -1,43 +1,50 @@
-"""The one switch of ``torch.compile``: a fit's direction as compiled code, made once for each shape while the process lives."""
+"""The one switch of compiling: a fit's direction as machine code, made once for each shape while the process lives.
+
+The direction is recorded as it runs once and handed to torch's compiler, Inductor: ``torch.compile`` would ask at every step whether its
+recording still holds, which takes as long as half of the step. It holds, since ``_made`` keeps one for all that it depends on.
+"""
 
 import warnings
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from wgf.bnn.flows import Drive, drive
+from wgf.bnn.flows import Drive, drive, with_w2
 from wgf.bnn.model import Model
 
-LIMIT = 256  # shapes of one process; torch's own limit of 8 would refuse the ninth
+RECORDED = ("common_noise", "eq9_sum", "eq9_mean")  # the others look at numbers: when to stop, whom to assign
 _made: dict[tuple[object, ...], Drive] = {}
 
 
-def compiled(flow: str, model: Model, n: int, batch: int, device: torch.device) -> Drive:
+def compiled(flow: str, model: Model, n: int, w2: str | None = None, scale: float = 0.0, *, batch: int, device: torch.device) -> Drive:
     """``flows.drive`` for minibatches of ``batch`` rows, compiled at its first call, which takes seconds; equal to it but for rounding.
+    A W2 velocity that is not in ``RECORDED`` runs as it is written.
 
     Whole or not at all: on a machine without a C++ compiler it runs as it is, with a RuntimeWarning.
     """
-    key = (flow, model.net.stack, model.net.shapes, model.centred, model.prior, n, batch, device)
+    if w2 is not None and w2 not in RECORDED:
+        return with_w2(compiled(flow, model, n, batch=batch, device=device), w2, scale)
+    key = (flow, model.net.stack, model.net.shapes, model.centred, model.prior, n, batch, device, w2, scale)
     if key not in _made:
-        _made[key] = _make(drive(flow, model, n))
+        _made[key] = _make(drive(flow, model, n, w2, scale))
     return _made[key]
 
 
 def _make(plain: Drive) -> Drive:
-    found, tried = torch.compile(plain, fullgraph=True, dynamic=False), False
+    found: Drive | None = None
 
-    def call(particles: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        nonlocal found, tried
-        x, y = (t.clone(memory_format=torch.contiguous_format) for t in (x, y))  # one layout, of a slice as of rows picked singly
-        if tried:
-            return found(particles, x, y)
-        tried = True
-        try:
-            with torch._dynamo.config.patch(recompile_limit=LIMIT):
-                return found(particles, x, y)
-        except RuntimeError as error:
-            warnings.warn(f"the fit runs uncompiled: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=2)
-            found = plain
-            return plain(particles, x, y)
+    def call(particles: Tensor, before: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        nonlocal found
+        x, y = x.contiguous(), y.contiguous()  # one layout, of a slice as of rows picked singly
+        if found is None:
+            try:
+                recorded = make_fx(plain)(particles, before, x, y)
+                found = torch._inductor.compile(recorded, [particles, before, x, y])
+                return found(particles, before, x, y)
+            except RuntimeError as error:
+                warnings.warn(f"the fit runs uncompiled: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=2)
+                found = plain
+        return found(particles, before, x, y)
 
     return call

@@ -8,6 +8,7 @@ each particle's gamma becomes the maximum likelihood on the dev part, in the dat
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Literal, NamedTuple
 
@@ -139,7 +140,7 @@ def fit(
 ) -> Fit:
     """Fits data sets x (S, n, d), y (S, n), float64, rows in random order, with seeds[s] for set s.
 
-    ``look`` sees the fit at LOOKS steps, ``tick`` hears of every step; what they raise ends it. ``compile``: by ``torch.compile``, of
+    ``look`` sees the fit at LOOKS steps, ``tick`` hears of every step; what they raise ends it. ``compile``: as machine code, for
     which the first fit of a shape takes some ten seconds; the flow dropout, which draws as it goes, is never compiled.
 
     Raises FloatingPointError where the particles are not finite.
@@ -184,19 +185,16 @@ def _steps(
     noise = [torch.Generator(x.device).manual_seed(int(torch.randint(2**62, (), generator=g))) for g in draws]
     if dropout:
         model.net.activation = flows.thinning(settings.dropout, noise)
-    drive = flows.drive(settings.flow, model, n)
-    if compile and not dropout:
-        drive = compiled(settings.flow, model, n, min(settings.batch, n), x.device)
-    w2, optimiser = VELOCITIES[settings.w2], flows.RMSProp()
+    make = partial(compiled, batch=min(settings.batch, n), device=x.device) if compile and not dropout else flows.drive
+    drive = make(settings.flow, model, n, settings.w2 if settings.flow == "wgf" else None, settings.w2_scale)
+    optimiser = flows.RMSProp()
     looks = {math.ceil(settings.iterations * k / LOOKS) for k in range(1, LOOKS + 1)}
     x_prev = particles.clone()
     for step, rows in zip(range(1, settings.iterations + 1), flows.minibatches(n, settings.batch), strict=False):
         if settings.flow == "wgf" and (step - 1) % settings.inner_steps == 0:
             x_prev = particles.clone()
         with trusted():
-            v = drive(particles, x[:, rows], y[:, rows])
-            if settings.flow == "wgf":
-                v.add_(w2(particles, x_prev), alpha=settings.w2_scale)
+            v = drive(particles, x_prev, x[:, rows], y[:, rows])
         root, lr = optimiser.root(v), settings.lr * (1.0 - (step - 1) / settings.iterations if settings.anneal else 1.0)
         particles.addcdiv_(v, root, value=lr)
         if settings.flow == "langevin":

@@ -8,6 +8,7 @@ from torch import Tensor
 from wgf import svgd
 from wgf.bnn.model import Model
 from wgf.mlp import ACTIVATIONS, Activation, StackedMLP
+from wgf.transport import VELOCITIES
 
 
 class RMSProp:
@@ -28,17 +29,28 @@ def _score(x: Tensor, score: Tensor) -> Tensor:
 
 KL = {"wgf": svgd.velocity, "svgd": svgd.velocity, "blob": svgd.blob, "langevin": _score, "ensemble": _score, "dropout": _score}
 FLOWS = tuple(KL)
-Drive = Callable[[Tensor, Tensor, Tensor], Tensor]  # particles (S, M, P), minibatch x (S, B, d), y (S, B) -> the direction to add
+Drive = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Particles, those of the iterate before, both (S, M, P), a minibatch x (S, B, d), y (S, B) -> the direction to add."""
 
 
-def drive(flow: str, model: Model, n: int) -> Drive:
-    """The flow's direction by its name, of minibatches of n rows, before the optimiser and WGF's W2 term.
+def drive(flow: str, model: Model, n: int, w2: str | None = None, scale: float = 0.0) -> Drive:
+    """The flow's direction by its name, of minibatches of n rows, before the optimiser; with ``scale`` times a W2 velocity by its name.
 
     wgf, svgd: SVGD's velocity (Zhang et al. 2018, Eq. 7); blob: its own; langevin, ensemble, dropout: the score alone, with noise, without
     it (as many MAP fits), and with units left out.
     """
     velocity = KL[flow]
-    return lambda particles, x, y: velocity(particles, model.score(particles, x, y, n))
+
+    def direction(particles: Tensor, before: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return velocity(particles, model.score(particles, x, y, n))
+
+    return direction if w2 is None else with_w2(direction, w2, scale)
+
+
+def with_w2(direction: Drive, name: str, scale: float) -> Drive:
+    """WGF's direction: another one, and the W2 velocity times its scale."""
+    w2 = VELOCITIES[name]
+    return lambda particles, before, x, y: direction(particles, before, x, y).add_(w2(particles, before), alpha=scale)
 
 
 def thinning(rate: float, generators: Sequence[torch.Generator]) -> Activation:

@@ -1,8 +1,7 @@
-"""Compiled fits against fits as they are written; every shape its own code; a machine without a compiler."""
+"""Compiled fits against fits as they are written; what the code depends on; a machine without a compiler."""
 
 import warnings
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -22,59 +21,72 @@ def task(splits=2, n=60, d=3):
 
 @pytest.fixture
 def graphs(monkeypatch):
-    """Compiled code is the graph that was traced, run as it is; a list of these graphs, one a compilation."""
+    """Compiled code is the graph that was recorded, run as it is; a list of these graphs, one a compilation."""
     seen = []
 
-    def backend(graph, examples):
+    def record(graph, examples):
         seen.append(graph)
-        return graph.forward
+        return graph
 
-    torch._dynamo.reset()
     monkeypatch.setattr(compiled, "_made", {})
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    yield seen
-    torch._dynamo.reset()
+    monkeypatch.setattr(torch._inductor, "compile", record)
+    return seen
 
 
-@pytest.mark.parametrize("change", [{}, {"flow": "wgf", "w2": "eq9_mean", "w2_scale": 10.0}, {"flow": "blob"}, {"flow": "langevin"}])
+EQ9 = {"flow": "wgf", "w2": "eq9_mean", "w2_scale": 10.0}
+
+
+@pytest.mark.parametrize("change", [{}, EQ9, {**EQ9, "w2": "exact"}, {"flow": "blob"}, {"flow": "langevin"}])
 @pytest.mark.parametrize("more", [{}, {"centred": True}, {"particles": 1}, {"hidden": (6, 5)}])
-def test_what_is_traced_is_the_fit(graphs, change, more):
+def test_what_is_recorded_is_the_fit(graphs, change, more):
     x, y = task()
     settings = replace(QUICK, **change, **more)
-    plain, traced = (fit(settings, x, y, [0, 1], compile=switch).particles for switch in (False, True))
-    torch.testing.assert_close(traced, plain, rtol=1e-4, atol=1e-5)  # float32, five steps
+    plain, recorded = (fit(settings, x, y, [0, 1], compile=switch).particles for switch in (False, True))
+    torch.testing.assert_close(recorded, plain, rtol=1e-4, atol=1e-5)  # float32, five steps
     assert len(graphs) == 1  # for slices of the rows and for the step that goes round them
 
 
 def test_machine_code_is_the_direction_and_is_made_once():
-    torch._dynamo.reset()
     x, y = (t.float() for t in task())
     model = QUICK.model(3, 2)
     particles = model.init(x, y, [torch.Generator().manual_seed(s) for s in (0, 1)])
-    plain, quick = drive("svgd", model, 60), compiled.compiled("svgd", model, 60, 16, x.device)
+    about, of = ("wgf", model, 60, "eq9_mean", 10.0), {"batch": 16, "device": x.device}
+    plain, quick, before = drive(*about), compiled.compiled(*about, **of), 0.9 * particles
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="the fit runs uncompiled")
         for rows in (slice(0, 16), slice(16, 32), torch.arange(50, 66) % 60):
-            v = plain(particles, x[:, rows], y[:, rows])
-            torch.testing.assert_close(quick(particles, x[:, rows], y[:, rows]), v, rtol=1e-4, atol=1e-5 * v.abs().max().item())
-    assert compiled.compiled("svgd", QUICK.model(3, 2), 60, 16, x.device) is quick
-    assert compiled.compiled("blob", model, 60, 16, x.device) is not quick
+            v, found = (f(particles, before, x[:, rows], y[:, rows]) for f in (plain, quick))
+            torch.testing.assert_close(found, v, rtol=1e-4, atol=1e-5 * v.abs().max().item())
+    assert compiled.compiled(*about, **of) is quick
 
 
-def test_the_tenth_shape_is_compiled_as_the_first_is(graphs):
-    for n in range(60, 160, 10):
-        x, y = task(n=n)
-        for _ in range(2):
-            fit(QUICK, x, y, [0, 1], compile=True)
-    assert len(graphs) == 10
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"flow": "blob"}, {"hidden": (5,)}, {"particles": 3}, {"batch": 17}, {"centred": True}, {"prior_shape": 2.0}),
+        *({**EQ9, "w2": "eq9_sum"}, {**EQ9, "w2_scale": 5.0}, {"rows": 70}, {"features": 2}, {"splits": 1}),
+    ],
+    ids=str,
+)
+def test_whatever_changes_the_code_has_its_own(graphs, change):
+    def fitted(settings, switch, rows=60, features=3, splits=2):
+        return fit(settings, *task(splits, rows, features), range(splits), compile=switch).particles
+
+    change = dict(change)
+    data = {name: change.pop(name) for name in ("rows", "features", "splits") if name in change}
+    first = replace(QUICK, **EQ9) if "w2" in change else QUICK
+    fitted(first, True)
+    found, plain = (fitted(replace(first, **change), switch, **data) for switch in (True, False))
+    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
+    assert len(graphs) == 2
 
 
 def test_a_machine_without_a_compiler_fits_and_says_so_once(monkeypatch):
-    def backend(graph, examples):
+    def refuse(graph, examples):
         raise RuntimeError("no working C++ compiler")
 
     monkeypatch.setattr(compiled, "_made", {})
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    monkeypatch.setattr(torch._inductor, "compile", refuse)
     x, y = task()
     with pytest.warns(RuntimeWarning, match=r"the fit runs uncompiled: .*no working C\+\+ compiler") as seen:
         found = [fit(QUICK, x, y, [0, 1], compile=True).particles for _ in range(2)]
