@@ -55,6 +55,8 @@ class Place:
     """auto, cpu, cuda or cuda:N; auto is a GPU where there is one."""
     threads: int = 0
     """CPU threads; 0 chooses by the size of an update."""
+    compile: bool = False
+    """The update as machine code, of agents that learn from a replay: up to a minute of compiling, then faster; needs a C++ compiler."""
     backend: Literal["gymnasium", "envpool"] = "gymnasium"
     """Who steps the environments."""
 
@@ -104,7 +106,7 @@ class Study:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; auto is a GPU where there is one."""
     compile: bool = False
-    """By torch.compile: some ten seconds for each network size and method, then faster steps; needs a C++ compiler."""
+    """Steps as machine code: some ten seconds for each network size and method, then faster; needs a C++ compiler."""
     threads: int = 1
     """CPU threads."""
 

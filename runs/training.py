@@ -87,6 +87,8 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
             raise ValueError(f"{job.folder(seed)} already holds a run; give another --name or --out, or move it away")
     torch.set_num_threads(threads)
     obs, action = environments.sizes(job.env, job.place.backend)
+    if job.place.compile and segment(agent, job.cfg):
+        raise ValueError(f"compile is True; allowed is False for {job.agent}, which learns from rollouts, not from a replay")
     say(_fits(job, obs, action, device))
     say(
         f"{job.label} on {job.env}: {_seeds(job.seeds)}, {job.schedule.steps:,} steps each, {device}, {threads} thread{'s' * (threads > 1)}"
@@ -95,8 +97,13 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
     envs = side(job.env, shape, count, job.place.backend, device) if shape else environments.make(job.env, count, job.place.backend)
     eval_envs = environments.make(job.env, count * policies(agent, job.cfg) * job.schedule.eval_episodes, job.place.backend)
     about = {**job.identity(), "obs_size": obs, "action_size": action, "versions": machine.versions()}
-    where = {**machine.about(device, threads), "stack": list(job.seeds), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    task = Task(agent, job.cfg, job.schedule, job.seeds, envs, eval_envs, device)
+    where = {
+        **machine.about(device, threads),
+        "compile": job.place.compile,
+        "stack": list(job.seeds),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    task = Task(agent, job.cfg, job.schedule, job.seeds, envs, eval_envs, device, job.place.compile)
     try:
         training = begin(task)
     except environments.BrokenEnvironment as error:

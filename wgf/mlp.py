@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from wgf.door import traced
+
 VJP = Callable[[Tensor], Tensor]  # g, shaped as an output -> grad_theta <g, output>, (*stack, P)
 
 
@@ -163,7 +165,7 @@ class StackedMLP(nn.Module):
 
     def _layers(self) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """The layers of theta (cells, P), and W1 with b1 for a last row; made again where theta has moved to another place."""
-        if self._views is None or self._views[1].data_ptr() != self.theta.data_ptr():
+        if traced() or self._views is None or self._views[1].data_ptr() != self.theta.data_ptr():
             whole = self.theta.flatten(0, -2)
             self._views = self.layers(whole), _joined(whole, self.shapes[0])
         return self._views

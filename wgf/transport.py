@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import pad
 
-from wgf.door import door
+from wgf.door import door, traced
 from wgf.kernels import BLOCK, SUBSAMPLE, by_rows, median, middle, per_pair, thinned
 from wgf.sinkhorn import LOWEST, Plan, costs, costs_to, log_weights, sinkhorn
 
@@ -150,6 +150,8 @@ def exact(x: Tensor, x_prev: Tensor) -> Tensor:
     **Sign** add it. **Stationary** zero at x = x_prev: leaves the flow's stationary law alone.
     **Limits** on the CPU; where two particles have the same nearest one, one assignment after another, O(M^3): M up to a few hundred.
     """
+    if traced():
+        raise RuntimeError("exact looks at numbers: it cannot be compiled")
     m = x.shape[-2]
     cost = costs(x, x_prev).detach().nan_to_num().cpu().numpy().reshape(-1, m, m)
     sigma = cost.argmin(-1)  # no assignment is cheaper, and where nobody is named twice it is one

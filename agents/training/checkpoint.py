@@ -27,11 +27,11 @@ def tensors(state: Any) -> dict[str, Tensor]:
     for field in fields(state):
         value = getattr(state, field.name)
         if isinstance(value, nn.Module):
-            found |= {f"{field.name}.{name}": t for name, t in value.state_dict().items()}
+            found |= {f"{field.name}.{name}": t for name, t in value.state_dict(keep_vars=True).items()}
         elif isinstance(value, Adam):
             found |= {f"{field.name}.m": value.m, f"{field.name}.v": value.v, f"{field.name}.steps": value.steps}
         elif value is not None:
-            found[field.name] = value.detach()
+            found[field.name] = value
     return found
 
 

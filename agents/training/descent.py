@@ -1,9 +1,12 @@
 """Adam on stacked parameters: every seed's slice moves as it would alone, since Adam works entry by entry."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from wgf.door import traced
 
 
 class Adam:
@@ -21,10 +24,19 @@ class Adam:
     def step(self, gradient: Tensor) -> None:
         """One step down the gradient, shaped as theta."""
         self.steps += 1
+        if traced():
+            return self._plain(gradient)
         torch._fused_adam_(
             [self.theta], [gradient], [self.m], [self.v], [], [self.steps],
             lr=self.lr, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
         )  # fmt: skip
+
+    def _plain(self, gradient: Tensor) -> None:
+        """The same arithmetic, which a compiler makes one pass of."""
+        self.m.lerp_(gradient, 0.1)
+        self.v.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        started_m, started_v = (-torch.expm1(self.steps.double() * math.log(beta)) for beta in (0.9, 0.999))  # 1 - beta^steps
+        self.theta.sub_(self.lr * (self.m / started_m) / (self.v / started_v).sqrt_().add_(1e-8))
 
 
 def regress_(adam: Adam, prediction: Tensor, pull_back: Callable[[Tensor], Tensor], target: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.training.compiled import Update, update
 from agents.training.envs import Array, BrokenEnvironment, Envs, Mask, Step
 from agents.training.evaluate import deterministic, evaluate
 from agents.training.memory import Replay
@@ -34,6 +35,7 @@ class Task(NamedTuple):
     envs: Envs | Side
     eval_envs: Envs
     device: torch.device
+    compile: bool = False  # the update, of an agent that learns from a replay
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Live:
 
     replay: Replay
     obs: Array  # (S, D) to act on next
+    update: Update
     returns: Array  # (S,) so far, of the episodes that are running
     lengths: Array  # (S,)
 
@@ -97,7 +100,8 @@ def begin(task: Task) -> Training:
         return Training(state, streams, Rollout(cast(Side, task.envs), shape, seeds, task.cfg.gamma))
     replay = Replay(seeds, task.schedule.rows(), d, a, task.cfg.gamma, task.device, getattr(task.cfg, "n_step", 1))
     zero = np.zeros(len(seeds), np.float32)
-    return Training(state, streams, Live(replay, cast(Envs, task.envs).reset(seeds), zero, zero))
+    change = update(task.agent, task.cfg, state, compile=task.compile)
+    return Training(state, streams, Live(replay, cast(Envs, task.envs).reset(seeds), change, zero, zero))
 
 
 def segment(agent: Agent, cfg: Any) -> Shape | None:
@@ -146,7 +150,7 @@ def advance(task: Task, run: Training, live: Live, record: Record) -> None:
     account(task, run, live, record, outcome)
     if run.step >= task.schedule.warmup:
         batch = live.replay.sample(task.cfg.batch)
-        run.info = task.agent.update(task.cfg, run.state, batch, task.agent.noise(task.cfg, task.envs.action_size, run.streams))
+        run.info = live.update(batch, task.agent.noise(task.cfg, task.envs.action_size, run.streams))
 
 
 def act(task: Task, run: Training, live: Live) -> Tensor:

@@ -1,5 +1,6 @@
 """Every agent that learns from a replay, and every preset, keeps the same promises; test_onpolicy has those of the others."""
 
+import warnings
 from dataclasses import fields, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -8,7 +9,7 @@ import torch
 
 from agents import dp_wgf, dp_wgf_v, sac_v, soft_q
 from agents.registry import AGENTS, find
-from agents.training import checkpoint
+from agents.training import checkpoint, compiled
 from agents.training.protocol import Batch, Streams
 from tests.policies.plain import assert_equal
 from wgf import trusted
@@ -322,3 +323,38 @@ def test_particles_that_components_do_not_divide_are_refused():
 def test_an_unknown_name_is_refused_with_the_nearest_one(name, preset, message):
     with pytest.raises(ValueError, match=message):
         find(name, preset)
+
+
+@each
+def test_a_recorded_update_is_the_update(agent, preset, device, monkeypatch):
+    recordings = []
+
+    def record(graph, examples):
+        recordings.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch._inductor, "compile", record)
+    plain, quick = (World(agent, small(preset), (3, 4), device) for _ in range(2))
+    with trusted():
+        plain.update(4)
+        quick.update(1)  # what a network keeps of its last evaluation is not what is recorded
+        update = compiled.update(agent, quick.cfg, quick.state, compile=True)
+        for _ in range(3):
+            info = update(quick.minibatch(), agent.noise(quick.cfg, A, quick.draw))()
+    torch.testing.assert_close(quick.tensors(), plain.tensors(), rtol=1e-10, atol=1e-12)  # Adam in another order
+    assert len(recordings) == 1
+    assert all(value.shape == (2,) for value in info.values())
+
+
+@pytest.mark.parametrize("w2", ["exact", "entropic", "debiased"])
+def test_an_update_that_looks_at_numbers_stays_as_it_is(w2, device):
+    plain, quick = (World(dp_wgf, small(find("dp-wgf", "paper")[1], w2=w2), (3, 4), device) for _ in range(2))
+    with trusted():
+        plain.update(2)
+        update = compiled.update(dp_wgf, quick.cfg, quick.state, compile=True)
+        with pytest.warns(RuntimeWarning, match="not compiled: "):
+            update(quick.minibatch(), dp_wgf.noise(quick.cfg, A, quick.draw))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # said once
+            update(quick.minibatch(), dp_wgf.noise(quick.cfg, A, quick.draw))
+    assert_equal(quick.tensors(), plain.tensors())

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from timing import Times, median, ratio, report, table
@@ -22,15 +23,15 @@ from timing import Times, median, ratio, report, table
 WARM = 500
 
 
-def ours(env: str, steps: int) -> float:
-    """`wgf train sac --preset modern`, the whole loop with its log and checks; the rate is the one that it logs."""
+def ours(env: str, steps: int, compile: bool = False) -> float:
+    """`wgf train sac --preset modern [--compile True]`, the whole loop with its log and checks; the rate is the one that it logs."""
     from agents.training.schedule import Schedule
     from runs import training
     from runs.options import Place
 
     schedule = Schedule(steps=WARM + steps, warmup=100, replay=100_000, log_every=WARM, eval_every=WARM + steps, eval_episodes=1)
     with tempfile.TemporaryDirectory() as out:
-        place = Place(out, device="cpu", threads=1)
+        place = Place(out, device="cpu", threads=1, compile=compile)
         job = training.Job("sac", "sac", "modern", training.resolve("sac", "modern", env), env, (0,), schedule, place)
         training.run(job, lambda line: None)
         with open(job.folder(0) / "metrics.csv", newline="") as f:
@@ -65,7 +66,7 @@ def baselines(kind: str) -> Callable[[str, int], float]:
     return run
 
 
-RUNNERS = {"wgf": ours, "stable-baselines3": baselines("sb3"), "sbx": baselines("sbx")}
+RUNNERS = {"wgf": ours, "wgf, compiled": partial(ours, compile=True), "stable-baselines3": baselines("sb3"), "sbx": baselines("sbx")}
 
 
 def main() -> None:
@@ -94,6 +95,7 @@ def main() -> None:
                     "library": name,
                     "steps/s": f"{1.0 / median(times[name]):.1f}",
                     "wgf's rate / its": ratio(times, name, "wgf"),
+                    "compiled / its": ratio(times, name, "wgf, compiled"),
                 }
             )
     text = f"Median of {args.rounds} rounds; ratios: median over rounds [middle half].\n\n{table(rows)}"

@@ -15,6 +15,7 @@ from timing import Times, alternate, median, ratio, report, table
 from torch import Tensor, nn
 
 from agents import registry
+from agents.training import compiled
 from agents.training.descent import Adam
 from agents.training.protocol import Batch, Streams
 from runs import machine
@@ -23,8 +24,8 @@ from wgf import trusted
 OBS, ACTION = 11, 3  # Hopper-v5
 
 
-def update(name: str, preset: str, seeds: int = 1, **changes: object) -> Callable[[], object]:
-    """One update of a stack of seeds on a minibatch that stays the same."""
+def update(name: str, preset: str, seeds: int = 1, compile: bool = False, **changes: object) -> Callable[[], object]:
+    """One update of a stack of seeds on a minibatch that stays the same; as machine code it is made here."""
     agent, cfg = registry.find(name, preset)
     cfg = replace(cfg, **changes)
     generators = [torch.Generator().manual_seed(k) for k in range(seeds)]
@@ -34,7 +35,11 @@ def update(name: str, preset: str, seeds: int = 1, **changes: object) -> Callabl
         draw.normal(n, OBS), 2.0 * draw.uniform(n, ACTION) - 1.0, draw.normal(n), torch.full((seeds, n), 0.99), draw.normal(n, OBS)
     )
     noise = agent.noise(cfg, ACTION, draw)
-    return lambda: agent.update(cfg, state, batch, noise)
+    change = compiled.update(agent, cfg, state, compile=compile)
+    if compile:
+        with trusted():
+            change(batch, noise)
+    return lambda: change(batch, noise)
 
 
 def plain_sac(batch: int, width: int) -> Callable[[], object]:
@@ -143,6 +148,7 @@ def main() -> None:
 
     cases = {
         "wgf": update("sac", "modern", **small),
+        "wgf, compiled": update("sac", "modern", compile=True, **small),
         "plain torch, fused Adam": plain_sac(64, 128),
         "matrix products alone": products(64, 128),
     }
@@ -162,6 +168,11 @@ def main() -> None:
     times = timed(cases, 1, args.rounds)
     parts.append(("DP-WGF-V, paper preset, 32 particles, one thread", [row(times, name, names[0]) for name in cases]))
     parts.append(("DP-WGF-V against SAC (paper)", [row(times, name, "sac") for name in ("dp-wgf-v", "sac")]))
+
+    for name, preset in (("sac", "modern"), ("soft-q", "paper"), ("dp-wgf", "paper"), ("dp-wgf-v", "paper"), ("wpo", "modern")):
+        cases = {name: update(name, preset), f"{name}, compiled": update(name, preset, compile=True)}
+        times = timed(cases, 1, args.rounds)
+        parts.append((f"{name} as machine code, {preset} preset, one thread", [row(times, case, name) for case in cases]))
 
     for title, preset, threads in (("batch 256, 256-256", "modern", 2), ("paper preset", "paper", 2)):
         cases = {f"{n} seed{'s' * (n > 1)}": update("sac", preset, seeds=n) for n in (1, 4, 8)}

@@ -142,6 +142,7 @@ def test_envpool_trains_and_evaluates(person, tiny):
         (["sac", "--name", "a/b"], "name is 'a/b'; it must be the name of one folder"),
         (["dp-wgf", "--w2", "none"], "--w2 is 'none'; choose from 'common_noise', "),
         (["dp-wgf-v", "--particles", "30"], "particles is 30; it must be a multiple of components, 4"),
+        (["svpg", "--compile", "True"], "compile is True; allowed is False for svpg, which learns from rollouts, not from a replay"),
         (["sac", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'?"),
         (["sac", "--env", "CartPole-v1"], "environment 'CartPole-v1' has Discrete(2) actions"),
         (["sac", "--env", "Humanoid-v5", "--steps", "100000000", "--replay", "100000000"], "give a smaller --replay or fewer --seeds"),

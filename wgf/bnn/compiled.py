@@ -1,17 +1,11 @@
-"""The one switch of compiling: a fit's direction as machine code, made once for each shape while the process lives.
-
-The direction is recorded as it runs once and handed to torch's compiler, Inductor: ``torch.compile`` would ask at every step whether its
-recording still holds, which takes as long as half of the step. It holds, since ``_made`` keeps one for all that it depends on.
-"""
-
-import warnings
+"""A fit's direction as machine code, made once for each shape while the process lives."""
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from wgf.bnn.flows import Drive, drive, with_w2
 from wgf.bnn.model import Model
+from wgf.compiler import machine_code
 
 RECORDED = ("common_noise", "eq9_sum", "eq9_mean")  # the others look at numbers: when to stop, whom to assign
 _made: dict[tuple[object, ...], Drive] = {}
@@ -19,9 +13,8 @@ _made: dict[tuple[object, ...], Drive] = {}
 
 def compiled(flow: str, model: Model, n: int, w2: str | None = None, scale: float = 0.0, *, batch: int, device: torch.device) -> Drive:
     """``flows.drive`` for minibatches of ``batch`` rows, compiled at its first call, which takes seconds; equal to it but for rounding.
-    A W2 velocity that is not in ``RECORDED`` runs as it is written.
 
-    Whole or not at all: on a machine without a C++ compiler it runs as it is, with a RuntimeWarning.
+    A W2 velocity that is not in ``RECORDED`` runs as it is written; on a machine without a C++ compiler all does, with a RuntimeWarning.
     """
     if w2 is not None and w2 not in RECORDED:
         return with_w2(compiled(flow, model, n, batch=batch, device=device), w2, scale)
@@ -36,15 +29,9 @@ def _make(plain: Drive) -> Drive:
 
     def call(particles: Tensor, before: Tensor, x: Tensor, y: Tensor) -> Tensor:
         nonlocal found
-        x, y = x.contiguous(), y.contiguous()  # one layout, of a slice as of rows picked singly
+        args = particles, before, x.contiguous(), y.contiguous()  # one layout, of a slice as of rows picked singly
         if found is None:
-            try:
-                recorded = make_fx(plain)(particles, before, x, y)
-                found = torch._inductor.compile(recorded, [particles, before, x, y])
-                return found(particles, before, x, y)
-            except RuntimeError as error:
-                warnings.warn(f"the fit runs uncompiled: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=2)
-                found = plain
-        return found(particles, before, x, y)
+            found = machine_code(plain, *args) or plain
+        return found(*args)
 
     return call

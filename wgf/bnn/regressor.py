@@ -29,7 +29,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     """Regression with a posterior over neural networks, found by a particle flow.
 
     The parameters are those of ``wgf.bnn.Settings``, and: ``random_state`` (an int, a RandomState, or None), ``device`` (cpu or cuda),
-    ``compile`` (by ``torch.compile``: seconds at first, then faster steps) and ``verbose`` (1 shows a bar). A tenth of the rows, at
+    ``compile`` (as machine code: seconds at first, then faster steps) and ``verbose`` (1 shows a bar). A tenth of the rows, at
     most 500, drawn at random, sets the noise precisions and is not trained on.
 
     >>> model = BayesianRegressor(iterations=500, random_state=0).fit(X, y)

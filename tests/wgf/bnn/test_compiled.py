@@ -53,7 +53,7 @@ def test_machine_code_is_the_direction_and_is_made_once():
     about, of = ("wgf", model, 60, "eq9_mean", 10.0), {"batch": 16, "device": x.device}
     plain, quick, before = drive(*about), compiled.compiled(*about, **of), 0.9 * particles
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="the fit runs uncompiled")
+        warnings.filterwarnings("error", message="not compiled")
         for rows in (slice(0, 16), slice(16, 32), torch.arange(50, 66) % 60):
             v, found = (f(particles, before, x[:, rows], y[:, rows]) for f in (plain, quick))
             torch.testing.assert_close(found, v, rtol=1e-4, atol=1e-5 * v.abs().max().item())
@@ -88,7 +88,7 @@ def test_a_machine_without_a_compiler_fits_and_says_so_once(monkeypatch):
     monkeypatch.setattr(compiled, "_made", {})
     monkeypatch.setattr(torch._inductor, "compile", refuse)
     x, y = task()
-    with pytest.warns(RuntimeWarning, match=r"the fit runs uncompiled: .*no working C\+\+ compiler") as seen:
+    with pytest.warns(RuntimeWarning, match=r"not compiled: .*no working C\+\+ compiler") as seen:
         found = [fit(QUICK, x, y, [0, 1], compile=True).particles for _ in range(2)]
     assert len(seen) == 1
     plain = fit(QUICK, x, y, [0, 1]).particles

@@ -1,0 +1,35 @@
+"""What is recorded, and what is refused."""
+
+import pytest
+import torch
+
+from wgf import svgd, transport
+from wgf.compiler import machine_code
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Machine code is the recording, run as it is."""
+    monkeypatch.setattr(torch._inductor, "compile", lambda graph, examples: graph)
+
+
+def test_a_recording_holds_for_other_numbers_and_for_what_it_changes(graphs):
+    def function(pair, held):
+        x, score = pair
+        held[0].add_(x.sum())
+        return {"v": svgd.velocity(x, score), "w2": transport.eq9_mean(x, score)}
+
+    draw = [torch.randn(4, 3, generator=torch.Generator().manual_seed(k)) for k in range(4)]
+    held, other = torch.zeros(()), torch.zeros(())
+    quick = machine_code(function, (draw[0], draw[1]), (held,))
+    assert held.item() == pytest.approx(draw[0].sum().item())  # recording runs it once
+    found, expected = quick((draw[2], draw[3]), (other,)), function((draw[2], draw[3]), (held.zero_(),))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(other, held)
+
+
+@pytest.mark.parametrize("w2", [transport.exact, transport.entropic, transport.debiased])
+def test_what_looks_at_numbers_is_refused(graphs, w2):
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(RuntimeWarning, match="^not compiled: "):
+        assert machine_code(w2, x, 2.0 * x) is None

@@ -1,0 +1,25 @@
+"""Functions of tensors as machine code, by torch's compiler, Inductor.
+
+A function is recorded as it runs once. ``torch.compile`` would record it too, and ask before every call whether the recording still holds:
+for the short functions here that takes as long as half of the call. Who calls here knows: the same function, shapes and layouts.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+
+def machine_code(function: Callable[..., Any], *args: Any) -> Callable[..., Any] | None:
+    """``function`` for arguments of the shapes and layouts of ``args``, tensors or tuples of them, with every tensor that it changes among
+    them; equal to it but for rounding. Takes seconds, and runs the function once.
+
+    Whole or not at all: None, with a RuntimeWarning, where there is no C++ compiler or where the function looks at numbers.
+    """
+    try:
+        return torch._inductor.compile(make_fx(function)(*args), list(args))  # type: ignore[no-any-return]
+    except RuntimeError as error:
+        warnings.warn(f"not compiled: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=2)
+        return None
