@@ -14,23 +14,25 @@ Update = Callable[[Batch, Any], Info]  # minibatch and noise; changes the state
 
 
 def update(agent: Agent, cfg: Any, state: Any, *, compile: bool) -> Update:
-    """``agent.update`` of one state; compiled at its first call, which takes up to a minute and is seen to on a copy of the state."""
+    """``agent.update`` of one state; compiled at its first call, which takes up to a minute, or with a RuntimeWarning not at all."""
+    held, tried, found = tuple(tensors(state).values()), not compile, None
 
-    def plain(batch: Batch, noise: Any) -> Info:
-        return agent.update(cfg, state, batch, noise)
-
-    held, found = tuple(tensors(state).values()), None
-
-    def quick(batch: Batch, noise: Any) -> Info:
-        nonlocal found
+    def change(batch: Batch, noise: Any) -> Info:
+        nonlocal tried, found
+        if not tried:
+            tried, found = True, _recorded(agent, cfg, deepcopy(state), batch, noise)
         if found is None:
-            copy = deepcopy(state)
-
-            def recorded(batch: Batch, noise: Any, held: tuple[Tensor, ...]) -> dict[str, Tensor]:
-                return agent.update(cfg, copy, batch, noise)()
-
-            found = machine_code(recorded, batch, noise, tuple(tensors(copy).values())) or (lambda batch, noise, _: plain(batch, noise)())
+            return agent.update(cfg, state, batch, noise)
         values = found(batch, noise, held)
         return lambda: values
 
-    return quick if compile else plain
+    return change
+
+
+def _recorded(agent: Agent, cfg: Any, copy: Any, batch: Batch, noise: Any) -> Callable[..., dict[str, Tensor]] | None:
+    """The update and its Info, of minibatch, noise and the tensors of a state; recording it changes ``copy``."""
+
+    def function(batch: Batch, noise: Any, held: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        return agent.update(cfg, copy, batch, noise)()
+
+    return machine_code(function, batch, noise, tuple(tensors(copy).values()))

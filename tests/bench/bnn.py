@@ -3,8 +3,8 @@
     python tests/bench/bnn.py [--rounds 15] [--device cpu] [--out FILE.md]
 
 Boston's size: 13 features, 50 ReLU units, 20 particles of 753 numbers, minibatches of 100, weights held as they are, float32, one core.
-A case takes 2,000 iterations in a row, the default budget: minibatch, score, velocity, RMSProp. Ours is the whole ``fit``, with its 20 looks
-at the dev part; of twenty splits 500.
+A case takes 2,000 iterations in a row, the default budget: minibatch, score, velocity, RMSProp. Ours is the whole ``fit``, with its 20
+looks at the dev part; of twenty splits 500.
 numpy computes all particles at once with the gradient written out; JAX is one compiled function an iteration, whose gradient is its own;
 compiling is not timed, neither JAX's nor ours where the row says compiled. All take the same steps, which is checked first.
 """
