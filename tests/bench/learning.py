@@ -61,7 +61,7 @@ def main() -> None:
     for env, axis in zip(args.envs, axes[0], strict=True):
         folders = {agent: sorted((args.runs / env / agent).glob("seed-?")) for agent in args.agents}
         runs = [read(agent, folders[agent]) for agent in args.agents]
-        rows = compared(runs, THRESHOLD[env.rpartition("-")[0]])
+        rows = compared(runs, THRESHOLD.get(env.rpartition("-")[0]))
         for row, curves in zip(rows, runs, strict=True):
             row["return over the whole training, IQM [95 %]"] = str(over_time(curves))
             middle, low, high = band(curves.evals)
