@@ -53,13 +53,21 @@ def _inputs(obs: Tensor, action: Tensor) -> tuple[Tensor, ...]:
 
 
 class VNetwork(Network):
-    """V(s), one network a seed; with ``policies``, one for each of so many policies a seed, stack (S, M)."""
+    """V(s), one network a seed; with ``policies``, one for each of so many policies a seed, stack (S, M). ``gain``: of the last layer,
+    where weights start orthogonal."""
 
     def __init__(
-        self, obs: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator], policies: int | None = None
+        self,
+        obs: int,
+        hidden: Sequence[int],
+        activation: str,
+        generators: Sequence[torch.Generator],
+        policies: int | None = None,
+        gain: float | None = None,
     ) -> None:
         super().__init__()
-        self.net = StackedMLP([len(generators)] + ([] if policies is None else [policies]), [obs, *hidden, 1], activation, generators)
+        stack = [len(generators)] + ([] if policies is None else [policies])
+        self.net = StackedMLP(stack, [obs, *hidden, 1], activation, generators, gain)
 
     def forward(self, obs: Tensor) -> Tensor:
         """(S, [M,] *rest, D) -> (S, [M,] *rest)."""

@@ -14,7 +14,8 @@ from wgf.natural import gaussian_fisher
 class DiagonalPolicy(nn.Module):
     """a ~ N(mean(s), diag std^2), not squashed: what is beyond (-1, 1) the environment cuts. Stack (S, M): seeds, policies.
 
-    ``theta`` (S, M, P + A) is the mean's network and after it log std, 0 at first. ``head`` scales the last layer's first weights.
+    ``theta`` (S, M, P + A) is the mean's network and after it log std, 0 at first. ``gain``: of the last layer, where
+    weights start orthogonal.
     """
 
     def __init__(
@@ -25,12 +26,10 @@ class DiagonalPolicy(nn.Module):
         hidden: Sequence[int],
         activation: str,
         generators: Sequence[torch.Generator],
-        head: float = 1.0,
+        gain: float | None = None,
     ) -> None:
         super().__init__()
-        net = StackedMLP([len(generators), policies], [obs, *hidden, action], activation, generators)
-        for part in net.layers(net.theta)[-1]:
-            part.mul_(head)
+        net = StackedMLP([len(generators), policies], [obs, *hidden, action], activation, generators, gain)
         self.theta = nn.Parameter(torch.cat([net.theta, net.theta.new_zeros(len(generators), policies, action)], -1), requires_grad=False)
         self.action = action
         self._nets = [net]  # in a list: its parameters are a view of theta, not parameters of their own

@@ -56,15 +56,22 @@ class StackedMLP(nn.Module):
     and summed through the rows of W1 in the computation, to (*stack, *rest, out). Axes of ``stack`` broadcast, and ``rest`` to that of
     the last input: an observation (S, 1, B, 1, D) meets 32 actions (S, E, B, 32, A) uncopied, and its product is taken once.
 
-    ``theta`` (*stack, P) is W1, b1, W2, b2 and so on. Weights and biases start uniform on +-1/sqrt(fan in). Seed s draws its slice from
+    ``theta`` (*stack, P) is W1, b1, W2, b2 and so on. Weights and biases start uniform on +-1/sqrt(fan in); with a ``gain`` the weights
+    start orthogonal, sqrt(2) times in hidden layers and gain times in the last, and the biases at 0. Seed s draws its slice from
     ``generators[s]`` alone, so seed s of a stack starts as it does by itself. ``sizes``: (inputs together, hidden..., out).
     """
 
-    def __init__(self, stack: Sequence[int], sizes: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> None:
+    def __init__(
+        self, stack: Sequence[int], sizes: Sequence[int], activation: str, generators: Sequence[torch.Generator], gain: float | None = None
+    ) -> None:
         super().__init__()
         self.stack, self.shapes = tuple(stack), tuple(pairwise(sizes))
         self.activation = ACTIVATIONS[activation]
-        draws = [_uniform(self.stack, (rows, o), i, generators) for i, o in self.shapes for rows in (i, 1)]
+        if gain is None:
+            draws = [_uniform(self.stack, (rows, o), i, generators) for i, o in self.shapes for rows in (i, 1)]
+        else:
+            gains = [math.sqrt(2.0)] * (len(self.shapes) - 1) + [gain]
+            draws = [part for shape, by in zip(self.shapes, gains, strict=True) for part in _orthogonal(self.stack, shape, by, generators)]
         self.theta = nn.Parameter(torch.cat([d.flatten(-2) for d in draws], -1), requires_grad=False)
         self._views: tuple[list[tuple[Tensor, Tensor]], Tensor] | None = None
 
@@ -225,6 +232,15 @@ def _rows(weight: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def _uniform(stack: tuple[int, ...], shape: tuple[int, int], fan_in: int, generators: Sequence[torch.Generator]) -> Tensor:
     draws = [torch.rand(*stack[1:], *shape, generator=g) for g in generators]
     return (2.0 * torch.stack(draws) - 1.0) / math.sqrt(fan_in)
+
+
+def _orthogonal(
+    stack: tuple[int, ...], shape: tuple[int, int], gain: float, generators: Sequence[torch.Generator]
+) -> tuple[Tensor, Tensor]:
+    """W, gain times orthonormal columns, or rows where these are fewer, and b = 0."""
+    cells = math.prod(stack[1:])
+    draws = [nn.init.orthogonal_(torch.empty(shape), gain, generator=g) for g in generators for _ in range(cells)]
+    return torch.stack(draws).view(*stack, *shape), torch.zeros(*stack, 1, shape[1])
 
 
 def polyak_(target: Network, source: Network, rate: float | Tensor) -> None:

@@ -16,14 +16,14 @@ pytestmark = pytest.mark.usefixtures("double")
 S, M, B, D, A = 2, 3, 7, 4, 2
 
 
-def policy(head=1.0):
-    found = DiagonalPolicy(D, A, M, (6, 5), "tanh", seeds(0, 1), head)
+def policy():
+    found = DiagonalPolicy(D, A, M, (6, 5), "tanh", seeds(0, 1))
     found.log_std.copy_(0.3 * draw(S, M, A, seed=9))
     return found
 
 
-def test_a_fresh_policy_has_deviation_one_and_its_head_is_scaled():
-    plain, small = (DiagonalPolicy(D, A, M, (6, 5), "tanh", seeds(0, 1), head) for head in (1.0, 0.01))
+def test_a_fresh_policy_has_deviation_one_and_its_means_are_as_large_as_its_gain():
+    plain, small = (DiagonalPolicy(D, A, M, (6, 5), "tanh", seeds(0, 1), gain) for gain in (1.0, 0.01))
     assert torch.equal(plain.log_std, torch.zeros(S, M, A))
     obs = draw(S, M, B, D)
     close(small.mean(obs), 0.01 * plain.mean(obs))

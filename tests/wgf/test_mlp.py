@@ -217,6 +217,19 @@ def test_weights_and_biases_start_uniform_within_one_over_the_root_of_the_fan_in
             assert abs(z.square().mean() - 1.0 / 3.0) < 4.0 * math.sqrt(4.0 / (45.0 * n))  # variance of the square 1/5 - 1/9
 
 
+def test_with_a_gain_weights_start_orthogonal_and_each_networks_are_its_own():
+    net = StackedMLP([2, 3], [4, 6, 5, 2], "tanh", seeds(7, 8), gain=0.01)
+    layers = net.layers(net.theta.detach())
+    for (w, b), gain in zip(layers, (math.sqrt(2.0), math.sqrt(2.0), 0.01), strict=True):
+        short = w if w.shape[-2] < w.shape[-1] else w.mT
+        torch.testing.assert_close(short @ short.mT, (gain**2 * torch.eye(short.shape[-2])).expand(2, 3, -1, -1))
+        assert not b.any()
+        flat = w.flatten(0, 1)
+        assert all((flat[i] - flat[j]).abs().max() > 0.1 * gain for i in range(6) for j in range(i))
+    alone = StackedMLP([1, 3], [4, 6, 5, 2], "tanh", seeds(8), gain=0.01)
+    assert torch.equal(net.theta[1:], alone.theta)
+
+
 def test_polyak_moves_the_target_by_the_rate():
     target, source = (StackedMLP([2], [3, 4, 1], "tanh", seeds(k, k + 1)) for k in (0, 5))
     before, kept = target.theta.detach().clone(), source.theta.detach().clone()
