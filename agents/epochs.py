@@ -47,8 +47,7 @@ def networks(
 ) -> tuple[DiagonalPolicy, VNetwork]:
     """Fresh networks of len(generators) seeds; deviations of 1 and means near 0.
 
-    Weights are orthogonal, as in Stable-Baselines3 and the code of PPO's authors. Smaller ones make a smaller Fisher metric, beside which
-    TRPO's damping shortens the steps.
+    Weights are orthogonal, as in Stable-Baselines3 and the code of PPO's authors.
     """
     policy = DiagonalPolicy(obs, action, 1, cfg.hidden, cfg.activation, generators, gain=0.01).to(device)
     return policy, VNetwork(obs, cfg.hidden, cfg.activation, generators, 1, gain=1.0).to(device)
