@@ -57,10 +57,12 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(1, len(args.envs), figsize=(5 * len(args.envs), 4), squeeze=False, layout="constrained")
+    heads = [agent.partition(",")[0] for agent in args.agents]
+    labels = heads if len(set(heads)) == len(heads) else args.agents  # settings only where agents differ by them alone
     parts, lines = [], [("environment", "agent", "seed", "step", "return")]
     for env, axis in zip(args.envs, axes[0], strict=True):
         folders = {agent: sorted((args.runs / env / agent).glob("seed-?")) for agent in args.agents}
-        runs = [read(agent, folders[agent]) for agent in args.agents]
+        runs = [read(label, folders[agent]) for label, agent in zip(labels, args.agents, strict=True)]
         rows = compared(runs, THRESHOLD.get(env.rpartition("-")[0]))
         for row, curves in zip(rows, runs, strict=True):
             row["return over the whole training, IQM [95 %]"] = str(over_time(curves))
@@ -75,12 +77,12 @@ def main() -> None:
         axis.legend(loc="best")
         axis.grid(alpha=0.3)
         inner = []
-        for agent in args.agents:
+        for label, agent in zip(labels, args.agents, strict=True):
             found = [late(folder) for folder in folders[agent]]
             cells = {
                 name: str(bootstrap(lambda x: float(x.mean()), np.array([f[name] for f in found]))) for name in TAGS if name in found[0]
             }
-            inner.append({"agent": agent, **{name: cells.get(name, "-") for name in TAGS}})
+            inner.append({"agent": label, **{name: cells.get(name, "-") for name in TAGS}})
         parts.append(f"## {env}\n\n{markdown(rows)}\n{table(inner)}\n")
     text = "Second tables: means over the second half of the training, over seeds [95 % bootstrap].\n\n"
     (args.out / f"{args.name}.md").write_text("# Learning\n\n" + text + "\n".join(parts))
