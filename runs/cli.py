@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
 from typing import Any
@@ -30,7 +31,8 @@ STOPPED = 75
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script. A warning is one line, without the code that gave it."""
+    warnings.formatwarning = lambda message, *about, **more: f"wgf: {message}\n"
     sys.exit(run(sys.argv[1:]))
 
 

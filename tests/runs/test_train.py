@@ -246,3 +246,14 @@ def test_a_terminal_shows_a_bar_and_a_pipe_plain_lines(script, tiny):
     assert "60/60" in text
     assert "steps/s" in text
     assert "left" in text
+
+
+def test_without_a_compiler_a_training_says_so_in_one_line_and_runs_as_it_is(script, tiny, tmp_path):
+    nowhere = {"CXX": str(tmp_path / "g++"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    process = script("train", "ddpg", "--env", "InvertedPendulum-v5", *tiny, "--compile", "True", env=nowhere)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert err.startswith("wgf: not compiled: ")
+    assert err.count("\n") == 1
+    config = json.loads((tmp_path / "runs/main/InvertedPendulum-v5/ddpg/seed-0/config.json").read_text())
+    assert config["compile"] is True
