@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch.distributions import Gamma, Normal
+from torch.distributions import Categorical, Gamma, MixtureSameFamily, Normal
 
 from tests.policies.plain import draw, leaf, seeds
-from wgf.bnn.model import Model, Prior, log_density
+from wgf.bnn.model import Model, Prior, deviation, log_density
 
 pytestmark = pytest.mark.usefixtures("double")
 S, M, B, D, N = 2, 3, 7, 4, 50
@@ -90,6 +90,13 @@ def test_log_density_is_that_of_the_mixture_over_particles():
     prediction, log_gamma, y = draw(S, M, B), draw(S, M, seed=1), draw(S, B, seed=2)
     each = torch.stack([Normal(prediction[:, m], torch.exp(-0.5 * log_gamma[:, m, None])).log_prob(y).exp() for m in range(M)])
     torch.testing.assert_close(log_density(prediction, log_gamma, y), each.mean(0).log(), rtol=1e-12, atol=1e-12)
+
+
+def test_deviation_is_that_of_the_same_mixture():
+    prediction, log_gamma = draw(S, M, B), draw(S, M, seed=1)
+    each = Normal(prediction.mT, torch.exp(-0.5 * log_gamma)[:, None])
+    expected = MixtureSameFamily(Categorical(torch.ones(S, B, M)), each.expand((S, B, M))).stddev
+    torch.testing.assert_close(deviation(prediction, log_gamma), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("centred", [True, False])
