@@ -233,3 +233,10 @@ def test_what_is_kept_is_the_best_look_of_each_data_set():
         assert torch.equal(found.particles[s], seen[k][1].particles[s])
         assert torch.equal(found.log_gamma[s], seen[k][1].log_gamma[s])
     assert torch.equal(fit(replace(settings, keep="last"), x, y, [0, 1, 2]).particles, seen[-1][1].particles)
+
+
+def test_a_constant_column_counts_in_its_own_unit():
+    x, y = task()
+    found = fit(QUICK, x, y, [0])
+    assert found.x_std[0, 0, 2] == 1.0
+    assert (found.x_std[0, 0, :2] != 1.0).all()
