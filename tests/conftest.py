@@ -29,3 +29,16 @@ def double():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def recordings(monkeypatch):
+    """Machine code is the recording, run as it is; a list of these graphs, one a compilation."""
+    seen = []
+
+    def record(graph, examples):
+        seen.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch._inductor, "compile", record)
+    return seen

@@ -1,7 +1,7 @@
 """Functions of tensors as machine code, by torch's compiler, Inductor.
 
-A function is recorded as it runs once. ``torch.compile`` would record it too, and ask before every call whether the recording still holds:
-for the short functions here that takes as long as half of the call. Who calls here knows: the same function, shapes and layouts.
+A function is recorded as it runs once. ``torch.compile`` would record it too, and ask before every call whether the recording still holds,
+which is a good part of a short call. Who calls here knows: the same function, shapes and layouts.
 """
 
 import warnings

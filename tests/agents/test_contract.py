@@ -326,14 +326,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(name, preset, message):
 
 
 @each
-def test_a_recorded_update_is_the_update(agent, preset, device, monkeypatch):
-    recordings = []
-
-    def record(graph, examples):
-        recordings.append(graph)
-        return graph
-
-    monkeypatch.setattr(torch._inductor, "compile", record)
+def test_a_recorded_update_is_the_update(agent, preset, device, recordings):
     plain, quick = (World(agent, small(preset), (3, 4), device) for _ in range(2))
     with trusted():
         plain.update(4)

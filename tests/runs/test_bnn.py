@@ -91,18 +91,11 @@ def test_wgf_without_its_w2_term_is_the_fit_of_svgd_and_not_fitted_again(folder)
     assert (folder / "runs" / "with" / "small" / "wgf,lr=0.01" / "splits.csv").exists()
 
 
-def test_a_compiled_study_is_the_study(folder, monkeypatch):
-    graphs = []
-
-    def record(graph, examples):
-        graphs.append(graph)
-        return graph
-
+def test_a_compiled_study_is_the_study(folder, monkeypatch, recordings):
     monkeypatch.setattr(compiled, "_made", {})
-    monkeypatch.setattr(torch._inductor, "compile", record)
     for name, switch in (("plain", "False"), ("quick", "True")):
         assert cli.run(["bnn", *QUICK, "--methods", "svgd", "svgd:lr=0.01", "--compile", switch, "--name", name]) == 0
-    assert len(graphs) == 1  # for both step sizes
+    assert len(recordings) == 1  # for both step sizes
     for name, switch in (("plain", False), ("quick", True)):
         assert json.loads((folder / "runs" / name / "small" / "svgd" / "config.json").read_text())["compile"] is switch
     plain, quick = (column(folder / "runs" / name / "small" / "svgd" / "splits.csv", "rmse") for name in ("plain", "quick"))

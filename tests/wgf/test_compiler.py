@@ -7,13 +7,7 @@ from wgf import svgd, transport
 from wgf.compiler import machine_code
 
 
-@pytest.fixture
-def graphs(monkeypatch):
-    """Machine code is the recording, run as it is."""
-    monkeypatch.setattr(torch._inductor, "compile", lambda graph, examples: graph)
-
-
-def test_a_recording_holds_for_other_numbers_and_for_what_it_changes(graphs):
+def test_a_recording_holds_for_other_numbers_and_for_what_it_changes(recordings):
     def function(pair, held):
         x, score = pair
         held[0].add_(x.sum())
@@ -29,7 +23,7 @@ def test_a_recording_holds_for_other_numbers_and_for_what_it_changes(graphs):
 
 
 @pytest.mark.parametrize("w2", [transport.exact, transport.entropic, transport.debiased])
-def test_what_looks_at_numbers_is_refused(graphs, w2):
+def test_what_looks_at_numbers_is_refused(recordings, w2):
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     with pytest.warns(RuntimeWarning, match="^not compiled: "):
         assert machine_code(w2, x, 2.0 * x) is None
