@@ -5,6 +5,7 @@ import torch
 
 from wgf import svgd, transport
 from wgf.compiler import machine_code
+from wgf.mlp import StackedMLP
 
 
 def test_a_recording_holds_for_other_numbers_and_for_what_it_changes(recordings):
@@ -27,3 +28,13 @@ def test_what_looks_at_numbers_is_refused(recordings, w2):
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     with pytest.warns(RuntimeWarning, match="^not compiled: "):
         assert machine_code(w2, x, 2.0 * x) is None
+
+
+def test_a_network_that_was_evaluated_before_is_recorded_with_its_parameters(recordings):
+    net = StackedMLP([1], [3, 4, 1], "tanh", [torch.Generator().manual_seed(0)])
+    x = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(1))
+    net(x)  # it keeps views of its parameters
+    quick, other = machine_code(lambda x, theta: net(x), x, net.theta), 2.0 * net.theta
+    found = quick(x, other)
+    net.theta.copy_(other)
+    torch.testing.assert_close(found, net(x))
