@@ -150,11 +150,21 @@ def middle(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def _middle(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k-th and the (k + 1)-th smallest of the last axis, (...), k >= 1. On a CPU by numpy, several times faster than torch."""
-    if values.is_cpu and not traced():
-        ordered = torch.from_numpy(np.partition(values.numpy(), k, -1))
+    if values.is_cpu:
+        ordered = (_opaque_partition if traced() else _partition)(values, k)
         return ordered[..., :k].amax(-1), ordered[..., k]
     upper, lower = values.topk(k + 1, largest=False, sorted=False).values.topk(2).values.unbind(-1)
     return lower, upper
+
+
+def _partition(values: Tensor, k: int) -> Tensor:
+    """The last axis with its k smallest first, in any order, and the next of them behind."""
+    return torch.from_numpy(np.partition(values.numpy(), k, -1))
+
+
+# the same as an operator, which a compiler leaves as it is
+_opaque_partition = torch.library.custom_op("wgf::partition", _partition, mutates_args=())
+_opaque_partition.register_fake(lambda values, k: torch.empty_like(values, memory_format=torch.contiguous_format))
 
 
 def thinned(x: Tensor) -> Tensor:

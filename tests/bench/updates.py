@@ -157,10 +157,11 @@ def main() -> None:
 
     names = ("soft-q", "dp-wgf", "dp-wgf:w2_scale=0", "dp-wgf:w2=common_noise")
     settings: tuple[dict[str, object], ...] = ({}, {}, {"w2_scale": 0.0}, {"w2": "common_noise", "previous": "average"})
-    cases = {n: update(n.partition(":")[0], "paper", **s) for n, s in zip(names, settings, strict=True)}
-    times = timed(cases, 1, args.rounds)
-    parts.append(("DP-WGF, paper preset, 32 particles, one thread", [row(times, name, "soft-q") for name in cases]))
-    parts.append(("The W2 term on and off", [row(times, name, "dp-wgf:w2_scale=0") for name in cases if name != "soft-q"]))
+    for title, compile in (("one thread", False), ("as machine code, one thread", True)):
+        cases = {n: update(n.partition(":")[0], "paper", compile=compile, **s) for n, s in zip(names, settings, strict=True)}
+        times = timed(cases, 1, args.rounds)
+        parts.append((f"DP-WGF, paper preset, 32 particles, {title}", [row(times, name, "soft-q") for name in cases]))
+        parts.append((f"The W2 term on and off, {title}", [row(times, name, "dp-wgf:w2_scale=0") for name in cases if name != "soft-q"]))
 
     names = ("dp-wgf-v:w2_scale=0", "dp-wgf-v", "dp-wgf-v:w2=common_noise", "sac")
     settings = ({"w2_scale": 0.0}, {}, {"w2": "common_noise", "previous": "average"}, {})
