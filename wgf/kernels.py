@@ -18,6 +18,7 @@ from wgf.door import door, traced
 Repulsion = Callable[[Tensor], Tensor]
 BLOCK = 2**19  # entries of one block of rows of an M x N matrix: 4 MiB in float64, which stay in a cache
 SUBSAMPLE = 2048  # particles a median looks at
+WORTH = 4096  # numbers from which on compiled code had better leave its own to call numpy
 
 
 class Kernel(Protocol):
@@ -150,7 +151,7 @@ def middle(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def _middle(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k-th and the (k + 1)-th smallest of the last axis, (...), k >= 1. On a CPU by numpy, several times faster than torch."""
-    if values.is_cpu:
+    if values.is_cpu and not (traced() and values.numel() < WORTH):
         ordered = (_opaque_partition if traced() else _partition)(values, k)
         return ordered[..., :k].amax(-1), ordered[..., k]
     upper, lower = values.topk(k + 1, largest=False, sorted=False).values.topk(2).values.unbind(-1)
