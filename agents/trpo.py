@@ -103,8 +103,8 @@ def update(cfg: Config, state: State, batch: Segment, noise: Tensor) -> Info:
     return lambda: {
         "losses/v": torch.stack(losses).mean(0),
         "losses/values": (target - advantage).mean((1, 2)),
-        "policy/kl": moved.mean(1),
-        "policy/step": fraction.mean(1),
-        "policy/residual": residual.mean(1),
-        "policy/entropy": entropy(log_std).mean(1),
+        "policy/kl": moved[:, 0],
+        "policy/step": fraction[:, 0],
+        "policy/residual": residual[:, 0],
+        "policy/entropy": entropy(log_std)[:, 0],
     }

@@ -56,7 +56,7 @@ class Place:
     threads: int = 0
     """CPU threads; 0 chooses by the size of an update."""
     compile: bool = False
-    """The update as machine code, of agents that learn from a replay: up to a minute of compiling, then it is faster; needs a C++ compiler."""
+    """The update as machine code, of agents that learn from a replay: faster, after up to a minute of compiling; needs a C++ compiler."""
     backend: Literal["gymnasium", "envpool"] = "gymnasium"
     """Who steps the environments."""
 

@@ -11,6 +11,11 @@ from typing import Any
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+# What torch does faster on a CPU than compiled code: tanh, several times; putting together, which would not be a copy but a choice for
+# every number; and what compiled code would repeat for every number that a scalar meets
+_aten = torch.ops.aten
+LEFT = (_aten.tanh.default, _aten.tanh_.default, _aten.cat.default, _aten.expm1.default, _aten.remainder.Scalar)
+
 
 def machine_code(function: Callable[..., Any], *args: Any) -> Callable[..., Any] | None:
     """``function`` for arguments of the shapes and layouts of ``args``, tensors or tuples of them, with every tensor that it changes among
@@ -20,9 +25,9 @@ def machine_code(function: Callable[..., Any], *args: Any) -> Callable[..., Any]
     """
     try:
         recorded = make_fx(function)(*args)
-        for tanh in (torch.ops.aten.tanh.default, torch.ops.aten.tanh_.default):
-            for node in recorded.graph.find_nodes(op="call_function", target=tanh):
-                node.meta["custom"] = {"fallback_to_eager": node.meta["val"].is_cpu}  # torch's is several times faster than compiled code's
+        for operator in LEFT:
+            for node in recorded.graph.find_nodes(op="call_function", target=operator):
+                node.meta["custom"] = {"fallback_to_eager": node.meta["val"].is_cpu}
         return torch._inductor.compile(recorded, list(args))  # type: ignore[no-any-return]
     except RuntimeError as error:
         warnings.warn(f"not compiled: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=2)

@@ -40,10 +40,12 @@ class LayerNormMLP(StackedMLP):
         x, *moments = torch.native_layer_norm(y, y.shape[-1:], None, None, 1e-5)
         return torch.addcmul(offset, gain, x, out=x), [y, *moments]
 
-    def _through_norm(self, norm: list[Tensor], g: Tensor, whole: Tensor | None = None) -> Tensor:
+    def _slots(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [*super()._slots(theta), self.affine(theta)]
+
+    def _through_norm(self, norm: list[Tensor], g: Tensor, slots: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
         gain, _ = self.affine(self.theta.flatten(0, -2))
-        if whole is not None:
-            d_gain, d_offset = self.affine(whole)
+        for d_gain, d_offset in slots:
             torch.sum(_standard(norm).mul_(g), 1, keepdim=True, out=d_gain)
             torch.sum(g, 1, keepdim=True, out=d_offset)
         return _standardised_slope(norm, g.mul_(gain))

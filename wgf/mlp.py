@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from wgf.door import traced
 
+LAID = torch.contiguous_format
 VJP = Callable[[Tensor], Tensor]  # g, shaped as an output -> grad_theta <g, output>, (*stack, P)
 
 
@@ -110,16 +111,20 @@ class StackedMLP(nn.Module):
     def gradient(self, tape: "Tape", g: Tensor) -> Tensor:
         """grad_theta <g, y>, (*stack, P), for g (*stack, *rest, out)."""
         found = self.theta.new_empty(self.theta.shape)
-        whole = found.flatten(0, -2)
-        (dw1, db1), *slots = self.layers(whole)
-        g = self._through_norm(tape.norm, self._backward(tape, g, slots), whole)
+        slots = self._slots(found.flatten(0, -2))
+        if traced():  # apart: compiled code would ask of every number of one vector which of them it belongs to
+            slots = [(torch.empty_like(w, memory_format=LAID), torch.empty_like(b, memory_format=LAID)) for w, b in slots]
+        (dw1, db1), *above = slots
+        g = self._through_norm(tape.norm, self._backward(tape, g, above), above[len(tape.hidden) :])
         if tape.cells[0].shape[-1] > tape.inputs[0].shape[-1]:
-            _joined(whole, self.shapes[0]).copy_(torch.bmm(tape.cells[0].mT, g))
-            return found
-        torch.sum(g, 1, True, out=db1)
-        for x, cells, dw in zip(tape.inputs, tape.cells, _rows(dw1, tape.inputs), strict=True):
-            torch.bmm(cells.mT, self._summed(g, tape.inputs[-1], x), out=dw)
-        return found
+            joined = torch.bmm(tape.cells[0].mT, g)
+            dw1.copy_(joined[:, :-1])
+            db1.copy_(joined[:, -1:])
+        else:
+            torch.sum(g, 1, True, out=db1)
+            for x, cells, dw in zip(tape.inputs, tape.cells, _rows(dw1, tape.inputs), strict=True):
+                torch.bmm(cells.mT, self._summed(g, tape.inputs[-1], x), out=dw)
+        return torch.cat([part.flatten(1) for pair in slots for part in pair], -1).view_as(found) if traced() else found
 
     def input_gradient(self, tape: "Tape", g: Tensor, size: int) -> Tensor:
         """grad_x <g, y> of x (..., size), the last numbers of the last input, which has every axis of rest."""
@@ -162,8 +167,12 @@ class StackedMLP(nn.Module):
         """The first layer's sum as its activation sees it, and what ``_through_norm`` needs: here as it is, and nothing."""
         return y, []
 
-    def _through_norm(self, norm: list[Tensor], g: Tensor, whole: Tensor | None = None) -> Tensor:
-        """g carried back to the first layer's sum; gradients of parameters on the way go into ``whole`` (cells, P)."""
+    def _slots(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Views of theta (cells, P) in pairs that together are all of it: the layers, and what a norm has."""
+        return self.layers(theta)
+
+    def _through_norm(self, norm: list[Tensor], g: Tensor, slots: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
+        """g carried back to the first layer's sum; gradients of a norm's parameters go into its ``slots``."""
         return g
 
     def _norm_tangent(self, norm: list[Tensor], dy: Tensor, whole: Tensor) -> Tensor:

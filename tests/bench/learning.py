@@ -8,6 +8,7 @@ python tests/bench/learning.py --runs runs/learning --agents sac dp-wgf-v dp-wgf
 
 import argparse
 import csv
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def over_time(curves: Curves) -> Interval:
     return bootstrap(lambda x: float(iqm(x)), curves.evals.mean(1))
 
 
+def short(agents: list[str]) -> tuple[list[str], str]:
+    """The agents without the settings that all of them have, by name alone where names differ, and these settings."""
+    parts = [re.split(r",(?=\w+=)", agent) for agent in agents]
+    common = [setting for setting in parts[0][1:] if all(setting in others for others in parts)]
+    names = [name for name, *_ in parts]
+    own = [",".join(setting for setting in settings if setting not in common) for settings in parts]
+    return (names if len(set(names)) == len(names) else own), ", ".join(common)
+
+
 def main() -> None:
     """Writes NAME.csv with every evaluation, NAME.md and NAME.png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -57,8 +67,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(1, len(args.envs), figsize=(5 * len(args.envs), 4), squeeze=False, layout="constrained")
-    heads = [agent.partition(",")[0] for agent in args.agents]
-    labels = heads if len(set(heads)) == len(heads) else args.agents  # settings only where agents differ by them alone
+    labels, common = short(args.agents)
     parts, lines = [], [("environment", "agent", "seed", "step", "return")]
     for env, axis in zip(args.envs, axes[0], strict=True):
         folders = {agent: sorted((args.runs / env / agent).glob("seed-?")) for agent in args.agents}
@@ -84,7 +93,8 @@ def main() -> None:
             }
             inner.append({"agent": label, **{name: cells.get(name, "-") for name in TAGS}})
         parts.append(f"## {env}\n\n{markdown(rows)}\n{table(inner)}\n")
-    text = "Second tables: means over the second half of the training, over seeds [95 % bootstrap].\n\n"
+    text = f"All agents: {common}. " if common else ""
+    text += "Second tables: means over the second half of the training, over seeds [95 % bootstrap].\n\n"
     (args.out / f"{args.name}.md").write_text("# Learning\n\n" + text + "\n".join(parts))
     with open(args.out / f"{args.name}.csv", "w", newline="") as f:
         csv.writer(f).writerows(lines)

@@ -61,6 +61,10 @@ def main() -> None:
     times = timed(cases, 1, args.rounds)
     parts = [("Batch 256, 256-256, two critics, Hopper-v5's sizes, one thread", [row(times, name, "sac") for name in cases])]
 
+    cases = {"sac": update("sac", "modern", compile=True), "wpo, 1 action": update("wpo", "modern", compile=True, **same)}
+    times = timed(cases, 1, args.rounds)
+    parts.append(("The same as machine code", [row(times, name, "sac") for name in cases]))
+
     rows = []
     for components in (1, 3):
         times, step = products(components, (5, 25), args.rounds)
