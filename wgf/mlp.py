@@ -15,7 +15,6 @@ from torch.nn.functional import pad
 
 from wgf.door import traced
 
-LAID = torch.contiguous_format
 VJP = Callable[[Tensor], Tensor]  # g, shaped as an output -> grad_theta <g, output>, (*stack, P)
 
 
@@ -113,7 +112,7 @@ class StackedMLP(nn.Module):
         found = self.theta.new_empty(self.theta.shape)
         slots = self._slots(found.flatten(0, -2))
         if traced():  # apart: compiled code would ask of every number of one vector which of them it belongs to
-            slots = [(torch.empty_like(w, memory_format=LAID), torch.empty_like(b, memory_format=LAID)) for w, b in slots]
+            slots = [(w.new_empty(w.shape), b.new_empty(b.shape)) for w, b in slots]
         (dw1, db1), *above = slots
         g = self._through_norm(tape.norm, self._backward(tape, g, above), above[len(tape.hidden) :])
         if tape.cells[0].shape[-1] > tape.inputs[0].shape[-1]:
