@@ -5,7 +5,8 @@
 
 **Source** the package Gym-TORAX, whose environment gymtorax/IterHybrid-v0 this reads, with its reward and its ends: a step gives at most
 1/50 for H98 and 1/150 each for q_min and q95, and Q_fusion / 500; the task ends with its time, or with -1000 where the simulation fails.
-Nothing in it is random: a seed changes nothing. A step takes most of a second of one core, and a process compiles for a minute first.
+Nothing in it is random: a seed changes nothing. A step takes a third to two thirds of a second of one core, the more the
+actions jump; a process compiles for half a minute first.
 
 Needs the extra tokamak. Beside this project's command line pip chooses Gym-TORAX 1.0: later ones ask for an older typeguard than tyro does.
 """
