@@ -103,9 +103,10 @@ SHAPES = [  # of the stack and of the inputs
 
 @pytest.mark.parametrize("activation", PHI)
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 7)])
+@pytest.mark.parametrize("out", [1, 2])
 @pytest.mark.parametrize(("stack", "shapes"), SHAPES)
-def test_values_and_gradients_are_those_of_the_recorded_products_on_copies(activation, hidden, stack, shapes):
-    net = StackedMLP(stack, [sum(s[-1] for s in shapes), *hidden, 2], activation, seeds(*range(stack[0])))
+def test_values_and_gradients_are_those_of_the_recorded_products_on_copies(activation, hidden, out, stack, shapes):
+    net = StackedMLP(stack, [sum(s[-1] for s in shapes), *hidden, out], activation, seeds(*range(stack[0])))
     inputs = [draw(*s, seed=k) for k, s in enumerate(shapes)]
     theta, last = leaf(net.theta), leaf(inputs[-1])
     expected = plain.evaluate(net, theta, *inputs[:-1], last, phi=PHI[activation])
