@@ -91,8 +91,9 @@ def main() -> None:
             cells = {
                 name: str(bootstrap(lambda x: float(x.mean()), np.array([f[name] for f in found]))) for name in TAGS if name in found[0]
             }
-            inner.append({"agent": label, **{name: cells.get(name, "-") for name in TAGS}})
-        parts.append(f"## {env}\n\n{markdown(rows)}\n{table(inner)}\n")
+            inner.append({"agent": label, **cells})
+        names = ["agent", *(name for name in TAGS if any(name in cells for cells in inner))]
+        parts.append(f"## {env}\n\n{markdown(rows)}\n{table([{name: cells.get(name, '-') for name in names} for cells in inner])}\n")
     text = f"All agents: {common}. " if common else ""
     text += "Second tables: means over the second half of the training, over seeds [95 % bootstrap].\n\n"
     (args.out / f"{args.name}.md").write_text("# Learning\n\n" + text + "\n".join(parts))
