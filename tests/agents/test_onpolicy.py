@@ -537,6 +537,7 @@ def test_trpo_stays_within_its_trust_region_and_raises_its_surrogate():
         before, _ = state.policy.score(obs, action)
         info = trpo.update(run.cfg, state, segment, trpo.noise(run.cfg, A, run.draw))()
         assert ((info["policy/kl"] > 1e-4) & (info["policy/kl"] <= 0.01)).all()
+        assert ((info["policy/residual"] > 0.0) & (info["policy/residual"] < 1.0)).all()
         assert (((state.policy.score(obs, action)[0] - before).exp() * gain).mean((1, 2)) > 1e-3).all()
 
 

@@ -1,10 +1,13 @@
 """What is recorded, and what is refused."""
 
+import shutil
+
 import pytest
 import torch
 
-from wgf import svgd, transport
+from wgf import kernels, svgd, transport
 from wgf.compiler import machine_code
+from wgf.layernorm import LayerNormMLP
 from wgf.mlp import StackedMLP
 
 
@@ -38,3 +41,33 @@ def test_a_network_that_was_evaluated_before_is_recorded_with_its_parameters(rec
     found = quick(x, other)
     net.theta.copy_(other)
     torch.testing.assert_close(found, net(x))
+
+
+@pytest.mark.parametrize("rows", [4, 20])  # below and above the numbers from which on a median is numpy's
+def test_a_recorded_median_is_the_median(recordings, rows):
+    x, y = (torch.randn(rows, 500, generator=torch.Generator().manual_seed(k)) for k in range(2))
+    quick = machine_code(kernels.median, x)
+    used = {node.target for node in recordings[0].graph.nodes}
+    assert (torch.ops.wgf.partition.default in used) is (500 * rows >= kernels.WORTH)
+    torch.testing.assert_close(quick(y), y.quantile(0.5, -1))
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+def test_machine_code_is_the_function(monkeypatch):
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    net = LayerNormMLP([2], [3, 6, 5, 1], [torch.Generator().manual_seed(k) for k in range(2)])
+
+    def function(x, held):
+        y, tape = net.evaluate(torch.tanh(x))
+        held[0].add_(1.0)
+        scale = -torch.expm1(-held[0]) + (held[0] % 3.0)
+        return net.gradient(tape, y * scale), svgd.velocity(x, torch.cat([x[..., 1:], x[..., :1]], -1))
+
+    x, y = (torch.randn(2, 64, 3, generator=torch.Generator().manual_seed(k)) for k in range(2))
+    quick, code = torch._inductor.utils.run_and_get_code(machine_code, function, x, (torch.zeros(()),))
+    for operator in ("aten.tanh", "aten.cat", "aten.expm1", "aten.remainder", "wgf.partition"):
+        assert f"torch.ops.{operator}" in "".join(code)
+    held, other = torch.tensor(4.0), torch.tensor(4.0)
+    for found, expected in zip(quick(y, (held,)), function(y, (other,)), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert held == other == 5.0
