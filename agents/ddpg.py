@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.targets import td_target
-from agents.training.descent import Adam, regress_, regression_loss
-from agents.training.protocol import Batch, Info, Streams
-from policies.critics import QNetwork
-from policies.deterministic import DeterministicPolicy
+from wgf.agents.targets import td_target
+from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.mlp import polyak_
+from wgf.policies.critics import QNetwork
+from wgf.policies.deterministic import DeterministicPolicy
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from agents.targets import entropy_value, mean_square, normalizer_value, pull, speed, td_target, temperature_gradient, w2_velocity
-from agents.training.descent import Adam, regress_, regression_loss
-from agents.training.protocol import Batch, Info, Streams
-from policies.bayesian import BayesianPolicy
-from policies.critics import QNetwork, VNetwork, best
-from policies.squash import SQUASH
 from wgf import svgd
+from wgf.agents.targets import entropy_value, mean_square, normalizer_value, pull, speed, td_target, temperature_gradient, w2_velocity
+from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.mlp import polyak_
+from wgf.policies.bayesian import BayesianPolicy
+from wgf.policies.critics import QNetwork, VNetwork, best
+from wgf.policies.squash import SQUASH
 
 
 @dataclass(frozen=True)

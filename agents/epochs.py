@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.onpolicy import estimate
-from agents.training.protocol import Streams
-from agents.training.rollout import Segment, Shape
-from policies.critics import VNetwork
-from policies.diagonal import DiagonalPolicy
+from wgf.agents.onpolicy import estimate
+from wgf.agents.training.protocol import Streams
+from wgf.agents.training.rollout import Segment, Shape
+from wgf.policies.critics import VNetwork
+from wgf.policies.diagonal import DiagonalPolicy
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agents import onpolicy, particles
-from agents.onpolicy import act, act_noise, estimate, explore, fit_, greedy, noise, policy_gradient
-from agents.particles import ParticleSettings, kernel, score, seen, segment
-from agents.targets import speed, w2_velocity
-from agents.training.protocol import Info
-from agents.training.rollout import Segment
 from wgf import svgd
+from wgf.agents import onpolicy, particles
+from wgf.agents.onpolicy import act, act_noise, estimate, explore, fit_, greedy, noise, policy_gradient
+from wgf.agents.particles import ParticleSettings, kernel, score, seen, segment
+from wgf.agents.targets import speed, w2_velocity
+from wgf.agents.training.protocol import Info
+from wgf.agents.training.rollout import Segment
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.targets import gae
-from agents.training.descent import Adam, regress_
-from agents.training.protocol import Streams
-from agents.training.rollout import Segment
-from policies.critics import VNetwork
-from policies.diagonal import DiagonalPolicy
+from wgf.agents.targets import gae
+from wgf.agents.training.descent import Adam, regress_
+from wgf.agents.training.protocol import Streams
+from wgf.agents.training.rollout import Segment
+from wgf.policies.critics import VNetwork
+from wgf.policies.diagonal import DiagonalPolicy
 
 TIMES = 50  # of a segment at once: few enough that the hidden layers stay in the cache
 

@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agents.onpolicy import Settings, State, begin
-from agents.targets import mean_square, speed
-from agents.training.descent import Adam
-from agents.training.rollout import Shape
+from wgf.agents.onpolicy import Settings, State, begin
+from wgf.agents.targets import mean_square, speed
+from wgf.agents.training.descent import Adam
+from wgf.agents.training.rollout import Shape
 from wgf.kernels import RBF, median_full, median_svgd, median_svpg
 from wgf.transport import exact_cost
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from agents.onpolicy import Settings, State, act, act_noise, begin, estimate, explore, fit_, greedy, noise, policy_gradient
-from agents.targets import speed
-from agents.training.protocol import Info
-from agents.training.rollout import Segment, Shape
-from policies.gaussian import entropy
+from wgf.agents.onpolicy import Settings, State, act, act_noise, begin, estimate, explore, fit_, greedy, noise, policy_gradient
+from wgf.agents.targets import speed
+from wgf.agents.training.protocol import Info
+from wgf.agents.training.rollout import Segment, Shape
+from wgf.policies.gaussian import entropy
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
 

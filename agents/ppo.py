@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.epochs import EpochSettings, networks, noise, samples, segment, taken
-from agents.onpolicy import State, act, act_noise, greedy, standardised
-from agents.training.descent import Adam
-from agents.training.protocol import Info
-from agents.training.rollout import Segment
-from policies.gaussian import entropy
+from wgf.agents.epochs import EpochSettings, networks, noise, samples, segment, taken
+from wgf.agents.onpolicy import State, act, act_noise, greedy, standardised
+from wgf.agents.training.descent import Adam
+from wgf.agents.training.protocol import Info
+from wgf.agents.training.rollout import Segment
+from wgf.policies.gaussian import entropy
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
 

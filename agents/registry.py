@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents at once
-    from agents.training.protocol import Agent
+    from wgf.agents.training.protocol import Agent
 
 AGENTS = {
     "ddpg": {"paper": "ddpg", "modern": "ddpg"},
@@ -31,5 +31,5 @@ def find(name: str, preset: str) -> "tuple[Agent, Any]":
             raise ValueError(
                 f"{what} {value!r} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
             )
-    agent = cast("Agent", import_module(f"agents.{AGENTS[name][preset]}"))
+    agent = cast("Agent", import_module(f"wgf.agents.{AGENTS[name][preset]}"))
     return agent, agent.PRESETS[preset]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.targets import td_target, temperature_gradient
-from agents.training.descent import Adam, regress_, regression_loss
-from agents.training.protocol import Batch, Info, Streams
-from policies.critics import QNetwork
-from policies.gaussian import GaussianPolicy
-from policies.squash import exact_score
+from wgf.agents.targets import td_target, temperature_gradient
+from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.mlp import polyak_
+from wgf.policies.critics import QNetwork
+from wgf.policies.gaussian import GaussianPolicy
+from wgf.policies.squash import exact_score
 
 
 @dataclass(frozen=True)

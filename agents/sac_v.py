@@ -11,12 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.targets import td_target
-from agents.training.descent import Adam, regress_, regression_loss
-from agents.training.protocol import Batch, Info, Streams
-from policies.critics import QNetwork, VNetwork, best
-from policies.gaussian import Mixture, MixturePolicy, draw, mixture_score, squashed
+from wgf.agents.targets import td_target
+from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.mlp import polyak_
+from wgf.policies.critics import QNetwork, VNetwork, best
+from wgf.policies.gaussian import Mixture, MixturePolicy, draw, mixture_score, squashed
 
 
 @dataclass(frozen=True)

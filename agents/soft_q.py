@@ -8,14 +8,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from agents.targets import pull, soft_value, speed, td_target
-from agents.training.descent import Adam, regress_, regression_loss
-from agents.training.protocol import Batch, Info, Streams
-from policies.critics import QNetwork, best
-from policies.sampler import SamplingNetwork, fixed_noise
-from policies.squash import SQUASH
 from wgf import svgd
+from wgf.agents.targets import pull, soft_value, speed, td_target
+from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.mlp import polyak_
+from wgf.policies.critics import QNetwork, best
+from wgf.policies.sampler import SamplingNetwork, fixed_noise
+from wgf.policies.squash import SQUASH
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from agents.onpolicy import State, act, act_noise, estimate, explore, fit_, greedy, noise, policy_gradient
-from agents.particles import ParticleSettings, init, kernel, score, seen, segment
-from agents.targets import speed
-from agents.training.protocol import Info
-from agents.training.rollout import Segment
 from wgf import svgd
+from wgf.agents.onpolicy import State, act, act_noise, estimate, explore, fit_, greedy, noise, policy_gradient
+from wgf.agents.particles import ParticleSettings, init, kernel, score, seen, segment
+from wgf.agents.targets import speed
+from wgf.agents.training.protocol import Info
+from wgf.agents.training.rollout import Segment
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
 

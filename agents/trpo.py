@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.epochs import EpochSettings, networks, noise, samples, segment, taken
-from agents.onpolicy import Networks, act, act_noise, greedy, standardised
-from agents.training.descent import Adam, regress_, regression_loss
-from agents.training.protocol import Info
-from agents.training.rollout import Segment
-from policies.diagonal import DiagonalPolicy
-from policies.gaussian import entropy, kl, log_prob
 from wgf import natural
+from wgf.agents.epochs import EpochSettings, networks, noise, samples, segment, taken
+from wgf.agents.onpolicy import Networks, act, act_noise, greedy, standardised
+from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.protocol import Info
+from wgf.agents.training.rollout import Segment
+from wgf.policies.diagonal import DiagonalPolicy
+from wgf.policies.gaussian import entropy, kl, log_prob
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
 

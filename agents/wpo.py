@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from agents.targets import BOOTSTRAPS, td_target
-from agents.training.descent import Adam, regress_, regression_loss
-from agents.training.protocol import Batch, Info, Streams
-from policies.critics import QNetwork, best
-from policies.forms import FORMS
-from policies.gaussian import entropy
-from policies.unbounded import (
+from wgf.agents.targets import BOOTSTRAPS, td_target
+from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.mlp import polyak_
+from wgf.policies.critics import QNetwork, best
+from wgf.policies.forms import FORMS
+from wgf.policies.gaussian import entropy
+from wgf.policies.unbounded import (
     Law,
     Parts,
     UnboundedPolicy,
@@ -25,7 +26,6 @@ from policies.unbounded import (
     log_prob,
     noise_size,
 )
-from wgf.mlp import polyak_
 
 FLOOR = -18.0  # of the dual variables: softplus(-18) = 1.5e-8
 
@@ -120,7 +120,7 @@ class State:
 
 
 class Noise(NamedTuple):
-    """N(0, I) of one update, ``policies.unbounded.draw``'s: of N actions at the next states and at those of the minibatch, and of
+    """N(0, I) of one update, ``wgf.policies.unbounded.draw``'s: of N actions at the next states and at those of the minibatch, and of
     those for the Fisher matrix; (S, B, n, ...) each."""
 
     after: Tensor

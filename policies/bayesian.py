@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from policies.gaussian import LOG_STD, clamped, mixture_log_prob, tanh_log_det
 from wgf.mlp import VJP, Network, StackedMLP
+from wgf.policies.gaussian import LOG_STD, clamped, mixture_log_prob, tanh_log_det
 
 
 class BayesianPolicy(Network):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from policies.squash import through_tanh
 from wgf.mlp import VJP, Network, StackedMLP
+from wgf.policies.squash import through_tanh
 
 
 class DeterministicPolicy(Network):

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from policies.gaussian import standard_log_prob
 from wgf.conjugate import Product
 from wgf.mlp import StackedMLP, Tape
 from wgf.natural import gaussian_fisher
+from wgf.policies.gaussian import standard_log_prob
 
 
 class DiagonalPolicy(nn.Module):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from policies.unbounded import Law, draw, flat, log_prob_each, unflat
 from wgf import projection
+from wgf.policies.unbounded import Law, draw, flat, log_prob_each, unflat
 
 
 def cut(u: Tensor) -> Tensor:

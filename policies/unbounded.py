@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from policies.gaussian import mixture_log_prob
 from wgf.layernorm import LayerNormMLP
 from wgf.mlp import Network
+from wgf.policies.gaussian import mixture_log_prob
 
 LEAST = 1e-6  # std
 

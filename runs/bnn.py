@@ -15,17 +15,17 @@ from torch import Tensor
 from torch.special import ndtr
 from torch.utils.tensorboard.summary import scalar
 
-from agents.training.checkpoint import read_json, write_json
-from agents.training.log import Events
-from runs import bnn_report, bnn_toy, machine
-from runs.options import Study
-from runs.progress import Progress
-from runs.reuse import difference, move_aside
-from runs.training import override, stop_signals
+from wgf.agents.training.checkpoint import read_json, write_json
+from wgf.agents.training.log import Events
 from wgf.bnn import data
 from wgf.bnn.fit import Fit, Settings, dev_size, fit
 from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
+from wgf.runs import bnn_report, bnn_toy, machine
+from wgf.runs.options import Study
+from wgf.runs.progress import Progress
+from wgf.runs.reuse import difference, move_aside
+from wgf.runs.training import override, stop_signals
 
 VARIABLE = "WGF_DATA"
 W2 = ("w2", "w2_scale", "inner_steps")  # the settings of WGF's W2 term

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from agents.training.checkpoint import read_json
-from runs.compare import markdown, text
-from runs.statistics import Values
+from wgf.agents.training.checkpoint import read_json
+from wgf.runs.compare import markdown, text
+from wgf.runs.statistics import Values
 
 # Zhang et al. 2018, Table 3: test RMSE and log-likelihood, "averaged predictions with standard deviations", as printed.
 PUBLISHED = {

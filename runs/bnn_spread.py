@@ -1,6 +1,6 @@
 """How far a W2 velocity shrinks a posterior: the spread at which particles come to rest, against the posterior's, known in closed form.
 
-    python -m runs.bnn_spread --out runs/results/bnn
+    python -m wgf.runs.bnn_spread --out runs/results/bnn
 
 Bayesian linear regression at fixed precisions: W ~ N(S gamma A^T y, S), S = (gamma A^T A + lambda I)^-1, A the inputs with a column of
 ones. A velocity that is zero at x = x_prev lets the flow rest where it does without it; Eq. 9 and the entropic map do not.
@@ -15,9 +15,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from runs.bnn import write_rows
 from wgf import flow, svgd, trusted
 from wgf.bnn.model import Model, Prior
+from wgf.runs.bnn import write_rows
 from wgf.transport import VELOCITIES
 
 FEATURES, ROWS, GAMMA, LAM = 2, 30, 0.2, 1.5

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from runs.statistics import Values
 from wgf.bnn import BayesianRegressor, Settings
+from wgf.runs.statistics import Values
 
 GRID = np.linspace(-6.0, 6.0, 121)
 

@@ -4,7 +4,7 @@ import ast
 from importlib.util import find_spec
 from pathlib import Path
 
-from agents.registry import AGENTS
+from wgf.agents.registry import AGENTS
 
 DEFAULT = """
 The default is --preset paper: the settings of the agent's paper (for most Zhang et al. 2018, Tables 4 to 6), to answer to its figures.
@@ -25,6 +25,6 @@ def catalogue() -> str:
 
 def summary(module: str) -> str:
     """First line of an agent's docstring, without its reference."""
-    spec = find_spec(f"agents.{module}")
+    spec = find_spec(f"wgf.agents.{module}")
     source = Path(str(spec and spec.origin)).read_text("utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0].split(" (")[0].rstrip(".")

@@ -71,16 +71,16 @@ def _say(line: str) -> None:
 
 
 def _train(args: Sequence[str]) -> int:
-    from agents.training.schedule import Schedule
-    from runs.arguments import UsageError, parse
-    from runs.options import Place, What
+    from wgf.agents.training.schedule import Schedule
+    from wgf.runs.arguments import UsageError, parse
+    from wgf.runs.options import Place, What
 
     if args and args[0] in ("-h", "--help"):
         print("usage: wgf train AGENT --env ENV ...    (wgf train AGENT --help: all options)\n")
         return _agents([])
     if not args or args[0].startswith("-"):
         return _refuse("train needs an agent first, as in: wgf train dp-wgf-v --env Hopper-v5 (see wgf agents)")
-    from runs import training
+    from wgf.runs import training
 
     name, preset, env = args[0], _ahead(args, "--preset", What.preset), _ahead(args, "--env", What.env)
     try:
@@ -95,15 +95,15 @@ def _train(args: Sequence[str]) -> int:
 
 
 def _compare(args: Sequence[str]) -> int:
-    from agents.training.schedule import Schedule
-    from runs.arguments import UsageError, parse
-    from runs.options import Contest, Place
+    from wgf.agents.training.schedule import Schedule
+    from wgf.runs.arguments import UsageError, parse
+    from wgf.runs.options import Contest, Place
 
     groups = {"task": Contest(), "schedule": Schedule(), "place": Place()}
     kind = _together("Compare", groups)
     try:
         chosen = parse(kind, args, default=kind(**groups), prog="wgf compare")
-        from runs.compare import compare
+        from wgf.runs.compare import compare
 
         return compare(chosen.task, chosen.schedule, chosen.place, _say)
     except (UsageError, ValueError) as error:
@@ -111,12 +111,12 @@ def _compare(args: Sequence[str]) -> int:
 
 
 def _eval(args: Sequence[str]) -> int:
-    from runs.arguments import UsageError, parse
-    from runs.options import Show
+    from wgf.runs.arguments import UsageError, parse
+    from wgf.runs.options import Show
 
     try:
         chosen = parse(Show, args, prog="wgf eval")
-        from runs.show import show
+        from wgf.runs.show import show
 
         _say(show(chosen.run, chosen.episodes, chosen.video))
     except (UsageError, ValueError) as error:
@@ -125,8 +125,8 @@ def _eval(args: Sequence[str]) -> int:
 
 
 def _multigoal(args: Sequence[str]) -> int:
-    from runs.arguments import UsageError, parse
-    from runs.multigoal import Options, multigoal
+    from wgf.runs.arguments import UsageError, parse
+    from wgf.runs.multigoal import Options, multigoal
 
     try:
         multigoal(parse(Options, args, prog="wgf multigoal"), _say)
@@ -136,12 +136,12 @@ def _multigoal(args: Sequence[str]) -> int:
 
 
 def _bnn(args: Sequence[str]) -> int:
-    from runs.arguments import UsageError, parse
-    from runs.options import Study
+    from wgf.runs.arguments import UsageError, parse
+    from wgf.runs.options import Study
 
     try:
         study = parse(Study, args, prog="wgf bnn")
-        from runs.bnn import bnn
+        from wgf.runs.bnn import bnn
 
         return bnn(study, _say)
     except (UsageError, ValueError) as error:
@@ -149,14 +149,14 @@ def _bnn(args: Sequence[str]) -> int:
 
 
 def _bnn_data(args: Sequence[str]) -> int:
-    from runs.arguments import UsageError, parse
-    from runs.options import Fetch
+    from wgf.runs.arguments import UsageError, parse
+    from wgf.runs.options import Fetch
 
     if args[:1] not in (["fetch"], ["--help"], ["-h"]):
         return _refuse("bnn-data needs a word first, as in: wgf bnn-data fetch --data DIR")
     try:
         wanted = parse(Fetch, [a for a in args if a != "fetch"], prog="wgf bnn-data fetch")
-        from runs.bnn_data import fetch
+        from wgf.runs.bnn_data import fetch
 
         fetch(wanted.data, wanted.sets, _say)
     except (UsageError, ValueError) as error:
@@ -167,7 +167,7 @@ def _bnn_data(args: Sequence[str]) -> int:
 def _agents(args: Sequence[str]) -> int:
     if args and args[0] not in ("-h", "--help"):
         return _refuse(f"agents takes no arguments, not {args[0]!r}")
-    from runs.catalogue import catalogue
+    from wgf.runs.catalogue import catalogue
 
     print(catalogue(), end="")
     return 0

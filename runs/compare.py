@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agents.training.checkpoint import read_json
-from agents.training.envs import reward_threshold
-from agents.training.schedule import Schedule
-from runs import training
-from runs.options import Contest, Place, seeds
-from runs.reuse import missing
-from runs.statistics import Values, band, bootstrap, episodes_to, improvement, iqm
+from wgf.agents.training.checkpoint import read_json
+from wgf.agents.training.envs import reward_threshold
+from wgf.agents.training.schedule import Schedule
+from wgf.runs import training
+from wgf.runs.options import Contest, Place, seeds
+from wgf.runs.reuse import missing
+from wgf.runs.statistics import Values, band, bootstrap, episodes_to, improvement, iqm
 
 # Zhang et al. 2018, Table 2; elsewhere the return at which Gymnasium calls a task solved.
 THRESHOLDS = {"Swimmer": 100.0, "Walker2d": 3000.0, "Hopper": 2000.0, "Humanoid": 2000.0}

@@ -1,6 +1,6 @@
 """Figure 1 of Zhang et al. 2018: IP-WGF and SVPG, with REINFORCE and with advantage actor-critic, on the three tasks of rllab.
 
-    python -m runs.figure1 --name figure1
+    python -m wgf.runs.figure1 --name figure1
 
 Sixteen policies a seed, 5,000 samples a policy and iteration, temperatures 6 to 11 (Table 4; the captions of Tables 4 and 5 are swapped).
 What is finished is not trained again, so several processes may share the work, each with --tasks of its own. SVPG is IP-WGF without its
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agents.training.schedule import Schedule
-from runs.arguments import UsageError, parse
-from runs.bnn import write_rows
-from runs.compare import Curves, compare, plan, read
-from runs.options import Contest, Place
-from runs.statistics import band, bootstrap, improvement, iqm
+from wgf.agents.training.schedule import Schedule
+from wgf.runs.arguments import UsageError, parse
+from wgf.runs.bnn import write_rows
+from wgf.runs.compare import Curves, compare, plan, read
+from wgf.runs.options import Contest, Place
+from wgf.runs.statistics import band, bootstrap, improvement, iqm
 
 ITERATIONS = {"CartPole": 100, "CartPoleSwingUp": 1000, "DoublePendulum": 1000}
 LEARNING = {"REINFORCE": "1.0", "A2C": "0.0"}  # lambda of the advantages
@@ -135,7 +135,7 @@ def figure1(options: Options) -> int:
 def run(args: Sequence[str]) -> int:
     """From a command line; returns the exit code: 2 for options that cannot be carried out, in one line, else that of the training."""
     try:
-        return figure1(parse(Options, args, prog="python -m runs.figure1"))
+        return figure1(parse(Options, args, prog="python -m wgf.runs.figure1"))
     except (UsageError, ValueError) as error:
         print(f"wgf: {error}", file=sys.stderr)
         return 2

@@ -12,17 +12,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from agents import registry
-from agents.training import checkpoint
-from agents.training.envs import Array, Step
-from agents.training.log import RunLog
-from agents.training.loop import Task, begin, train
-from agents.training.protocol import Agent, Streams
-from agents.training.record import Record
-from agents.training.schedule import Schedule
-from runs import machine
-from runs.progress import Progress
-from runs.training import exit_code, stop_signals
+from wgf.agents import registry
+from wgf.agents.training import checkpoint
+from wgf.agents.training.envs import Array, Step
+from wgf.agents.training.log import RunLog
+from wgf.agents.training.loop import Task, begin, train
+from wgf.agents.training.protocol import Agent, Streams
+from wgf.agents.training.record import Record
+from wgf.agents.training.schedule import Schedule
+from wgf.runs import machine
+from wgf.runs.progress import Progress
+from wgf.runs.training import exit_code, stop_signals
 
 GOALS = np.array([[5.0, 0.0], [-5.0, 0.0], [0.0, 5.0], [0.0, -5.0]])
 STATES = ((-2.5, 0.0), (0.0, 0.0), (2.5, 2.5))

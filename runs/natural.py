@@ -1,7 +1,7 @@
 """Gradients against natural gradients: the two examples of Hoagland, "Natural Gradient Methods for Optimization and Applications to
 Reinforcement Learning", Figures 2 to 4.
 
-    python -m runs.natural --out runs/results/natural
+    python -m wgf.runs.natural --out runs/results/natural
 
 Both methods climb with one fixed step size, the paper's. It leaves these open: the number of points and whether their log-likelihoods are
 summed (1,000, summed: then both first jumps are as Figure 2 tells), and how long and how many the episodes are (10 steps, 20 episodes) and
@@ -16,8 +16,8 @@ import torch
 import tyro
 from torch import Tensor
 
-from runs.statistics import bootstrap
 from wgf import natural
+from wgf.runs.statistics import bootstrap
 
 MAXIMUM, START, POINTS, LIKELIHOOD_STEP, NEAR = (12.0, 4.0), (0.0, 1.0), 1000, 1e-4, 0.05
 AGENTS, LINE_START, LINE_STEP, HORIZON, EPISODES = 10, (10.0, 14.0), 0.075, 10, 20

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from agents.training.envs import Array
-from agents.training.loop import Tick
+from wgf.agents.training.envs import Array
+from wgf.agents.training.loop import Tick
 
 PLAIN_EVERY = 10.0  # seconds between two plain lines
 NARROW = 110  # columns of a terminal in which there is room for one number, not for each seed's

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agents.training.checkpoint import read_json
-from agents.training.log import being_written
-from agents.training.record import FINISHED
-from runs.training import Job
+from wgf.agents.training.checkpoint import read_json
+from wgf.agents.training.log import being_written
+from wgf.agents.training.record import FINISHED
+from wgf.runs.training import Job
 
 
 def missing(job: Job) -> Job:

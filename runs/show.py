@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from agents import registry
-from agents.training import checkpoint, envs
-from agents.training.evaluate import LONGEST, Policy, deterministic, evaluate, starts
-from agents.training.loop import policies
-from agents.training.protocol import Agent
-from agents.training.ranges import check
+from wgf.agents import registry
+from wgf.agents.training import checkpoint, envs
+from wgf.agents.training.evaluate import LONGEST, Policy, deterministic, evaluate, starts
+from wgf.agents.training.loop import policies
+from wgf.agents.training.protocol import Agent
+from wgf.agents.training.ranges import check
 
 CPU = torch.device("cpu")
 ABOUT = {"agent": str, "preset": str, "config": dict, "env": str, "backend": str} | dict.fromkeys(

@@ -13,20 +13,20 @@ from typing import Any
 
 import torch
 
-from agents import registry
-from agents.targets import REWARD_SCALE
-from agents.training import envs as environments
-from agents.training.log import RunLog
-from agents.training.loop import Task, begin, policies, segment, train
-from agents.training.memory import Replay
-from agents.training.ranges import check
-from agents.training.record import FINISHED, INTERRUPTED, Record
-from agents.training.rollout import Rollout, side
-from agents.training.schedule import Schedule
-from runs import machine
-from runs.arguments import parse
-from runs.options import Place
-from runs.progress import Progress
+from wgf.agents import registry
+from wgf.agents.targets import REWARD_SCALE
+from wgf.agents.training import envs as environments
+from wgf.agents.training.log import RunLog
+from wgf.agents.training.loop import Task, begin, policies, segment, train
+from wgf.agents.training.memory import Replay
+from wgf.agents.training.ranges import check
+from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
+from wgf.agents.training.rollout import Rollout, side
+from wgf.agents.training.schedule import Schedule
+from wgf.runs import machine
+from wgf.runs.arguments import parse
+from wgf.runs.options import Place
+from wgf.runs.progress import Progress
 
 EXIT_INTERRUPTED, EXIT_FAILED = 75, 70
 

@@ -1,6 +1,6 @@
 """Sec. 4.2 of Pfau et al. 2025: a mixture of two Gaussians climbs Q = -a^4 / 100 + a^2, whose maxima are -sqrt 50 and sqrt 50.
 
-    python -m runs.wpo_mixture --out runs/results/wpo
+    python -m wgf.runs.wpo_mixture --out runs/results/wpo
 
 WPO by conjugate gradients on the mixture's Fisher matrix, and with the paper's stand-in for its inverse, each component's std^2 on all
 of its parameters; from stds of 10, which the paper prints, and from variances of 10, where the variance grows before it falls.
@@ -15,8 +15,8 @@ import torch
 import tyro
 from torch import Tensor
 
-from policies.unbounded import Law, draw, flat, log_prob_each, unflat
 from wgf import projection, trusted
+from wgf.policies.unbounded import Law, draw, flat, log_prob_each, unflat
 
 OPTIMUM = math.sqrt(50.0)
 STARTS = {"std 10": 10.0, "variance 10": math.sqrt(10.0)}

@@ -48,7 +48,7 @@ def test_the_python_example_runs():
 
 
 def test_the_agents_that_it_trains_exist():
-    from agents.registry import AGENTS
+    from wgf.agents.registry import AGENTS
 
     named = re.findall(r"wgf train ([\w-]+)", README) + re.search(r"--agents ([^:#]+):", README).group(1).split()
     assert len(named) >= 4

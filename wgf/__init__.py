@@ -1,6 +1,29 @@
-"""Wasserstein gradient flows on particles: tensors in, tensors out."""
+"""Wasserstein gradient flows on particles: tensors in, tensors out.
 
-from wgf import flow, kernels, natural, svgd, transport
-from wgf.door import trusted
+Modules load when they are first used, so that a command line that only lists names does not wait for torch.
+"""
 
-__all__ = ["flow", "kernels", "natural", "svgd", "transport", "trusted"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wgf import agents, bnn, flow, kernels, natural, policies, svgd, transport
+    from wgf.door import trusted
+
+__all__ = ["__version__", "agents", "bnn", "flow", "kernels", "natural", "policies", "svgd", "transport", "trusted"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("wgflow")
+    if name == "trusted":
+        return import_module("wgf.door").trusted
+    if name in __all__:
+        return import_module(f"wgf.{name}")
+    raise AttributeError(f"module 'wgf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

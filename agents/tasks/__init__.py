@@ -1,23 +1,23 @@
 """Tasks of the project's own, registered with Gymnasium as wgf/CartPole-v0, wgf/CartPoleSwingUp-v0 and wgf/DoublePendulum-v0.
 
-    import agents.tasks, gymnasium
+    import wgf.agents.tasks, gymnasium
     env = gymnasium.make("wgf/CartPoleSwingUp-v0", render_mode="rgb_array")
 
-``agents.tasks.fleet.Fleet`` steps thousands of them at once. With the extra dm-control there are also wgf/HumanoidStand-v0, 3 and 5
-humanoids at once as wgf/HumanoidStand3-v0 and wgf/HumanoidStand5-v0, and the Control Suite (``agents.tasks.suite``); with the extra
+``wgf.agents.tasks.fleet.Fleet`` steps thousands of them at once. With the extra dm-control there are also wgf/HumanoidStand-v0, 3 and 5
+humanoids at once as wgf/HumanoidStand3-v0 and wgf/HumanoidStand5-v0, and the Control Suite (``wgf.agents.tasks.suite``); with the extra
 tokamak wgf/IterHybrid-v0.
 """
 
 import gymnasium
 
-from agents.tasks.pendula import HORIZON, TASKS
+from wgf.agents.tasks.pendula import HORIZON, TASKS
 
 IDS = {f"wgf/{name}-v0": name for name in TASKS}
-OWNERS = {"dm_control": "agents.tasks.suite"}  # namespaces of tasks that a module registers when it is imported
+OWNERS = {"dm_control": "wgf.agents.tasks.suite"}  # namespaces of tasks that a module registers when it is imported
 EXTRAS = {"dm_control": "dm-control", "gymtorax": "tokamak"}  # packages that only some tasks need, and the extra that brings each
 
 for _id, _name in IDS.items():
-    gymnasium.register(_id, "agents.tasks.single:Single", max_episode_steps=HORIZON, kwargs={"name": _name})
+    gymnasium.register(_id, "wgf.agents.tasks.single:Single", max_episode_steps=HORIZON, kwargs={"name": _name})
 for _id, _n in (("wgf/HumanoidStand-v0", 1), ("wgf/HumanoidStand3-v0", 3), ("wgf/HumanoidStand5-v0", 5)):
-    gymnasium.register(_id, "agents.tasks.replicas:HumanoidStand", kwargs={"replicas": _n})
-gymnasium.register("wgf/IterHybrid-v0", "agents.tasks.tokamak:IterHybrid")
+    gymnasium.register(_id, "wgf.agents.tasks.replicas:HumanoidStand", kwargs={"replicas": _n})
+gymnasium.register("wgf/IterHybrid-v0", "wgf.agents.tasks.tokamak:IterHybrid")

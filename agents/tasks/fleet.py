@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.tasks.pendula import HORIZON, TASKS, advance
+from wgf.agents.tasks.pendula import HORIZON, TASKS, advance
 
 
 class Outcome(NamedTuple):

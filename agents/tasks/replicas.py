@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.tasks.suite import Suite
+from wgf.agents.tasks.suite import Suite
 
 Obs = NDArray[np.float64]
 

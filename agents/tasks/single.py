@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.tasks.pendula import TASKS, advance
+from wgf.agents.tasks.pendula import TASKS, advance
 
 SIZE, WIDE = 320, 3.4  # pixels of a picture's side; metres from its middle to its edge
 
 
 class Single(gymnasium.Env):  # type: ignore[misc]  # gymnasium has no types
-    """A task by its name in ``agents.tasks.pendula.TASKS``. Actions are in the task's own unit, N or N m."""
+    """A task by its name in ``wgf.agents.tasks.pendula.TASKS``. Actions are in the task's own unit, N or N m."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012  # Gymnasium looks for it on the class
 

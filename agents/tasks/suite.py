@@ -1,6 +1,6 @@
 """Tasks of the DeepMind Control Suite as Gymnasium environments: dm_control/cartpole-swingup-v0, dm_control/humanoid-walk-v0 and so on.
 
-    import agents.tasks.suite, gymnasium
+    import wgf.agents.tasks.suite, gymnasium
     env = gymnasium.make("dm_control/cartpole-swingup-v0", render_mode="rgb_array")
 
 **Source** Tassa et al. 2018, "DeepMind Control Suite", and its package. The ids are those of the package Shimmy, whose environments step
@@ -78,4 +78,4 @@ def _parts(now: Any) -> dict[str, NDArray[np.float64]]:
 
 
 for _domain, _task in suite.ALL_TASKS:
-    gymnasium.register(f"dm_control/{_domain}-{_task}-v0", "agents.tasks.suite:Suite", kwargs={"domain": _domain, "task": _task})
+    gymnasium.register(f"dm_control/{_domain}-{_task}-v0", "wgf.agents.tasks.suite:Suite", kwargs={"domain": _domain, "task": _task})

@@ -1,6 +1,6 @@
 """The ITER hybrid scenario of TORAX as one task: heat and drive a plasma for 150 seconds, one action a second.
 
-    import agents.tasks, gymnasium
+    import wgf.agents.tasks, gymnasium
     env = gymnasium.make("wgf/IterHybrid-v0")
 
 **Source** the package Gym-TORAX, whose environment gymtorax/IterHybrid-v0 this reads, with its reward and its ends: a step gives at most

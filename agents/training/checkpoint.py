@@ -15,7 +15,7 @@ from safetensors.torch import load as parse
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from agents.training.descent import Adam
+from wgf.agents.training.descent import Adam
 
 FORMAT = 2
 A_RUN = "give the folder of a run, such as runs/main/ENV/AGENT/seed-0"

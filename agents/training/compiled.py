@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from agents.training.checkpoint import tensors
-from agents.training.protocol import Agent, Batch, Info
+from wgf.agents.training.checkpoint import tensors
+from wgf.agents.training.protocol import Agent, Batch, Info
 from wgf.compiler import machine_code
 
 Update = Callable[[Batch, Any], Info]  # minibatch and noise; changes the state

@@ -17,11 +17,11 @@ import mujoco
 import numpy as np
 import torch
 
-from agents import tasks
-from agents.tasks.fleet import Fleet
-from agents.training import spaces
-from agents.training.pool import EnvPool
-from agents.training.spaces import Array, Mask, Scale, Step, cast, near, quiet, stepped, vector
+from wgf.agents import tasks
+from wgf.agents.tasks.fleet import Fleet
+from wgf.agents.training import spaces
+from wgf.agents.training.pool import EnvPool
+from wgf.agents.training.spaces import Array, Mask, Scale, Step, cast, near, quiet, stepped, vector
 
 __all__ = ["Array", "BrokenEnvironment", "Envs", "Film", "Gymnasium", "Mask", "Native", "Step", "make", "reward_threshold", "sizes"]
 
@@ -164,7 +164,7 @@ def _made(name: str, make: Callable[[], Any]) -> Any:
     except ModuleNotFoundError as error:
         if error.name in tasks.EXTRAS:
             extra = tasks.EXTRAS[error.name]
-            raise ValueError(f"environment {name!r} needs the extra {extra}: pip install 'wgf[{extra}]'") from None
+            raise ValueError(f"environment {name!r} needs the extra {extra}: pip install 'wgflow[{extra}]'") from None
         reason = str(error)
     except (gym.error.Error, ImportError) as error:
         reason = " ".join(str(error).split("Did you mean")[0].split()).rstrip(".")

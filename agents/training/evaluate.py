@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from agents.training.envs import Array, Envs
-from agents.training.protocol import Agent
+from wgf.agents.training.envs import Array, Envs
+from wgf.agents.training.protocol import Agent
 
 LONGEST = 10_000  # steps of an episode; a task without an end or a time limit is cut here
 

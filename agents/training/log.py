@@ -15,7 +15,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams, scalar, text
 
-from agents.training.checkpoint import write_json
+from wgf.agents.training.checkpoint import write_json
 
 
 class Events:

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.training.compiled import Update, update
-from agents.training.envs import Array, BrokenEnvironment, Envs, Mask, Step
-from agents.training.evaluate import deterministic, evaluate
-from agents.training.memory import Replay
-from agents.training.protocol import Agent, Info, Streams
-from agents.training.record import FINISHED, INTERRUPTED, Record
-from agents.training.rollout import Rollout, Shape, Side
-from agents.training.schedule import Schedule
 from wgf import trusted
+from wgf.agents.training.compiled import Update, update
+from wgf.agents.training.envs import Array, BrokenEnvironment, Envs, Mask, Step
+from wgf.agents.training.evaluate import deterministic, evaluate
+from wgf.agents.training.memory import Replay
+from wgf.agents.training.protocol import Agent, Info, Streams
+from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
+from wgf.agents.training.rollout import Rollout, Shape, Side
+from wgf.agents.training.schedule import Schedule
 
 
 class Task(NamedTuple):

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.training.envs import Array, Step
-from agents.training.protocol import Batch
+from wgf.agents.training.envs import Array, Step
+from wgf.agents.training.protocol import Batch
 
 
 class Replay:

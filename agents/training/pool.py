@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.training.spaces import Array, Scale, Step, cast, near, quiet, sizes, stepped, vector
+from wgf.agents.training.spaces import Array, Scale, Step, cast, near, quiet, sizes, stepped, vector
 
 
 class EnvPool:

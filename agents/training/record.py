@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.training import checkpoint
-from agents.training.envs import Array
-from agents.training.log import RunLog
+from wgf.agents.training import checkpoint
+from wgf.agents.training.envs import Array
+from wgf.agents.training.log import RunLog
 
 RUNNING, FINISHED, INTERRUPTED = "running", "finished", "interrupted"
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents import tasks
-from agents.tasks.fleet import Fleet, Outcome
-from agents.training import envs as environments
-from agents.training.envs import Array, Envs
+from wgf.agents import tasks
+from wgf.agents.tasks.fleet import Fleet, Outcome
+from wgf.agents.training import envs as environments
+from wgf.agents.training.envs import Array, Envs
 
 
 class Segment(NamedTuple):
@@ -47,7 +47,7 @@ class Shape(NamedTuple):
 
 
 class Side(Protocol):
-    """S x n environments side by side, in tensors: ``agents.tasks.fleet.Fleet``, or ``Gathered``."""
+    """S x n environments side by side, in tensors: ``wgf.agents.tasks.fleet.Fleet``, or ``Gathered``."""
 
     obs_size: int
     action_size: int

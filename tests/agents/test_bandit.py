@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q
-from agents.training.descent import Adam
-from agents.training.protocol import Batch, Streams
 from wgf import svgd
+from wgf.agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q
+from wgf.agents.training.descent import Adam
+from wgf.agents.training.protocol import Batch, Streams
 
 SMALL = {"hidden": (32, 32), "activation": "tanh", "batch": 64, "lr": 1e-2, "tau": 0.05}
 PARTICLES = {**SMALL, "w2": "common_noise", "squash": "exact"}

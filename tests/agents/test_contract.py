@@ -7,12 +7,12 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import pytest
 import torch
 
-from agents import dp_wgf, dp_wgf_v, sac_v, soft_q
-from agents.registry import AGENTS, find
-from agents.training import checkpoint, compiled
-from agents.training.protocol import Batch, Streams
 from tests.policies.plain import assert_equal
 from wgf import trusted
+from wgf.agents import dp_wgf, dp_wgf_v, sac_v, soft_q
+from wgf.agents.registry import AGENTS, find
+from wgf.agents.training import checkpoint, compiled
+from wgf.agents.training.protocol import Batch, Streams
 
 D, A = 3, 2
 SMALL = {"hidden": (8, 8), "critic_hidden": (8, 8), "batch": 6, "particles": 8, "value_particles": 8, "samples": 5, "copy_every": 2}

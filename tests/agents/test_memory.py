@@ -3,8 +3,8 @@
 from tests.peak import printed
 
 PROGRAM = """
-from agents import ip_wgf
-from agents.training.rollout import Segment
+from wgf.agents import ip_wgf
+from wgf.agents.training.rollout import Segment
 lead = (1, 256, 4, 1)
 draw = lambda *shape: torch.randn(*lead, *shape, device=device)
 cfg = ip_wgf.Config(particles=256, hidden=(400, 240), batch=4, envs=1, critic_steps=2)

@@ -9,17 +9,17 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.func import grad, hessian
 
-from agents import ip_wgf, onpolicy, particles, pg, ppo, svpg, trpo
-from agents.registry import AGENTS, find
-from agents.training import checkpoint
-from agents.training.protocol import Streams
-from agents.training.rollout import Segment
-from policies.critics import VNetwork
-from policies.diagonal import DiagonalPolicy
 from tests.oracles import central_difference
 from tests.policies.plain import assert_equal, evaluate, leaf
 from wgf import svgd, transport, trusted
+from wgf.agents import ip_wgf, onpolicy, particles, pg, ppo, svpg, trpo
+from wgf.agents.registry import AGENTS, find
+from wgf.agents.training import checkpoint
+from wgf.agents.training.protocol import Streams
+from wgf.agents.training.rollout import Segment
 from wgf.kernels import RBF, median_full, median_svgd, median_svpg
+from wgf.policies.critics import VNetwork
+from wgf.policies.diagonal import DiagonalPolicy
 
 pytestmark = pytest.mark.usefixtures("double")
 D, A, CPU = 3, 2, torch.device("cpu")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from agents import targets
-from agents.training.envs import Step
-from agents.training.memory import Replay
 from tests.policies.plain import draw
 from wgf import transport
+from wgf.agents import targets
+from wgf.agents.training.envs import Step
+from wgf.agents.training.memory import Replay
 
 S, E, B, M, A = 2, 3, 4, 5, 2
 

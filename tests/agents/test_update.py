@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q
-from agents.training.protocol import Batch, Streams
 from wgf import transport
+from wgf.agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q
+from wgf.agents.training.protocol import Batch, Streams
 
 D, A, B, M = 3, 2, 3, 4
 PHI = {"tanh": torch.tanh, "relu": torch.relu}

@@ -8,11 +8,11 @@ import torch
 from torch.distributions import Categorical, Normal, kl_divergence
 from torch.nn.functional import elu, layer_norm, softplus
 
-from agents import wpo
-from agents.targets import BOOTSTRAPS
-from agents.training.protocol import Batch, Streams
 from tests.agents.test_update import Adam
 from tests.policies.plain import assert_equal, close
+from wgf.agents import wpo
+from wgf.agents.targets import BOOTSTRAPS
+from wgf.agents.training.protocol import Batch, Streams
 
 D, A, B, N = 3, 2, 3, 4
 TINY = {"hidden": (8, 6), "critic_hidden": (7, 5), "batch": B, "samples": N, "lr": 1e-2, "copy_every": 2, "reward_scale": 3.0}

@@ -14,8 +14,8 @@ import matplotlib
 import numpy as np
 from timing import table
 
-from runs.compare import read
-from runs.statistics import band, bootstrap
+from wgf.runs.compare import read
+from wgf.runs.statistics import band, bootstrap
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -16,9 +16,9 @@ import matplotlib
 import numpy as np
 from timing import table
 
-from runs.compare import THRESHOLDS, Curves, markdown, read
-from runs.compare import table as compared
-from runs.statistics import Interval, band, bootstrap, iqm
+from wgf.runs.compare import THRESHOLDS, Curves, markdown, read
+from wgf.runs.compare import table as compared
+from wgf.runs.statistics import Interval, band, bootstrap, iqm
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

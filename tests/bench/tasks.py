@@ -12,8 +12,8 @@ import gymnasium
 import torch
 from timing import alternate, median, ratio, report, table
 
-from agents import tasks
-from agents.tasks.fleet import Fleet
+from wgf.agents import tasks
+from wgf.agents.tasks.fleet import Fleet
 
 TOGETHER = 20  # steps a call
 

@@ -14,12 +14,12 @@ import torch
 from timing import Times, alternate, median, ratio, report, table
 from torch import Tensor, nn
 
-from agents import registry
-from agents.training import compiled
-from agents.training.descent import Adam
-from agents.training.protocol import Batch, Streams
-from runs import machine
 from wgf import trusted
+from wgf.agents import registry
+from wgf.agents.training import compiled
+from wgf.agents.training.descent import Adam
+from wgf.agents.training.protocol import Batch, Streams
+from wgf.runs import machine
 
 OBS, ACTION = 11, 3  # Hopper-v5
 

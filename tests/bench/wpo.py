@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.func import grad
 from updates import row, timed, update
 
-from policies.unbounded import Law, draw, flat, log_prob_each, unflat
 from wgf import projection
+from wgf.policies.unbounded import Law, draw, flat, log_prob_each, unflat
 
 STATES, ACTION, DRAWS = 256, 3, 64
 

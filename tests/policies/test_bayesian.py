@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal
 
-from policies.bayesian import BayesianPolicy
-from policies.gaussian import tanh_log_det
 from tests.policies import plain
 from tests.policies.plain import close, draw, leaf, seeds
+from wgf.policies.bayesian import BayesianPolicy
+from wgf.policies.gaussian import tanh_log_det
 
 S, K, B, D, A = 2, 3, 4, 3, 2
 

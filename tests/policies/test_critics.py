@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from policies.critics import QNetwork, VNetwork, best
 from tests.policies import plain
 from tests.policies.plain import close, draw, leaf, seeds
+from wgf.policies.critics import QNetwork, VNetwork, best
 
 S, B, M, D, A = 2, 4, 5, 3, 2
 

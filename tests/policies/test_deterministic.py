@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from policies.deterministic import DeterministicPolicy
 from tests.policies.plain import close, draw, evaluate, leaf, seeds
+from wgf.policies.deterministic import DeterministicPolicy
 
 pytestmark = pytest.mark.usefixtures("double")
 S, B, D, A = 2, 5, 3, 2

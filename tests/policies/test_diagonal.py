@@ -7,10 +7,10 @@ import torch
 from torch.distributions import Normal
 from torch.func import jvp
 
-from policies.diagonal import DiagonalPolicy
-from policies.gaussian import kl
 from tests.policies.plain import close, draw, evaluate, leaf, seeds
 from wgf.natural import hessian
+from wgf.policies.diagonal import DiagonalPolicy
+from wgf.policies.gaussian import kl
 
 pytestmark = pytest.mark.usefixtures("double")
 S, M, B, D, A = 2, 3, 7, 4, 2

@@ -15,10 +15,10 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from policies import gaussian
-from policies.gaussian import GaussianPolicy, Mixture, MixturePolicy
 from tests.policies import plain
 from tests.policies.plain import close, draw, leaf, seeds
+from wgf.policies import gaussian
+from wgf.policies.gaussian import GaussianPolicy, Mixture, MixturePolicy
 
 
 def diagonal(mean, log_std):

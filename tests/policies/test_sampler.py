@@ -2,9 +2,9 @@
 
 import torch
 
-from policies.sampler import SamplingNetwork, fixed_noise
 from tests.policies import plain
 from tests.policies.plain import close, draw, leaf, seeds
+from wgf.policies.sampler import SamplingNetwork, fixed_noise
 
 S, B, M, D, A, Z = 2, 4, 5, 3, 2, 6
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from policies.squash import SQUASH
 from tests.policies.plain import draw, leaf
+from wgf.policies.squash import SQUASH
 
 
 def value(a):

@@ -7,9 +7,20 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 from torch.nn.functional import elu, layer_norm, softplus
 
-from policies.unbounded import Law, Parts, UnboundedPolicy, decoupled_kl, decoupled_kl_gradient, draw, flat, log_prob, noise_size, unflat
 from tests.policies.plain import close, leaf, seeds
 from tests.policies.plain import draw as numbers
+from wgf.policies.unbounded import (
+    Law,
+    Parts,
+    UnboundedPolicy,
+    decoupled_kl,
+    decoupled_kl_gradient,
+    draw,
+    flat,
+    log_prob,
+    noise_size,
+    unflat,
+)
 
 K = pytest.mark.parametrize("k", [1, 3])
 

@@ -10,8 +10,8 @@ import torch
 from scipy.stats import norm, ttest_rel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from runs import bnn, bnn_report, bnn_toy, cli
 from wgf.bnn import Settings, compiled, data
+from wgf.runs import bnn, bnn_report, bnn_toy, cli
 
 QUICK = ["--sets", "small", "--iterations", "40", "--particles", "4"]
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from runs import cli
-from runs.bnn_data import fetch
 from wgf.bnn import data
+from wgf.runs import cli
+from wgf.runs.bnn_data import fetch
 
 ROWS = np.arange(12.0).reshape(4, 3)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from runs import bnn_spread
 from tests.policies.plain import draw
+from wgf.runs import bnn_spread
 
 
 def test_the_posterior_is_that_of_the_score():

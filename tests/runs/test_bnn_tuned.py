@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from runs import bnn_report
-from runs.bnn import SCORES, write_rows
+from wgf.runs import bnn_report
+from wgf.runs.bnn import SCORES, write_rows
 
 SPLITS = 4
 DEV = {

@@ -5,15 +5,15 @@ import sys
 
 import pytest
 
-from agents.registry import AGENTS
-from runs.arguments import UsageError, parse
-from runs.options import What
+from wgf.agents.registry import AGENTS
+from wgf.runs.arguments import UsageError, parse
+from wgf.runs.options import What
 
 
 def imports(*args):
     """(modules that a command line imports, its stdout)."""
     code = (
-        "import sys; from runs.cli import run\n"
+        "import sys; from wgf.runs.cli import run\n"
         "try: run(sys.argv[1:])\nexcept SystemExit: pass\n"
         "print(*sorted(sys.modules), file=sys.stderr)"
     )

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from runs import compare
-from runs.reuse import difference
+from wgf.runs import compare
+from wgf.runs.reuse import difference
 
 SHORT = (
     "--env",

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from runs import figure1
-from runs.compare import Curves, plan
-from runs.figure1 import Options, chosen, rows, run
+from wgf.runs import figure1
+from wgf.runs.compare import Curves, plan
+from wgf.runs.figure1 import Options, chosen, rows, run
 
 
 def curves(level, slope=0.0):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from runs import machine
+from wgf.runs import machine
 
 CPU = torch.device("cpu")
 

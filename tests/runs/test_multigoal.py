@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from runs.cli import run
-from runs.multigoal import HORIZON, MultiGoal
+from wgf.runs.cli import run
+from wgf.runs.multigoal import HORIZON, MultiGoal
 
 
 def test_reward_is_minus_thirty_times_the_action_and_the_distance_to_the_nearest_goal():

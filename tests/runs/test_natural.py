@@ -5,8 +5,8 @@ import torch
 from torch.distributions import Normal
 from torch.func import grad
 
-from runs import natural
 from tests.policies.plain import draw
+from wgf.runs import natural
 
 
 def test_the_slope_is_that_of_the_summed_log_likelihood():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from agents.training.loop import Tick
-from runs import progress
+from wgf.agents.training.loop import Tick
+from wgf.runs import progress
 
 NAN = np.nan
 

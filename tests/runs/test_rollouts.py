@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from agents.registry import AGENTS
-from runs.training import resolve
+from wgf.agents.registry import AGENTS
+from wgf.runs.training import resolve
 
 SMALL = ["--hidden", "6", "--batch", "40", "--envs", "2", "--eval-episodes", "2", "--eval-every", "300", "--log-every", "100"]
 
@@ -62,7 +62,7 @@ def test_a_comparison_takes_both_kinds_of_agents(person):
 def test_a_side_that_is_not_finite_ends_its_seed_alone(person, monkeypatch):
     import torch
 
-    from agents.tasks.pendula import CartPole
+    from wgf.agents.tasks.pendula import CartPole
 
     honest = CartPole.reward
 

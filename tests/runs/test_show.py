@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from agents.training import checkpoint
+from wgf.agents.training import checkpoint
 
 RUN = "runs/main/InvertedPendulum-v5/sac/seed-3"
 
@@ -40,7 +40,7 @@ def test_a_policy_shows_what_its_training_measured(trained):
 
 def film(person, *args):
     return subprocess.run(
-        [sys.executable, "-c", "from runs.cli import main; main()", "eval", RUN, "--episodes", "1", *args],
+        [sys.executable, "-c", "from wgf.runs.cli import main; main()", "eval", RUN, "--episodes", "1", *args],
         cwd=person.folder, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 

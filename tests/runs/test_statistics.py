@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from runs.statistics import band, bootstrap, episodes_to, improvement, iqm
+from wgf.runs.statistics import band, bootstrap, episodes_to, improvement, iqm
 
 
 def test_iqm_of_five_values_drops_the_least_and_the_largest():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents.training import checkpoint
+from wgf.agents.training import checkpoint
 
 SHARED_TAGS = {
     "charts/episodic_return", "charts/episodic_length", "charts/steps_per_second", "eval/return", "eval/return_std", "eval/length",

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from runs import wpo_mixture
-from runs.wpo_mixture import OPTIMUM, Options, arrival, climb, main, slope
+from wgf.runs import wpo_mixture
+from wgf.runs.wpo_mixture import OPTIMUM, Options, arrival, climb, main, slope
 
 
 def test_the_slope_is_that_of_q():

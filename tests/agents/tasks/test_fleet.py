@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from agents.tasks.fleet import Fleet
-from agents.tasks.pendula import HORIZON, TASKS, advance
+from wgf.agents.tasks.fleet import Fleet
+from wgf.agents.tasks.pendula import HORIZON, TASKS, advance
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 
-from agents.tasks.pendula import TASKS, CartPole, DoublePendulum, SwingUp, advance
 from tests.policies.plain import draw
+from wgf.agents.tasks.pendula import TASKS, CartPole, DoublePendulum, SwingUp, advance
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from agents.training import envs
+from wgf.agents.training import envs
 
 pytest.importorskip("dm_control", reason="needs the extra dm-control")
-from agents.tasks.replicas import smooth_min
+from wgf.agents.tasks.replicas import smooth_min
 
 CASES = {"wgf/HumanoidStand-v0": 1, "wgf/HumanoidStand3-v0": 3, "wgf/HumanoidStand5-v0": 5}
 
@@ -82,7 +82,7 @@ def test_gymnasium_finds_nothing_wrong_and_humanoids_stand_side_by_side(monkeypa
 
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dm_control", None)
-    for module in ("agents.tasks.suite", "agents.tasks.replicas"):
+    for module in ("wgf.agents.tasks.suite", "wgf.agents.tasks.replicas"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(ValueError, match=r"^environment 'wgf/HumanoidStand3-v0' needs the extra dm-control: pip install"):
         envs.make("wgf/HumanoidStand3-v0", 1)

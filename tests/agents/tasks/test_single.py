@@ -6,9 +6,9 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
-from agents import tasks
-from agents.tasks.pendula import advance
-from agents.training import envs
+from wgf.agents import tasks
+from wgf.agents.tasks.pendula import advance
+from wgf.agents.training import envs
 
 
 @pytest.mark.parametrize("name", tasks.IDS)

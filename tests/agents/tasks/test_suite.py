@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from agents.training import envs
+from wgf.agents.training import envs
 
 pytest.importorskip("dm_control", reason="needs the extra dm-control")
 from dm_control import suite
 
-import agents.tasks.suite
+import wgf.agents.tasks.suite
 
 CASES = [("cartpole", "swingup"), ("humanoid", "stand"), ("quadruped", "run"), ("finger", "turn_easy")]
 
@@ -88,10 +88,13 @@ def test_what_has_no_bounds_and_what_is_not_there_is_refused():
 def test_every_task_of_the_suite_is_registered():
     named = {f"dm_control/{domain}-{task}-v0" for domain, task in suite.ALL_TASKS}
     assert named == {name for name in gym.registry if name.startswith("dm_control/")}
-    assert agents.tasks.suite.Suite.metadata["render_modes"] == ["rgb_array"]
+    assert wgf.agents.tasks.suite.Suite.metadata["render_modes"] == ["rgb_array"]
 
 
 def test_a_task_is_made_in_silence(tmp_path):
-    code = "from agents.training import envs\nfor name in ('cartpole-swingup', 'dog-run'): envs.make(f'dm_control/{name}-v0', 1).reset([0])"
+    code = """from wgf.agents.training import envs
+for name in ("cartpole-swingup", "dog-run"):
+    envs.make(f"dm_control/{name}-v0", 1).reset([0])
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

@@ -6,8 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents.tasks.tokamak import command, observe
-from agents.training import envs
+from wgf.agents.tasks.tokamak import command, observe
+from wgf.agents.training import envs
 
 RANGES = gym.spaces.Dict(
     ECRH=gym.spaces.Box(np.array([0.0, 0.0, 0.01]), np.array([2e7, 1.0, 1.0]), dtype=np.float64),

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from agents.targets import td_target
-from agents.training import envs
-from agents.training.log import RunLog
-from agents.training.loop import Task, begin, train
-from agents.training.record import Record
-from agents.training.schedule import Schedule
+from wgf.agents.targets import td_target
+from wgf.agents.training import envs
+from wgf.agents.training.log import RunLog
+from wgf.agents.training.loop import Task, begin, train
+from wgf.agents.training.record import Record
+from wgf.agents.training.schedule import Schedule
 
 
 class Walk(gym.Env):

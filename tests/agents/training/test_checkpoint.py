@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save as serialize
 
-from agents.registry import AGENTS, find
-from agents.training import checkpoint
-from agents.training.descent import Adam
-from agents.training.loop import segment
-from agents.training.protocol import Batch, Streams
-from agents.training.rollout import Segment
+from wgf.agents.registry import AGENTS, find
+from wgf.agents.training import checkpoint
+from wgf.agents.training.descent import Adam
+from wgf.agents.training.loop import segment
+from wgf.agents.training.protocol import Batch, Streams
+from wgf.agents.training.rollout import Segment
 
 CPU = torch.device("cpu")
 PRESETS = [(name, preset) for name in AGENTS for preset in AGENTS[name]]

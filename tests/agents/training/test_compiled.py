@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from agents.training.compiled import update
-from agents.training.descent import Adam, regress_, regression_loss
-from agents.training.protocol import Batch
-from policies.critics import QNetwork
 from wgf import trusted
+from wgf.agents.training.compiled import update
+from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.protocol import Batch
 from wgf.mlp import polyak_
+from wgf.policies.critics import QNetwork
 
 
 @dataclass

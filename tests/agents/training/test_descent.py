@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from agents.training.descent import Adam, regress_, regression_loss
 from tests.policies.plain import draw
+from wgf.agents.training.descent import Adam, regress_, regression_loss
 
 S, E, B, P = 2, 3, 4, 5
 

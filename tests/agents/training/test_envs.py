@@ -11,8 +11,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents import tasks
-from agents.training import envs, spaces
+from wgf.agents import tasks
+from wgf.agents.training import envs, spaces
 
 
 def real(action, space):
@@ -188,7 +188,7 @@ def test_a_dict_of_observations_is_one_vector():
 
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dm_control", None)
-    monkeypatch.delitem(sys.modules, "agents.tasks.suite", raising=False)
+    monkeypatch.delitem(sys.modules, "wgf.agents.tasks.suite", raising=False)
     with pytest.raises(
         ValueError, match=r"^environment 'dm_control/hopper-hop-v0' needs the extra dm-control: pip install 'wgf\[dm-control\]'$"
     ):
@@ -262,7 +262,7 @@ def test_envpool_names_what_it_lacks(monkeypatch):
 
 def test_making_and_stepping_is_silent_and_leaves_nothing_behind(tmp_path):
     code = (
-        "from agents.training import envs; import numpy as np, sys\n"
+        "from wgf.agents.training import envs; import numpy as np, sys\n"
         "for backend in ('gymnasium', *sys.argv[1:]):\n"
         "    for name in ('HalfCheetah-v5', 'Hopper-v4', 'Pendulum-v1'):\n"
         "        side = envs.make(name, 2, backend); side.reset([0, 1]); side.step(np.ones((2, side.action_size))); side.close()\n"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.training import envs, evaluate
+from wgf.agents.training import envs, evaluate
 
 
 def run(name, seeds, episodes, policy=None, **options):

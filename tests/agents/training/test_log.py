@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from agents.training.log import RunLog, being_written
+from wgf.agents.training.log import RunLog, being_written
 
 CONFIG = {"agent": "sac", "preset": "paper", "env": "Hopper-v5", "seed": 3, "config": {"lr": 3e-4, "hidden": [8, 8], "activation": "tanh"}}
 
@@ -78,7 +78,7 @@ def test_a_flush_is_enough_to_be_read(tmp_path):
 
 def test_a_living_run_is_seen_and_a_dead_one_is_not(tmp_path):
     code = (
-        "import json, sys; from pathlib import Path; from agents.training.log import RunLog\n"
+        "import json, sys; from pathlib import Path; from wgf.agents.training.log import RunLog\n"
         "log = RunLog(Path(sys.argv[1]), json.loads(sys.argv[2])); print('ready', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "run"), json.dumps(CONFIG)]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from agents import registry
-from agents.training import checkpoint, envs
-from agents.training.loop import Task, act, advance, begin
-from agents.training.schedule import Schedule
+from wgf.agents import registry
+from wgf.agents.training import checkpoint, envs
+from wgf.agents.training.loop import Task, act, advance, begin
+from wgf.agents.training.schedule import Schedule
 
 
 def metrics(folder):
@@ -126,8 +126,8 @@ def test_episode_returns_are_sums_of_their_own_rewards(train_toy):
 
 def test_the_rate_counts_steps_between_looks_and_leaves_evaluations_out(train_toy, monkeypatch):
     clock = {"now": 0.0}
-    monkeypatch.setattr("agents.training.loop.time", SimpleNamespace(perf_counter=lambda: clock["now"]))
-    real_step, real_evaluate = envs.Gymnasium.step, __import__("agents.training.loop", fromlist=["evaluate"]).evaluate
+    monkeypatch.setattr("wgf.agents.training.loop.time", SimpleNamespace(perf_counter=lambda: clock["now"]))
+    real_step, real_evaluate = envs.Gymnasium.step, __import__("wgf.agents.training.loop", fromlist=["evaluate"]).evaluate
 
     def step(self, action):
         clock["now"] += 0.25 if len(action) == 1 else 0.0  # the training environment; an evaluation has two
@@ -138,7 +138,7 @@ def test_the_rate_counts_steps_between_looks_and_leaves_evaluations_out(train_to
         return real_evaluate(*args)
 
     monkeypatch.setattr(envs.Gymnasium, "step", step)
-    monkeypatch.setattr("agents.training.loop.evaluate", evaluate)
+    monkeypatch.setattr("wgf.agents.training.loop.evaluate", evaluate)
     rows = metrics(train_toy("toy/Limited-v0").folders[0])
     assert rows["charts/steps_per_second"] == [(10 * i, 4.0) for i in range(1, 11)]
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from agents.training.envs import Step
-from agents.training.memory import Replay
-from agents.training.schedule import Schedule
+from wgf.agents.training.envs import Step
+from wgf.agents.training.memory import Replay
+from wgf.agents.training.schedule import Schedule
 
 CPU = torch.device("cpu")
 GAMMA = 0.9

@@ -4,8 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from agents.registry import AGENTS, find
-from agents.training.ranges import RANGES, check
+from wgf.agents.registry import AGENTS, find
+from wgf.agents.training.ranges import RANGES, check
 
 PRESETS = [(name, preset) for name in AGENTS for preset in AGENTS[name]]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from agents.tasks.fleet import Fleet
-from agents.training import envs, rollout
-from agents.training.rollout import Finished, Gathered, Rollout, Shape
+from wgf.agents.tasks.fleet import Fleet
+from wgf.agents.training import envs, rollout
+from wgf.agents.training.rollout import Finished, Gathered, Rollout, Shape
 
 CPU = torch.device("cpu")
 SHAPE = Shape(2, 3, 40)
