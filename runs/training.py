@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from wgf.agents import registry
-from wgf.agents.targets import REWARD_SCALE
+from wgf.agents.training.targets import REWARD_SCALE
 from wgf.agents.training import envs as environments
 from wgf.agents.training.log import RunLog
 from wgf.agents.training.loop import Task, begin, policies, segment, train

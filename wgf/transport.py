@@ -8,6 +8,7 @@ M W2^2 / 2: weighted by 1/h they are the proximal term of a JKO step of size h. 
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -171,6 +172,7 @@ def common_noise(x: Tensor, x_prev: Tensor) -> Tensor:
     return x_prev - x
 
 
+W2Name = Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"]
 # The W2 velocities by name, for those who choose one by an option.
 VELOCITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     f.__name__: f for f in (common_noise, eq9_sum, eq9_mean, entropic, debiased, exact)

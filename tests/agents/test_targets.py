@@ -8,7 +8,7 @@ import torch
 
 from tests.policies.plain import draw
 from wgf import transport
-from wgf.agents import targets
+from wgf.agents.training import targets
 from wgf.agents.training.envs import Step
 from wgf.agents.training.memory import Replay
 

@@ -11,7 +11,7 @@ from torch.nn.functional import elu, layer_norm, softplus
 from tests.agents.test_update import Adam
 from tests.policies.plain import assert_equal, close
 from wgf.agents import wpo
-from wgf.agents.targets import BOOTSTRAPS
+from wgf.agents.training.targets import BOOTSTRAPS
 from wgf.agents.training.protocol import Batch, Streams
 
 D, A, B, N = 3, 2, 3, 4

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from wgf import svgd
 from wgf.bnn.model import Model
-from wgf.mlp import ACTIVATIONS, Activation, StackedMLP
+from wgf.bnn.stacked import ACTIVATIONS, Activation, StackedMLP
 from wgf.transport import VELOCITIES
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wgf.mlp import StackedMLP
+from wgf.bnn.stacked import StackedMLP
 
 
 class Prior(NamedTuple):

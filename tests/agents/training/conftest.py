@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from wgf.agents.targets import td_target
+from wgf.agents.training.targets import td_target
 from wgf.agents.training import envs
 from wgf.agents.training.log import RunLog
 from wgf.agents.training.loop import Task, begin, train

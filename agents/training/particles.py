@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wgf.agents.onpolicy import Settings, State, begin
-from wgf.agents.targets import mean_square, speed
 from wgf.agents.training.descent import Adam
+from wgf.agents.training.onpolicy import Nets, Settings, State, begin, networks
 from wgf.agents.training.rollout import Shape
+from wgf.agents.training.targets import mean_square, speed
 from wgf.kernels import RBF, median_full, median_svgd, median_svpg
 from wgf.transport import exact_cost
 
@@ -38,9 +38,16 @@ def segment(cfg: ParticleSettings) -> Shape:
     return Shape(cfg.particles, cfg.envs, cfg.batch // cfg.envs)
 
 
-def init(cfg: ParticleSettings, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds."""
-    return begin(cfg, cfg.particles, obs, action, generators, device)
+def init(
+    cfg: ParticleSettings,
+    obs: int,
+    action: int,
+    generators: Sequence[torch.Generator],
+    device: torch.device,
+    nets: Nets | None = None,
+) -> State:
+    """A fresh state of len(generators) seeds."""
+    return begin(cfg, cfg.particles, nets or networks(cfg, obs, action), generators, device)
 
 
 def score(cfg: ParticleSettings, x: Tensor, gradient: Tensor, adam: Adam) -> Tensor:
