@@ -230,10 +230,11 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
 
     _, (value, u, law, kl) = descend_(state.policy, policy_loss)
 
-    # Update KL weights: descend weight (bound - KL), per dimension
+    # Update KL weights: descend log weight (bound - KL), per dimension. Departs: Abdolmaleki et al. 2018 descend weight (bound - KL) in
+    # a raw weight, which Adam moves by its step size: from 1e4 it would need a million updates
     if cfg.kl == "hard":
         bound = kl.new_tensor([cfg.bound_mean, cfg.bound_std])[:, None]
-        descend_(state.log_weight, lambda log_weight: (log_weight.exp() * (bound - kl)).sum((1, 2)))
+        descend_(state.log_weight, lambda log_weight: (log_weight * (bound - kl)).sum((1, 2)))
         state.log_weight.theta.clamp_(min=FLOOR)
 
     # Update targets: a copy every so many updates
