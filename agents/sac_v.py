@@ -111,24 +111,23 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
     """Takes one gradient step of each network on one minibatch."""
     policy, q, v = state.nets
 
-    # An action of the policy at each state, its log pi(a | s) and its Q(s, a)
-    now = policy.draw(state.policy.theta, batch.obs, noise)
-    q_now, v_now = q.least(state.q.theta, batch.obs, now.action), v(state.v.theta, batch.obs)
+    # Update policy: likelihood ratio, E[grad log pi(a) (log pi(a) - Q(s, a) + V(s))], and a penalty on means and log stds. It comes
+    # first, so that its action, with its log pi(a | s) and Q(s, a), serves V too: nothing below depends on the policy's step
+    def policy_loss(theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        law = policy.law(theta, batch.obs)
+        u = law.detach().draw(noise)
+        log_prob, q_now = law.squashed_log_prob(u), q.least(state.q.theta, batch.obs, torch.tanh(u))
+        bracket = log_prob.detach() - q_now + v(state.v.theta, batch.obs)
+        return (log_prob * bracket).mean(-1) + 0.5 * cfg.regularization * size(law), (log_prob, q_now)
+
+    loss, (log_prob, q_now) = descend_(state.policy, policy_loss)
+
+    # Update value function: V(s) towards Q(s, a) - log pi(a | s), a fresh
+    v_loss, _ = descend_(state.v, lambda theta: squared_error(v(theta, batch.obs), q_now - log_prob))
 
     # Update Q function: y = r + discount V_target(s')
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, v(state.v_target, batch.next_obs))
     q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
-
-    # Update value function: V(s) towards Q(s, a) - log pi(a | s), a fresh
-    v_loss, _ = descend_(state.v, lambda theta: squared_error(v(theta, batch.obs), q_now - now.log_prob))
-
-    # Update policy: likelihood ratio, E[grad log pi(a) (log pi(a) - Q(s, a) + V(s))], and a penalty on means and log stds
-    def policy_loss(theta: Tensor) -> Tensor:
-        law = policy.law(theta, batch.obs)
-        log_prob = law.squashed_log_prob(now.u)
-        return (log_prob * (now.log_prob - q_now + v_now)).mean(-1) + 0.5 * cfg.regularization * size(law)
-
-    loss = descend_(state.policy, policy_loss)
 
     # Update target
     state.v_target.lerp_(state.v.theta, cfg.tau)
@@ -137,5 +136,5 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
         "losses/q_values": q_values,
         "losses/v": v_loss,
         "losses/policy": loss,
-        "policy/entropy": -now.log_prob.mean(-1),
+        "policy/entropy": -log_prob.mean(-1),
     }

@@ -221,9 +221,10 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     def policy_loss(theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, GaussianMixture, Tensor]]:
         law = policy.law(theta, batch.obs)
         u = law.detach().draw(noise.now)
-        value, along = slope(cfg, state, batch.obs, u)
-        flow = projected(cfg, law.detach(), u, along, noise.fisher)
-        gain = (flat(flow) * flat(law)).sum(-1) + cfg.samples * cfg.entropy * law.std.log().sum((-2, -1))
+        value, rise = slope(cfg, state, batch.obs, u)
+        flow = projected(cfg, law.detach(), u, rise, noise.fisher)
+        gain = sum((along * part).flatten(2).sum(-1) for along, part in zip(flow, law, strict=True))
+        gain = gain + cfg.samples * cfg.entropy * law.std.log().sum((-2, -1))
         kl = torch.stack([part.mean(1) for part in decoupled_kl(target, law)], 1)
         return (weight * kl).sum((1, 2)) - gain.mean(-1), (value, u, law, kl)
 

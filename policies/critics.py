@@ -21,12 +21,12 @@ class QNetwork:
 
     def __call__(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
         """obs (S, B, D) with action (S, B, A) -> (S, E, B), or with action particles (S, B, M, A) -> (S, E, B, M)."""
-        return self.net(theta, *_inputs(obs, action))[..., 0]
+        return self.net(theta, *_inputs(obs, action)).squeeze(-1)
 
     def least(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
         """min_e Q_e(s, a), (S, B) or (S, B, M)."""
         q = self(theta, obs, action)
-        return q.amin(1) if q.shape[1] > 1 else q[:, 0]
+        return q.amin(1) if q.shape[1] > 1 else q.squeeze(1)
 
     def slope(self, theta: Tensor, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """min_e Q_e and its gradient in the action, held fixed both: shaped as ``action`` less its last axis and as ``action``."""
@@ -63,4 +63,4 @@ class VNetwork:
 
     def __call__(self, theta: Tensor, obs: Tensor) -> Tensor:
         """(S, [M,] *rest, D) -> (S, [M,] *rest)."""
-        return self.net(theta, obs)[..., 0]
+        return self.net(theta, obs).squeeze(-1)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu_, layer_norm
 
+from wgf.door import traced
+
 
 class Network(Protocol):
     """A function of theta (*stack, P) and of inputs; ``init`` draws a theta, seed s of the stack from ``generators[s]`` alone."""
@@ -28,8 +30,13 @@ class Network(Protocol):
         ...
 
 
-# Each changes its argument, which nobody else needs: the sum of a layer
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh_, "relu": torch.relu_, "elu": elu_}
+def elu(x: Tensor) -> Tensor:
+    """max(x, exp(min(x, 0)) - 1). A compiler gets it without expm1, which would be a pass of its own there."""
+    return torch.maximum(x, x.clamp_max(0.0).exp() - 1.0) if traced() else elu_(x)
+
+
+# Each may change its argument, which nobody else needs: the sum of a layer
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh_, "relu": torch.relu_, "elu": elu}
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class MLP:
         (w1, b1), *others = self.layers(cells)
         y = _first([_spread(x, stack) for x in inputs], w1, b1)
         for i, (w, b) in enumerate(others):
-            y = torch.baddbmm(b, self._activate(y, cells, i), w)
+            y = torch.bmm(self._activate(y, cells, i), w).add_(b)
         return y.view(*stack, *inputs[-1].shape[len(stack) : -1], -1)
 
     def init(self, stack: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
@@ -99,7 +106,7 @@ class MLP:
         if self.activation != "layernorm":
             return ACTIVATIONS[self.activation](y)
         if i:
-            return elu_(y)
+            return elu(y)
         gain, offset = self.affine(cells)
         return torch.addcmul(offset, gain, layer_norm(y, y.shape[-1:])).tanh_()
 
@@ -136,7 +143,7 @@ class ModuleNetwork:
 def _first(parts: Sequence[Tensor], w1: Tensor, b1: Tensor) -> Tensor:
     """sum_k x_k W1[rows of k] + b1, (cells, rows, units), of inputs (cells, *rest, d_k)."""
     weights = torch.split(w1, [x.shape[-1] for x in parts], -2) if len(parts) > 1 else (w1,)
-    y = torch.baddbmm(b1, parts[0].flatten(1, -2), weights[0])
+    y = torch.bmm(parts[0].flatten(1, -2), weights[0]).add_(b1)
     for before, x, w in zip(parts, parts[1:], weights[1:], strict=False):
         each = torch.bmm(x.flatten(1, -2), w).view(*x.shape[:-1], -1)
         y = each.add_(y.view(*before.shape[:-1], -1)).flatten(1, -2)
