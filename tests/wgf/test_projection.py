@@ -153,12 +153,13 @@ def test_a_likely_metric_takes_the_share_that_the_draws_leave_it():
     torch.testing.assert_close(found, torch.linalg.solve(matrix, projection.ascent(normal, phi, a, slope)), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("size", [1, 3, 6, 17])
-def test_shrinking_towards_the_block_form_brings_a_mixtures_direction_nearer_to_the_exact_one(size):
+@pytest.mark.parametrize(("size", "least"), [(1, 0.53), (3, 0.62), (6, 0.82), (17, 0.9)])
+def test_shrinking_towards_the_block_form_brings_a_mixtures_direction_nearer_to_the_exact_one(size, least):
     """Three components, 64 draws, damping .01, 10 steps, against the matrix of 20,000 draws; the mean over 16 laws.
 
     Alone the sampled matrix has rank 64 at most: of P = 3 (1 + 2 A) parameters it makes the unseen directions 1 / damping times too
-    long. Bounds: cosine at least .6 and length between 1/2 and 2, as a step that is taken a little too far or too short still climbs.
+    long. Over four seeds cosines were .66 to .79, .71 to .80, .86 to .90 and .93 for A = 1, 3, 6, 17, and lengths .62 to 1.45: the bounds
+    leave about as much again as the seeds differ by.
     """
     k, laws, n = 3, 16, 20_000
     g = torch.Generator().manual_seed(size)
@@ -184,8 +185,8 @@ def test_shrinking_towards_the_block_form_brings_a_mixtures_direction_nearer_to_
     cosine = torch.cosine_similarity(shrunk, want, dim=-1).mean()
     length = (shrunk.norm(dim=-1) / want.norm(dim=-1)).log().mean().exp()
     assert (shrunk - want).norm(dim=-1).mean() < (alone - want).norm(dim=-1).mean()
-    assert cosine > 0.6
-    assert 0.5 < length < 2.0
+    assert cosine > least
+    assert 0.45 < length < 1.9
 
 
 def scores_of(log_prob, phi, u):
