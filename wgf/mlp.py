@@ -49,7 +49,8 @@ class MLP:
 
     theta is W1, b1, W2, b2 and so on, and behind them LayerNorm's gain and offset. Axes of the stack broadcast, and the axes between
     stack and numbers broadcast to those of the last input: an observation (S, 1, B, 1, D) meets 32 actions (S, E, B, 32, A) uncopied,
-    and its product is taken once. **Raises** ValueError for an unknown activation, and for layernorm without a hidden layer.
+    and its product is taken once. **Limits** ``torch.vmap`` maps theta and the last input, not an earlier input alone. **Raises**
+    ValueError for an unknown activation, and for layernorm without a hidden layer.
     """
 
     sizes: tuple[int, ...]
