@@ -144,6 +144,18 @@ def test_the_residual_is_that_of_the_solution_and_not_of_the_recursion(draw):
     torch.testing.assert_close(ax.double(), wide, rtol=0.0, atol=float((rounding * length).max()))
 
 
+def test_a_residual_that_grows_on_the_way_is_no_loss_of_curvature():
+    """diag(1, 1e-12), b = (1e-6, 1): the first step takes |r| from 1 to 5e5, |p| to 2.5e11, and the second solves."""
+    a, b = torch.tensor([1.0, 1e-12], dtype=torch.float64), torch.tensor([1e-6, 1.0], dtype=torch.float64)
+    x = conjugate_gradient(lambda v: a * v, b, steps=2).x
+    torch.testing.assert_close(x[1], b[1] / a[1], rtol=1e-3, atol=0.0)
+
+
+def test_a_right_side_of_entries_far_apart_is_scaled_by_its_largest():
+    b = torch.tensor([1e-37, 100.0])
+    torch.testing.assert_close(conjugate_gradient(lambda v: 2.0 * v, b, steps=3).x, b / 2.0, rtol=1e-6, atol=1e-38)
+
+
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_a_right_side_whose_square_is_no_number_is_solved_like_another(draw, size):
     """The square of 1e-30 is 0 in float32, that of 1e30 infinite."""
