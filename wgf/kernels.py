@@ -7,7 +7,7 @@ exp(-|x - y|^2 / h): their bandwidth is h = 2 lengthscale^2, so lengthscale = sq
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -224,6 +224,19 @@ def median_cross(x: Tensor, y: Tensor, floor: float = 1e-3) -> Tensor:
     """
     cost = squared_distances(thinned(x), thinned(y))
     return _length(median(cost.flatten(-2)) / math.log(max(2, x.shape[-2])), floor)
+
+
+# --- kernels by name, for those who choose one by an option: the RBF with each median of the particles as lengthscale ---
+
+KernelName = Literal["svpg", "svgd", "full"]
+KERNELS: dict[str, Callable[[Tensor], Kernel]] = {
+    "svpg": lambda x: RBF(median_svpg(x)),
+    "svgd": lambda x: RBF(median_svgd(x)),
+    "full": lambda x: RBF(median_full(x)),
+}
+
+
+# --- the default kernel of SVGD ---------------------------------------------------------------------------------------
 
 
 def median_rbf(x: Tensor) -> tuple[Tensor, Tensor, Callable[[slice], Tensor]]:

@@ -8,6 +8,7 @@ M W2^2 / 2: weighted by 1/h they are the proximal term of a JKO step of size h. 
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from wgf.kernels import BLOCK, SUBSAMPLE, by_rows, median, middle, per_pair, thi
 from wgf.sinkhorn import LOWEST, Plan, costs, costs_to, log_weights, sinkhorn
 
 __all__ = [
-    "VELOCITIES", "Plan", "common_noise", "debiased", "entropic", "entropic_cost", "eq9_mean", "eq9_sum", "exact", "exact_cost",
+    "VELOCITIES", "Plan", "W2Name", "common_noise", "debiased", "entropic", "entropic_cost", "eq9_mean", "eq9_sum", "exact", "exact_cost",
     "median_lam", "sinkhorn", "sinkhorn_divergence",
 ]  # fmt: skip
 
@@ -171,7 +172,9 @@ def common_noise(x: Tensor, x_prev: Tensor) -> Tensor:
     return x_prev - x
 
 
-# The W2 velocities by name, for those who choose one by an option.
+# --- the W2 velocities by name, for those who choose one by an option: all names stand here, and nowhere else ----------
+
+W2Name = Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"]
 VELOCITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     f.__name__: f for f in (common_noise, eq9_sum, eq9_mean, entropic, debiased, exact)
 }

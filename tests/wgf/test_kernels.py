@@ -1,6 +1,7 @@
 import math
 import statistics
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
@@ -153,6 +154,14 @@ def test_the_cross_convention_is_that_of_the_table(m, n, draw):
     scale = kernels.median_cross(x, y)
     for k in range(2):
         assert math.isclose(2.0 * float(scale[k]) ** 2, oracles.bandwidth("cross", x[k], y[k]), rel_tol=1e-9)
+
+
+def test_every_kernel_has_a_name_and_is_the_rbf_of_the_median_of_that_name(draw):
+    x = draw(2, 5, 3)
+    assert tuple(kernels.KERNELS) == get_args(kernels.KernelName)
+    assert set(kernels.KERNELS) == set(CONVENTIONS)
+    for name, make in kernels.KERNELS.items():
+        close(make(x)(x, x)[0], RBF(CONVENTIONS[name](x))(x, x)[0])
 
 
 def test_one_particle_has_the_bandwidths_that_stand_in(draw):

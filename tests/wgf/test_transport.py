@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import get_args
 
 import ot
 import pytest
@@ -284,6 +285,11 @@ def test_the_eps_of_clouds_that_coincide_has_a_floor(monkeypatch, draw):
     assert (transport.debiased(x, x) == 0.0).all()
     assert (transport.entropic(x, x).abs() < 1e-15).all()
     assert seen == [1e-10] * 3
+
+
+def test_every_velocity_has_its_functions_name_in_the_table_and_in_the_type():
+    assert tuple(transport.VELOCITIES) == get_args(transport.W2Name)
+    assert {name: getattr(transport, name) for name in transport.VELOCITIES} == transport.VELOCITIES == W2
 
 
 # --- extremes ---------------------------------------------------------------------------------------------------------
