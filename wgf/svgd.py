@@ -39,17 +39,10 @@ def velocity(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
 def _weighted(x: Tensor, score: Tensor, weights: Callable[[slice], Tensor | float]) -> Tensor:
     """sum_j w_ij [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ], k the RBF exp(-|x - y|^2 / h) with the median bandwidth.
 
-    ``weights(rows)``: w_ij of these rows, (rows, M). One product serves both terms: with a_ij = w_ij k(x_i, x_j) the sum is
-    sum_j a_ij (score_j - (2/h) x_j) + (2/h) x_i sum_j a_ij. In float64: a short lengthscale would blow up the rounding of x_i - x_j.
+    ``weights(rows)``: w_ij of these rows, (rows, M). The second term is (2/h) sum_j a_ij (x_i - x_j), a_ij = w_ij k(x_i, x_j).
     """
-    p, slope, gram = median_rbf(x)  # slope = 2 / h
-    drive = score.to(torch.float64, copy=True).addcmul_(p, -slope)
-
-    def phi(rows: slice) -> Tensor:
-        a = (gram(rows) * weights(rows)).double()
-        return (a @ drive).addcmul_(p[..., rows, :], slope * a.sum(-1, keepdim=True)).to(x.dtype)
-
-    return by_rows(x, x, phi)
+    gram, move = median_rbf(x, score)
+    return by_rows(x, x, lambda rows: move(rows, gram(rows) * weights(rows)))
 
 
 @door(x="*b M d", score="*b M d", groups=">=1")
