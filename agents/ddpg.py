@@ -9,7 +9,9 @@ from torch import Tensor
 
 from wgf.agents.targets import td_target
 from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
 from wgf.mlp import polyak_
 from wgf.policies.critics import QNetwork
 from wgf.policies.deterministic import DeterministicPolicy
@@ -56,6 +58,11 @@ class State:
     q_target: QNetwork
     policy_adam: Adam
     q_adam: Adam
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma)
 
 
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:

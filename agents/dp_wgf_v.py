@@ -16,7 +16,9 @@ from torch import Tensor
 from wgf import svgd
 from wgf.agents.targets import entropy_value, mean_square, normalizer_value, pull, speed, td_target, temperature_gradient, w2_velocity
 from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
 from wgf.mlp import polyak_
 from wgf.policies.bayesian import BayesianPolicy
 from wgf.policies.critics import QNetwork, VNetwork, best
@@ -101,6 +103,11 @@ class Noise(NamedTuple):
 
     pick: Tensor
     xi: Tensor
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma)
 
 
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:

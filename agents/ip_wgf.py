@@ -9,13 +9,13 @@ from torch import Tensor
 
 from wgf import svgd
 from wgf.agents import onpolicy, particles
-from wgf.agents.onpolicy import act, act_noise, estimate, explore, fit_, greedy, noise, policy_gradient
-from wgf.agents.particles import ParticleSettings, kernel, score, seen, segment
+from wgf.agents.onpolicy import act, act_noise, estimate, fit_, greedy, noise, policy_gradient
+from wgf.agents.particles import ParticleSettings, kernel, memory, score, seen
 from wgf.agents.targets import speed, w2_velocity
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "noise", "update"]
 
 
 @dataclass(frozen=True)

@@ -93,13 +93,13 @@ def act_noise(cfg: object, action: int, n: int, draw: Streams) -> Tensor:
     return draw.normal(n, action)
 
 
-def act(cfg: object, state: State, obs: Tensor, noise: Tensor) -> Tensor:
+def act(cfg: object, state: Networks, obs: Tensor, noise: Tensor) -> Tensor:
     """Draws (S, n, A): of n states the first n / M are the first policy's, and so on."""
     each = (state.policy.theta.shape[1], -1)
     return state.collector.act(torch.unflatten(obs, 1, each), torch.unflatten(noise, 1, each)).flatten(1, 2)
 
 
-def greedy(cfg: object, state: State, obs: Tensor) -> Tensor:
+def greedy(cfg: object, state: Networks, obs: Tensor) -> Tensor:
     """The means, (S, n, A), dealt as in ``act``."""
     return state.policy.mean(torch.unflatten(obs, 1, (state.policy.theta.shape[1], -1))).flatten(1, 2)
 

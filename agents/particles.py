@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from wgf.agents.onpolicy import Settings, State, begin
+from wgf.agents.onpolicy import Settings, State, begin, explore
 from wgf.agents.targets import mean_square, speed
 from wgf.agents.training.descent import Adam
-from wgf.agents.training.rollout import Shape
+from wgf.agents.training.rollout import Rollout
+from wgf.agents.training.schedule import Schedule
 from wgf.kernels import RBF, median_full, median_svgd, median_svpg
 from wgf.transport import exact_cost
 
@@ -33,9 +35,9 @@ class ParticleSettings(Settings):
     """Median rule of the kernel."""
 
 
-def segment(cfg: ParticleSettings) -> Shape:
-    """How they collect."""
-    return Shape(cfg.particles, cfg.envs, cfg.batch // cfg.envs)
+def memory(cfg: ParticleSettings, schedule: Schedule) -> Rollout:
+    """They learn from segments."""
+    return Rollout(cfg.particles, cfg.envs, cfg.batch // cfg.envs, cfg.gamma, partial(explore, cfg))
 
 
 def init(cfg: ParticleSettings, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:

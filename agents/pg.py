@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from wgf.agents.onpolicy import Settings, State, act, act_noise, begin, estimate, explore, fit_, greedy, noise, policy_gradient
 from wgf.agents.targets import speed
 from wgf.agents.training.protocol import Info
-from wgf.agents.training.rollout import Segment, Shape
+from wgf.agents.training.rollout import Rollout, Segment
+from wgf.agents.training.schedule import Schedule
 from wgf.policies.gaussian import entropy
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "noise", "update"]
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,9 @@ class Config(Settings):
 PRESETS = {"paper": Config(), "modern": Config(lam=0.97)}
 
 
-def segment(cfg: Config) -> Shape:
-    """How it collects."""
-    return Shape(1, cfg.envs, cfg.batch // cfg.envs)
+def memory(cfg: Config, schedule: Schedule) -> Rollout:
+    """Learns from segments."""
+    return Rollout(1, cfg.envs, cfg.batch // cfg.envs, cfg.gamma, partial(explore, cfg))
 
 
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:

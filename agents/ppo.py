@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wgf.agents.epochs import EpochSettings, networks, noise, samples, segment, taken
+from wgf.agents.epochs import EpochSettings, memory, networks, noise, samples, taken
 from wgf.agents.onpolicy import State, act, act_noise, greedy, standardised
 from wgf.agents.training.descent import Adam
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
 from wgf.policies.gaussian import entropy
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "noise", "update"]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents at once
-    from wgf.agents.training.protocol import Agent
+    from wgf.agents import ddpg, dp_wgf, dp_wgf_v, ip_wgf, pg, ppo, sac, sac_v, soft_q, svpg, trpo, wpo
+    from wgf.agents.training.protocol import Agent, AnyAgent, B, C, S, X, Y
+
+    def fits(agent: Agent[C, S, B, X, Y]) -> None:
+        """Checks that a module keeps the protocol's signatures, with one type each for what passes from one of its functions to another."""
+
+    fits(ddpg)
+    fits(dp_wgf)
+    fits(dp_wgf_v)
+    fits(ip_wgf)
+    fits(pg)
+    fits(ppo)
+    fits(sac)
+    fits(sac_v)
+    fits(soft_q)
+    fits(svpg)
+    fits(trpo)
+    fits(wpo)
 
 AGENTS = {
     "ddpg": {"paper": "ddpg", "modern": "ddpg"},
@@ -23,7 +40,7 @@ AGENTS = {
 SOFT = ("dp-wgf", "dp-wgf-v", "sac", "soft-q")  # their reward scale is an inverse temperature, Table 6 of Zhang et al. 2018
 
 
-def find(name: str, preset: str) -> "tuple[Agent, Any]":
+def find(name: str, preset: str) -> "tuple[AnyAgent, Any]":
     """(module, configuration) of an agent's preset. Raises ValueError for a name that is not there, with the nearest one."""
     for value, known, what in ((name, AGENTS, "agent"), (preset, AGENTS.get(name, {}), "preset")):
         if value not in known:
@@ -31,5 +48,5 @@ def find(name: str, preset: str) -> "tuple[Agent, Any]":
             raise ValueError(
                 f"{what} {value!r} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
             )
-    agent = cast("Agent", import_module(f"wgf.agents.{AGENTS[name][preset]}"))
+    agent = cast("AnyAgent", import_module(f"wgf.agents.{AGENTS[name][preset]}"))
     return agent, agent.PRESETS[preset]

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from wgf.agents.targets import td_target, temperature_gradient
 from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.settings import SmoothedSettings
 from wgf.mlp import polyak_
 from wgf.policies.critics import QNetwork
 from wgf.policies.gaussian import GaussianPolicy
@@ -17,25 +20,11 @@ from wgf.policies.squash import exact_score
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(SmoothedSettings):
     """Today's SAC. The defaults are those of Stable-Baselines3."""
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Hidden units of every network."""
-    activation: str = "relu"
-    """Activation: tanh or relu."""
-    batch: int = 256
-    """Transitions an update and seed."""
-    lr: float = 3e-4
-    """Adam's step size, all networks and the temperature."""
-    gamma: float = 0.99
-    """Discount."""
-    tau: float = 0.005
-    """Target smoothing."""
     members: int = 2
     """Q networks; targets and the policy use the least of them."""
-    reward_scale: float = 1.0
-    """Factor of the reward."""
 
 
 PRESETS = {"modern": Config()}
@@ -52,6 +41,11 @@ class State:
     policy_adam: Adam
     q_adam: Adam
     alpha_adam: Adam
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
 
 
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from wgf.agents.targets import td_target
 from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
 from wgf.mlp import polyak_
 from wgf.policies.critics import QNetwork, VNetwork, best
 from wgf.policies.gaussian import Mixture, MixturePolicy, draw, mixture_score, squashed
@@ -64,6 +66,11 @@ class Noise(NamedTuple):
 
     pick: Tensor
     xi: Tensor
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma)
 
 
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:

@@ -11,7 +11,9 @@ from torch import Tensor
 from wgf import svgd
 from wgf.agents.targets import pull, soft_value, speed, td_target
 from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
 from wgf.mlp import polyak_
 from wgf.policies.critics import QNetwork, best
 from wgf.policies.sampler import SamplingNetwork, fixed_noise
@@ -70,6 +72,11 @@ class Noise(NamedTuple):
 
     policy: Tensor
     value: Tensor
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma)
 
 
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:

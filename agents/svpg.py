@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from wgf import svgd
-from wgf.agents.onpolicy import State, act, act_noise, estimate, explore, fit_, greedy, noise, policy_gradient
-from wgf.agents.particles import ParticleSettings, init, kernel, score, seen, segment
+from wgf.agents.onpolicy import State, act, act_noise, estimate, fit_, greedy, noise, policy_gradient
+from wgf.agents.particles import ParticleSettings, init, kernel, memory, score, seen
 from wgf.agents.targets import speed
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "noise", "update"]
 
 
 @dataclass(frozen=True)

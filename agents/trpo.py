@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wgf import natural
-from wgf.agents.epochs import EpochSettings, networks, noise, samples, segment, taken
+from wgf.agents.epochs import EpochSettings, memory, networks, noise, samples, taken
 from wgf.agents.onpolicy import Networks, act, act_noise, greedy, standardised
 from wgf.agents.training.descent import Adam, regress_, regression_loss
 from wgf.agents.training.protocol import Info
@@ -15,7 +15,7 @@ from wgf.agents.training.rollout import Segment
 from wgf.policies.diagonal import DiagonalPolicy
 from wgf.policies.gaussian import entropy, kl, log_prob
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "noise", "update"]
 
 
 @dataclass(frozen=True)

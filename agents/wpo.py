@@ -11,7 +11,9 @@ from torch.nn.functional import softplus
 
 from wgf.agents.targets import BOOTSTRAPS, td_target
 from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
 from wgf.mlp import polyak_
 from wgf.policies.critics import QNetwork, best
 from wgf.policies.forms import FORMS
@@ -126,6 +128,11 @@ class Noise(NamedTuple):
     after: Tensor
     now: Tensor
     fisher: Tensor
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step)
 
 
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:

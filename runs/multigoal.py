@@ -14,10 +14,10 @@ import torch
 
 from wgf.agents import registry
 from wgf.agents.training import checkpoint
-from wgf.agents.training.envs import Array, Step
+from wgf.agents.training.envs import Array, Gathered, Step
 from wgf.agents.training.log import RunLog
 from wgf.agents.training.loop import Task, begin, train
-from wgf.agents.training.protocol import Agent, Streams
+from wgf.agents.training.protocol import AnyAgent, Streams
 from wgf.agents.training.record import Record
 from wgf.agents.training.schedule import Schedule
 from wgf.runs import machine
@@ -59,7 +59,7 @@ class MultiGoal:
         late = ~reached & (self.age >= HORIZON)
         next_obs = self.at.astype(np.float32)
         self._restart(reached | late)
-        return Step(self.at.astype(np.float32), next_obs, reward.astype(np.float32), reached, late, np.ones_like(reached))
+        return Step(self.at.astype(np.float32), next_obs, reward.astype(np.float32), reached, late)
 
     def close(self) -> None:
         """Nothing to free."""
@@ -95,7 +95,7 @@ class Policy(NamedTuple):
     """A trained stack of seeds."""
 
     name: str
-    agent: Agent
+    agent: AnyAgent
     cfg: Any
     state: Any
     seeds: range
@@ -117,7 +117,8 @@ def learn(name: str, options: Options) -> Policy:
     seeds, cpu = range(options.seeds), torch.device("cpu")
     about = {"agent": name, "env": "MultiGoal", "config": asdict(cfg), "steps": options.steps}
     logs = [RunLog(options.out / name / f"seed-{k}", about) for k in seeds]
-    task = Task(agent, cfg, schedule, seeds, MultiGoal(len(seeds)), MultiGoal(len(seeds)), cpu)
+    side = Gathered(MultiGoal(len(seeds)), 1), Gathered(MultiGoal(len(seeds)), 1)
+    task = Task(agent, cfg, schedule, seeds, agent.memory(cfg, schedule), *side, cpu)
     with machine.tuned(), stop_signals() as stopping, Progress(name, options.steps) as progress:
         endings = train(task, begin(task), Record(logs, seeds, about), tell=progress.tell, stopping=stopping)
     if code := exit_code(endings):

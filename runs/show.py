@@ -11,9 +11,9 @@ import torch
 from wgf.agents import registry
 from wgf.agents.training import checkpoint, envs
 from wgf.agents.training.evaluate import LONGEST, Policy, deterministic, evaluate, starts
-from wgf.agents.training.loop import policies
-from wgf.agents.training.protocol import Agent
+from wgf.agents.training.protocol import AnyAgent
 from wgf.agents.training.ranges import check
+from wgf.agents.training.schedule import Schedule
 
 CPU = torch.device("cpu")
 ABOUT = {"agent": str, "preset": str, "config": dict, "env": str, "backend": str} | dict.fromkeys(
@@ -25,7 +25,7 @@ class Saved(NamedTuple):
     """A saved policy: what its file says about it, its agent, configuration and state."""
 
     about: dict[str, Any]
-    agent: Agent
+    agent: AnyAgent
     cfg: Any
     state: Any
 
@@ -57,8 +57,8 @@ def show(run: Path, episodes: int, video: Path | None) -> str:
     if video is not None and (video.suffix != ".mp4" or not video.parent.is_dir()):
         raise ValueError(f"video {str(video)!r} must be an .mp4 file in a folder that exists")
     about, agent, cfg, state = load(run)
-    act, m = deterministic(agent, cfg, state, CPU), policies(agent, cfg)
-    side = envs.make(about["env"], m * episodes, about["backend"])
+    act, m = deterministic(agent, cfg, state, CPU), agent.memory(cfg, Schedule()).policies
+    side = envs.make(about["env"], m * episodes, backend=about["backend"])
     if (side.obs_size, side.action_size) != (about["obs_size"], about["action_size"]):
         raise ValueError(
             f"{run} was trained on {about['obs_size']} observation and {about['action_size']} action numbers; "
@@ -77,7 +77,7 @@ def show(run: Path, episodes: int, video: Path | None) -> str:
     text += f" of each of {m} policies; the best, policy {best}: {each[best]:.1f}\n" if m > 1 else "\n"
     text += "returns: " + " ".join(f"{v:.1f}" for v in r)
     if video is not None:
-        frames, total = film(about["env"], lambda obs: act(np.repeat(obs, m, 1))[:, best : best + 1], about["seed"], video)
+        frames, total = film(about["env"], lambda obs: act(obs.repeat(1, m, 1))[:, best : best + 1], about["seed"], video)
         text += f"\nvideo: {video} ({frames} frames, return {total:.1f})"
     return text
 
@@ -102,7 +102,7 @@ def film(name: str, act: Policy, seed: int, video: Path) -> tuple[int, float]:
             writer.send(None)
             while running and frames < LONGEST:
                 writer.send(np.ascontiguousarray(env.frame()))
-                obs, reward, running = env.step(act(obs[None, None])[0, 0])
+                obs, reward, running = env.step(act(torch.from_numpy(obs)[None, None])[0, 0].detach().numpy())
                 frames, total = frames + 1, total + reward
     except OSError as error:
         raise ValueError(f"video {str(video)!r} cannot be written: {error.strerror or error}") from None

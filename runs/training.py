@@ -17,11 +17,11 @@ from wgf.agents import registry
 from wgf.agents.targets import REWARD_SCALE
 from wgf.agents.training import envs as environments
 from wgf.agents.training.log import RunLog
-from wgf.agents.training.loop import Task, begin, policies, segment, train
-from wgf.agents.training.memory import Replay
+from wgf.agents.training.loop import Task, begin, train
+from wgf.agents.training.protocol import Size
 from wgf.agents.training.ranges import check
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
-from wgf.agents.training.rollout import Rollout, side
+from wgf.agents.training.rollout import Rollout
 from wgf.agents.training.schedule import Schedule
 from wgf.runs import machine
 from wgf.runs.arguments import parse
@@ -87,15 +87,15 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
             raise ValueError(f"{job.folder(seed)} already holds a run; give another --name or --out, or move it away")
     torch.set_num_threads(threads)
     obs, action = environments.sizes(job.env, job.place.backend)
-    if job.place.compile and segment(agent, job.cfg):
+    memory, count = agent.memory(job.cfg, job.schedule), len(job.seeds)
+    if job.place.compile and isinstance(memory, Rollout):
         raise ValueError(f"compile is True; allowed is False for {job.agent}, which learns from rollouts, not from a replay")
-    say(_fits(job, obs, action, device))
+    say(_fits(memory.needs(count, obs, action), device))
     say(
         f"{job.label} on {job.env}: {_seeds(job.seeds)}, {job.schedule.steps:,} steps each, {device}, {threads} thread{'s' * (threads > 1)}"
     )
-    count, shape = len(job.seeds), segment(agent, job.cfg)
-    envs = side(job.env, shape, count, job.place.backend, device) if shape else environments.make(job.env, count, job.place.backend)
-    eval_envs = environments.make(job.env, count * policies(agent, job.cfg) * job.schedule.eval_episodes, job.place.backend)
+    envs = environments.make(job.env, count, memory.envs, backend=job.place.backend, device=memory.place(device), starts=memory.starts)
+    eval_envs = environments.make(job.env, count * memory.policies * job.schedule.eval_episodes, backend=job.place.backend)
     about = {**job.identity(), "obs_size": obs, "action_size": action, "versions": machine.versions()}
     where = {
         **machine.about(device, threads),
@@ -103,7 +103,7 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
         "stack": list(job.seeds),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    task = Task(agent, job.cfg, job.schedule, job.seeds, envs, eval_envs, device, job.place.compile)
+    task = Task(agent, job.cfg, job.schedule, job.seeds, memory, envs, eval_envs, device, job.place.compile)
     try:
         training = begin(task)
     except environments.BrokenEnvironment as error:
@@ -157,16 +157,10 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         restore()
 
 
-def _fits(job: Job, obs: int, action: int, device: torch.device) -> str:
-    count, rows, free = len(job.seeds), job.schedule.rows(), machine.free_memory(device)
-    if shape := segment(registry.find(job.agent, job.preset)[0], job.cfg):
-        size, smaller = Rollout.bytes(count, shape, obs, action), "--batch"
-        text = f"segment: {count} x {shape.policies} x {shape.envs} x {shape.steps:,} steps = {_size(size)} on {device}"
-    else:
-        size, smaller = Replay.bytes(count, rows, obs, action), "--replay"
-        text = f"replay: {count} x {rows:,} rows of {obs} + {action} + 2 numbers = {_size(size)} on {device}"
-    if size > free:
-        raise ValueError(f"{text}, but {_size(free)} are free; give a smaller {smaller} or fewer --seeds")
+def _fits(needed: Size, device: torch.device) -> str:
+    free, text = machine.free_memory(device), f"{needed.words} = {_size(needed.bytes)} on {device}"
+    if needed.bytes > free:
+        raise ValueError(f"{text}, but {_size(free)} are free; give a smaller {needed.option} or fewer --seeds")
     return text
 
 

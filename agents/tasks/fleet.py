@@ -18,6 +18,10 @@ class Outcome(NamedTuple):
     terminated: Tensor  # (S, n) the task ended: no value beyond
     truncated: Tensor  # (S, n) the time limit: the value goes on
 
+    def finite(self) -> Tensor:
+        """Whether every number is finite, (S, n): where it is not, the simulator went wrong."""
+        return self.next_obs.isfinite().all(-1) & self.obs.isfinite().all(-1) & self.reward.isfinite()
+
 
 class Fleet:
     """S x n copies of a task, float32, the n of seed s drawing their starts from one generator.

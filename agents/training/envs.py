@@ -1,6 +1,6 @@
-"""Environments, one a seed: any Gymnasium id with Box actions, stepped together.
+"""Environments in tensors, n per seed: any Gymnasium id with Box actions, and the project's own tasks.
 
-Actions are (-1, 1)^A to an agent and are rescaled to the environment's bounds here. An episode that ends is reset in the same step:
+Actions are (-1, 1)^A to an agent; they are rescaled to the environment's bounds here. An episode that ends is reset in the same step:
 ``next_obs`` is then the episode's own last observation, ``obs`` the first of the next.
 """
 
@@ -16,27 +16,49 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import torch
+from torch import Tensor
 
 from wgf.agents import tasks
-from wgf.agents.tasks.fleet import Fleet
+from wgf.agents.tasks.fleet import Fleet, Outcome
 from wgf.agents.training import spaces
 from wgf.agents.training.pool import EnvPool
 from wgf.agents.training.spaces import Array, Mask, Scale, Step, cast, near, quiet, stepped, vector
 
-__all__ = ["Array", "BrokenEnvironment", "Envs", "Film", "Gymnasium", "Mask", "Native", "Step", "make", "reward_threshold", "sizes"]
+__all__ = [
+    "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Step", "make", "reward_threshold",
+    "simulators", "sizes",
+]  # fmt: skip
+CPU = torch.device("cpu")
+Starts = Callable[[int], Sequence[int]]  # a seed -> the seeds of its environments
 
 
 class Envs(Protocol):
-    """S environments side by side."""
+    """n environments for each of S seeds, in tensors: ``wgf.agents.tasks.fleet.Fleet``, or ``Gathered``."""
+
+    obs_size: int
+    action_size: int
+
+    def reset(self, seeds: Sequence[int]) -> Tensor:
+        """Begins every episode anew and returns the first observations (S, n, D)."""
+
+    def step(self, action: Tensor) -> Outcome:
+        """Applies actions (S, n, A) in (-1, 1)."""
+
+    def close(self) -> None:
+        """Frees the simulators."""
+
+
+class Simulators(Protocol):
+    """N environments as rows of numpy arrays, which is what simulators speak."""
 
     obs_size: int
     action_size: int
 
     def reset(self, seeds: Sequence[int]) -> Array:
-        """First observations (S, D), environment s seeded with seeds[s]."""
+        """Returns the first observations (N, D); environment i is seeded with seeds[i]."""
 
     def step(self, action: Array) -> Step:
-        """Applies actions (S, A) in (-1, 1)."""
+        """Applies actions (N, A) in (-1, 1)."""
 
     def close(self) -> None:
         """Frees the simulators."""
@@ -46,18 +68,61 @@ class BrokenEnvironment(Exception):
     """An environment raised an error while it ran; the text is one line, the error itself is the cause."""
 
 
-def make(name: str, n: int, backend: str = "gymnasium") -> Envs:
-    """``n`` environments by their Gymnasium id. Raises ValueError for an unknown id, a missing package or a space of no use."""
+def alone(seed: int) -> Sequence[int]:
+    """The one environment of a seed is seeded with that seed."""
+    return [seed]
+
+
+def beside(seed: int, n: int) -> list[int]:
+    """Seeds of n environments side by side: environment i of seed k has 10,000,000 + 1,000 k + i, far from those of evaluations."""
+    return [10_000_000 + 1_000 * seed + i for i in range(n)]
+
+
+def make(name: str, seeds: int, n: int = 1, *, backend: str = "gymnasium", device: torch.device = CPU, starts: Starts = alone) -> Envs:
+    """``n`` environments for each of ``seeds`` seeds, by their Gymnasium id; the environments of seed k are seeded with starts(k).
+
+    The project's own tasks run on the device, the n of a seed on one random generator seeded with k; others run on the CPU.
+
+    **Raises** ValueError for an unknown id, a missing package or a space of no use.
+    """
     if name in tasks.IDS:
-        return Native(name)
+        return Fleet(tasks.IDS[name], n, device)
+    return Gathered(simulators(name, seeds * n, backend), n, device, starts)
+
+
+def simulators(name: str, n: int, backend: str = "gymnasium") -> Simulators:
+    """``n`` environments of a simulator side by side. Raises as ``make`` does."""
     return EnvPool(name, n) if backend == "envpool" else Gymnasium(name, n)
 
 
 def sizes(name: str, backend: str = "gymnasium") -> tuple[int, int]:
     """Numbers in an observation and in an action of one environment. Raises as ``make`` does."""
-    one = make(name, 1, backend)
+    one = make(name, 1, backend=backend)
     one.close()
     return one.obs_size, one.action_size
+
+
+class Gathered:
+    """Simulators as n environments for each of S seeds, in tensors on a device."""
+
+    def __init__(self, rows: Simulators, n: int, device: torch.device = CPU, starts: Starts = alone) -> None:
+        self.rows, self.n, self.device, self.starts = rows, n, device, starts
+        self.obs_size, self.action_size = rows.obs_size, rows.action_size
+
+    def reset(self, seeds: Sequence[int]) -> Tensor:
+        """Begins every episode anew and returns the first observations (S, n, D)."""
+        return self._tensor(self.rows.reset([start for seed in seeds for start in self.starts(seed)]))
+
+    def step(self, action: Tensor) -> Outcome:
+        """Applies actions (S, n, A) in (-1, 1)."""
+        return Outcome(*(self._tensor(part) for part in self.rows.step(action.flatten(0, 1).cpu().numpy())))
+
+    def close(self) -> None:
+        """Frees the simulators."""
+        self.rows.close()
+
+    def _tensor(self, rows: np.ndarray) -> Tensor:
+        return torch.unflatten(torch.from_numpy(rows).to(self.device), 0, (-1, self.n))
 
 
 class Gymnasium:
@@ -73,12 +138,12 @@ class Gymnasium:
         self._space, self._scale = obs, Scale(action)
 
     def reset(self, seeds: Sequence[int]) -> Array:
-        """First observations (S, D); environment s is seeded with seeds[s] and keeps its own stream from then on."""
+        """Returns the first observations (N, D); environment i is seeded with seeds[i] and keeps its own stream from then on."""
         with _named(self.name):
             return cast(self._stacked([env.reset(seed=int(s))[0] for env, s in zip(self.envs, seeds, strict=True)]))
 
     def step(self, action: Array) -> Step:
-        """Applies actions (S, A) in (-1, 1)."""
+        """Applies actions (N, A) in (-1, 1)."""
         with _named(self.name):
             steps = [env.step(a) for env, a in zip(self.envs, self._scale(action), strict=True)]
             after, reward, terminated, truncated, _ = zip(*steps, strict=True)
@@ -92,26 +157,6 @@ class Gymnasium:
 
     def _stacked(self, obs: Sequence[Any]) -> Any:
         return np.stack([vector(self._space, one) for one in obs])
-
-
-class Native:
-    """Tasks of the project's own, all in one tensor computation; their starts are drawn from torch's generators."""
-
-    def __init__(self, name: str) -> None:
-        self._fleet = Fleet(tasks.IDS[name], 1, torch.device("cpu"))
-        self.obs_size, self.action_size = self._fleet.obs_size, self._fleet.action_size
-
-    def reset(self, seeds: Sequence[int]) -> Array:
-        """First observations (S, D); environment s is seeded with seeds[s] and keeps its own stream from then on."""
-        return self._fleet.reset(seeds)[:, 0].numpy()
-
-    def step(self, action: Array) -> Step:
-        """Applies actions (S, A) in (-1, 1)."""
-        outcome = self._fleet.step(torch.from_numpy(action)[:, None])
-        return stepped(*(part[:, 0].numpy() for part in outcome))
-
-    def close(self) -> None:
-        """Nothing to free."""
 
 
 class Film:

@@ -32,7 +32,10 @@ class EnvPool:
         return envpool.make_spec(name)
 
     def reset(self, seeds: Sequence[int]) -> Array:
-        """First observations (S, D); environment s is seeded with seeds[s]. EnvPool seeds at birth only: the environments are new."""
+        """Returns the first observations (N, D); environment i is seeded with seeds[i].
+
+        EnvPool seeds at birth only: the environments are new.
+        """
         import envpool
 
         with quiet():
@@ -40,7 +43,7 @@ class EnvPool:
             return cast(vector(self._space, self._envs.reset()[0]))
 
     def step(self, action: Array) -> Step:
-        """Applies actions (S, A) in (-1, 1). EnvPool would reset one step late: ended environments are reset here at once."""
+        """Applies actions (N, A) in (-1, 1). EnvPool would reset one step late: ended environments are reset here at once."""
         after, reward, terminated, truncated, _ = self._envs.step(self._scale(action))
         next_obs = vector(self._space, after)
         obs, ended = next_obs, np.flatnonzero(terminated | truncated).astype(np.int32)

@@ -12,7 +12,7 @@ class Schedule:
     warmup: int = 1_000
     """Steps of uniform actions before the first update."""
     replay: int = 1_000_000
-    """Rows of the replay a seed, at least 4 (Table 6 of Zhang et al. 2018: 1e6)."""
+    """Rows of the replay per seed, at least 4, shared out among its environments (Table 6 of Zhang et al. 2018: 1e6)."""
     log_every: int = 500
     """Steps between two looks at the losses."""
     eval_every: int = 5_000
@@ -27,6 +27,7 @@ class Schedule:
             if value < least.get(name, 1):
                 raise ValueError(f"{name} is {value}; it must be at least {least.get(name, 1)}")
 
-    def rows(self) -> int:
-        """Rows of replay that this training can fill: at most two a step, where every step ends an episode."""
-        return max(4, min(self.replay, 2 * self.steps + 2))
+    def rows(self, envs: int = 1) -> int:
+        """Rows that this training can fill in each of ``envs`` rings of a seed: at most two per step, where every step ends an episode."""
+        steps, share = -(-self.steps // envs), -(-self.replay // envs)
+        return max(4, min(share, 2 * steps + 2))
