@@ -40,7 +40,7 @@ class Rollout:
 
     def __init__(self, policies: int, envs: int, steps: int, gamma: float, explore: Callable[[Any, Streams], None] = nothing) -> None:
         self.policies, self.steps, self.gamma, self.explore = policies, steps, gamma, explore
-        self.envs, self.size = policies * envs, policies * envs * steps
+        self.each, self.envs, self.size = envs, policies * envs, policies * envs * steps
 
     def place(self, device: torch.device) -> torch.device:
         """Returns the device of the networks."""
@@ -52,8 +52,7 @@ class Rollout:
 
     def needs(self, seeds: int, obs: int, action: int) -> Size:
         """Returns what a segment takes, and what an update keeps of it beside: about as much again."""
-        each = self.envs // self.policies
-        words = f"segment: {seeds} x {self.policies} x {each} x {self.steps:,} steps"
+        words = f"segment: {seeds} x {self.policies} x {self.each} x {self.steps:,} steps"
         return Size(2 * seeds * self.size * 4 * (2 * obs + action + 3), words, "--batch")
 
     def begin(self, envs: Envs, seeds: Sequence[int], device: torch.device) -> None:
@@ -73,7 +72,7 @@ class Rollout:
             columns.append((self.obs, action, outcome.reward, discount, ended, outcome.next_obs))
             self.obs = outcome.obs
             self._episodes.add(outcome.reward, ended)
-        each = (self.policies, -1)
+        each = (self.policies, self.each)
         segment = Segment(*(torch.unflatten(torch.stack(c, 1), 2, each).transpose(1, 2) for c in zip(*columns, strict=True)))
         self._segments.append(segment)
         finite = (segment.next_obs.sum(-1) + segment.reward).flatten(1).isfinite().all(1)
