@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.special import ndtr
 from torch.utils.tensorboard.summary import scalar
 
+from wgf.agents.training import machine
 from wgf.agents.training.checkpoint import read_json, write_json
 from wgf.agents.training.log import Events
 from wgf.bnn import data
 from wgf.bnn.fit import Fit, Settings, dev_size, fit
 from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
-from wgf.runs import bnn_report, bnn_toy, machine
+from wgf.runs import bnn_report, bnn_toy
 from wgf.runs.options import Study
 from wgf.runs.progress import Progress
 from wgf.runs.reuse import difference, move_aside

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from wgf.agents import registry
-from wgf.agents.training import checkpoint
+from wgf.agents.training import checkpoint, machine
 from wgf.agents.training.envs import Array, Gathered, Step
 from wgf.agents.training.log import RunLog
 from wgf.agents.training.loop import Task, begin, train
 from wgf.agents.training.protocol import AnyAgent, Streams
 from wgf.agents.training.record import Record
 from wgf.agents.training.schedule import Schedule
-from wgf.runs import machine
 from wgf.runs.progress import Progress
 from wgf.runs.training import exit_code, stop_signals
 

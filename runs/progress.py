@@ -20,8 +20,8 @@ NARROW = 110  # columns of a terminal in which there is room for one number, not
 class Progress:
     """A context manager with ``show(step, note)``: steps, a note, time left; and ``tell(tick)`` for a training."""
 
-    def __init__(self, label: str, steps: int) -> None:
-        self.label, self.steps = label, steps
+    def __init__(self, label: str, steps: int, seeds: int = 1) -> None:
+        self.label, self.steps, self.seeds = label, steps, seeds
         self.started, self.printed = time.monotonic(), -math.inf
         self.bar: Bar | None = None
         if sys.stdout.isatty():
@@ -46,7 +46,8 @@ class Progress:
     def tell(self, tick: Tick) -> None:
         """Shows a tick of a training: steps a second and the last returns of each seed."""
         each = 0 if self.bar and self.bar.console.width < NARROW else 3
-        note = f"{tick.steps_per_second:.0f} steps/s  return {numbers(tick.returns, each)}  eval {numbers(tick.evals, each)}"
+        rate, returns, evals = (tick.of(tag, self.seeds) for tag in ("charts/steps_per_second", "charts/episodic_return", "eval/return"))
+        note = f"{np.nanmax(rate):.0f} steps/s  return {numbers(returns, each)}  eval {numbers(evals, each)}"
         self.show(tick.step, note)
 
     def show(self, step: int, note: str) -> None:

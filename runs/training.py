@@ -1,33 +1,28 @@
 """One stacked training from names and numbers: resolves them, makes the folders, trains, and says how it ended."""
 
 import json
-import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wgf.agents import registry
-from wgf.agents.targets import REWARD_SCALE
-from wgf.agents.training import envs as environments
-from wgf.agents.training.log import RunLog
-from wgf.agents.training.loop import Task, begin, train
-from wgf.agents.training.protocol import Size
+from wgf.agents import Agent
+from wgf.agents.training import machine
+from wgf.agents.training.agent import resolve
+from wgf.agents.training.loop import Tick
 from wgf.agents.training.ranges import check
-from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
-from wgf.agents.training.rollout import Rollout
+from wgf.agents.training.record import FINISHED, INTERRUPTED
 from wgf.agents.training.schedule import Schedule
-from wgf.runs import machine
 from wgf.runs.arguments import parse
 from wgf.runs.options import Place
 from wgf.runs.progress import Progress
 
+__all__ = ["Job", "exit_code", "override", "report", "resolve", "run", "stop_signals"]
 EXIT_INTERRUPTED, EXIT_FAILED = 75, 70
 
 
@@ -57,16 +52,6 @@ class Job:
         return json.loads(json.dumps({**about, "config": asdict(self.cfg), "schedule": asdict(self.schedule)}))  # type: ignore[no-any-return]
 
 
-def resolve(agent: str, preset: str, env: str) -> Any:
-    """The preset's configuration for an environment: the paper's reward scale is its Table 6, by the name of the task.
-
-    It is the inverse temperature of soft agents; others take rewards as they are.
-    """
-    _, cfg = registry.find(agent, preset)
-    soft = preset == "paper" and agent in registry.SOFT
-    return replace(cfg, reward_scale=REWARD_SCALE.get(re.split(r"-v\d+$", env)[0], 1.0) if soft else 1.0)
-
-
 def override(cfg: Any, settings: Sequence[str]) -> Any:
     """cfg with "field=value" settings. Raises ValueError for a field that is not there or a value that does not fit it."""
     known = sorted(f.name for f in fields(cfg))
@@ -80,42 +65,26 @@ def override(cfg: Any, settings: Sequence[str]) -> Any:
 
 def run(job: Job, say: Callable[[str], None]) -> list[str]:
     """Trains every seed of a job side by side; returns how each ended. Raises ValueError before anything is written."""
-    agent, _ = registry.find(job.agent, job.preset)
-    device, threads = machine.find_device(job.place.device), machine.find_threads(job.place.threads, len(job.seeds), job.cfg)
+    place, steps = job.place, job.schedule.steps
+    threads = machine.find_threads(place.threads, len(job.seeds), job.cfg)
     for seed in job.seeds:
         if job.folder(seed).is_dir() and any(job.folder(seed).iterdir()):
             raise ValueError(f"{job.folder(seed)} already holds a run; give another --name or --out, or move it away")
     torch.set_num_threads(threads)
-    obs, action = environments.sizes(job.env, job.place.backend)
-    memory, count = agent.memory(job.cfg, job.schedule), len(job.seeds)
-    if job.place.compile and isinstance(memory, Rollout):
-        raise ValueError(f"compile is True; allowed is False for {job.agent}, which learns from rollouts, not from a replay")
-    say(_fits(memory.needs(count, obs, action), device))
-    say(
-        f"{job.label} on {job.env}: {_seeds(job.seeds)}, {job.schedule.steps:,} steps each, {device}, {threads} thread{'s' * (threads > 1)}"
-    )
-    envs = environments.make(job.env, count, memory.envs, backend=job.place.backend, device=memory.place(device), starts=memory.starts)
-    eval_envs = environments.make(job.env, count * memory.policies * job.schedule.eval_episodes, backend=job.place.backend)
-    about = {**job.identity(), "obs_size": obs, "action_size": action, "versions": machine.versions()}
-    where = {
-        **machine.about(device, threads),
-        "compile": job.place.compile,
-        "stack": list(job.seeds),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    what: dict[str, Any] = {
+        "seeds": job.seeds,
+        "preset": job.preset,
+        "device": place.device,
+        "backend": place.backend,
+        "compile": place.compile,
     }
-    task = Task(agent, job.cfg, job.schedule, job.seeds, memory, envs, eval_envs, device, job.place.compile)
-    try:
-        training = begin(task)
-    except environments.BrokenEnvironment as error:
-        raise ValueError(str(error)) from None
-    try:
-        logs = [RunLog(job.folder(seed), {**about, "seed": seed, **where}) for seed in job.seeds]
-    except OSError as error:
-        raise ValueError(f"{error.filename} cannot be written: {error.strerror}; give another --out") from None
-    with machine.tuned(), stop_signals() as stopping, Progress(job.label, job.schedule.steps) as progress:
-        endings = train(task, training, Record(logs, job.seeds, about), tell=progress.tell, stopping=stopping)
-    envs.close()
-    eval_envs.close()
+    settings = vars(job.cfg) | {name: value for name, value in vars(job.schedule).items() if name != "steps"}
+    agent = Agent(job.agent, job.env, **what, **settings)
+    say(agent.needs(steps))
+    say(f"{job.label} on {job.env}: {_seeds(job.seeds)}, {steps:,} steps each, {agent.device}, {threads} thread{'s' * (threads > 1)}")
+    with stop_signals() as stopping, Progress(job.label, steps, len(job.seeds)) as progress:
+        endings = agent.train(steps, lambda step, metrics, _: progress.tell(Tick(step, metrics)), job.folder(0).parent, stopping)
+    agent.close()
     return endings
 
 
@@ -155,17 +124,6 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(asked)
     finally:
         restore()
-
-
-def _fits(needed: Size, device: torch.device) -> str:
-    free, text = machine.free_memory(device), f"{needed.words} = {_size(needed.bytes)} on {device}"
-    if needed.bytes > free:
-        raise ValueError(f"{text}, but {_size(free)} are free; give a smaller {needed.option} or fewer --seeds")
-    return text
-
-
-def _size(count: float) -> str:
-    return f"{count / 2**20:,.1f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"
 
 
 def _seeds(seeds: Sequence[int]) -> str:

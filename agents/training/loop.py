@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -47,29 +47,37 @@ class Training:
     update: Update
     info: Info = dict  # of the last update
     step: int = 0
+    error: Exception | None = None  # what ended it before its time
 
 
 class Tick(NamedTuple):
-    """What a person is told now and then: the step, each seed's steps a second, its last return and evaluation (nan before)."""
+    """What is told now and then: the step, and the last value of every metric, tag -> (S,), nan where there is none yet."""
 
     step: int
-    steps_per_second: float
-    returns: Array
-    evals: Array
+    metrics: Mapping[str, Array]
+
+    def of(self, tag: str, seeds: int) -> Array:
+        """A metric's values (S,); nan before its first."""
+        return self.metrics.get(tag, np.full(seeds, np.nan, np.float32))
 
 
-def train(task: Task, run: Training, record: Record, *, tell: Callable[[Tick], None], stopping: Callable[[], bool]) -> list[str]:
+Tell = Callable[[Tick], bool | None]  # True stops the training
+Stopping = Callable[[], bool]
+
+
+def train(task: Task, run: Training, record: Record, *, tell: Tell, stopping: Stopping) -> list[str]:
     """Trains S seeds side by side and returns how each ended: "finished", "interrupted" or "failed: ...".
 
-    ``run`` comes from ``begin``. ``stopping`` is asked at each step; then every seed is saved. A seed whose losses, returns or policy turn
-    non-finite stops alone, its last policy from before that. Any other fault (an environment raises, a disk is full) ends every
-    seed; what was saved stays, and result.json holds the traceback.
+    ``run`` comes from ``begin``. ``stopping`` is asked at each step, and ``tell`` may stop as well; then every seed is saved. A seed
+    whose losses, returns or policy turn non-finite stops alone, its last policy from before that. Any other fault (an environment
+    raises, a disk is full) ends every seed; what was saved stays, result.json holds the traceback, and ``run.error`` the fault.
     """
     try:
         with trusted():
             record.save(run.state, run.step)
             steps(task, run, record, tell, stopping)
     except Exception as error:
+        run.error = error
         with suppress(OSError):
             record.write(run.step, _numbers(run.info))  # names the seed whose loss was the first to go wrong
             record.save(run.state, run.step)
@@ -80,16 +88,17 @@ def train(task: Task, run: Training, record: Record, *, tell: Callable[[Tick], N
     return record.endings
 
 
-def begin(task: Task) -> Training:
-    """Fresh networks, an empty memory, and environments at their first observation: seed k the same in every stack."""
+def begin(task: Task, state: Any = None) -> Training:
+    """A state, fresh if none is given, an empty memory, and environments at their first observation: seed k the same in every stack."""
     d, a, seeds = task.envs.obs_size, task.envs.action_size, task.seeds
-    state = task.agent.init(task.cfg, d, a, [torch.Generator().manual_seed(k) for k in seeds], task.device)
+    if state is None:
+        state = task.agent.init(task.cfg, d, a, [torch.Generator().manual_seed(k) for k in seeds], task.device)
     streams = Streams([torch.Generator(task.device).manual_seed(k) for k in seeds])
     task.memory.begin(task.envs, seeds, task.device)
     return Training(state, streams, update(task.agent, task.cfg, state, compile=task.compile))
 
 
-def steps(task: Task, run: Training, record: Record, tell: Callable[[Tick], None], stopping: Callable[[], bool]) -> None:
+def steps(task: Task, run: Training, record: Record, tell: Tell, stopping: Stopping) -> None:
     """Steps until the schedule, the person or every seed ends."""
     every, since = task.schedule, (time.perf_counter(), run.step)
     while record.running:
@@ -104,10 +113,10 @@ def steps(task: Task, run: Training, record: Record, tell: Callable[[Tick], None
             if due:
                 stop = not assess(task, run, record, stopping)
                 since = (time.perf_counter(), run.step)  # the rate of training leaves evaluations out
+            stop = bool(tell(Tick(run.step, {tag: value.copy() for tag, value in record.latest.items()}))) or stop
             if due or stop:
                 record.save(run.state, run.step)
             record.flush()
-            tell(_tick(run.step, record))
         if last or stop:
             record.close(run.step, INTERRUPTED if stop else FINISHED)
 
@@ -182,9 +191,3 @@ def _reason(error: Exception, step: int) -> str:
         return f"{error.filename or 'the run folder'} cannot be written: {error.strerror}"
     kind = "" if isinstance(error, BrokenEnvironment) else f"{type(error).__name__}: "
     return f"{kind}{' '.join(str(error).split())} at step {step}"
-
-
-def _tick(step: int, record: Record) -> Tick:
-    nothing = np.full(len(record.seeds), np.nan, np.float32)
-    rate, returns, evals = (record.latest.get(tag, nothing) for tag in ("charts/steps_per_second", "charts/episodic_return", "eval/return"))
-    return Tick(step, float(np.nanmax(rate)), returns, evals)

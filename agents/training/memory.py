@@ -69,6 +69,11 @@ class Replay:
         self._envs, self._steps, self.obs = envs, 0, envs.reset(seeds)  # obs (S, n, D) to act on next
         self._episodes = Episodes(self.obs, 1)
 
+    def extend(self, schedule: Schedule) -> None:
+        """Makes room for a training that goes on by another schedule."""
+        self.schedule = schedule
+        self.ring.grow(schedule.rows(self.envs))
+
     def explore(self, state: Any, draw: Streams) -> None:
         """Changes nothing."""
 

@@ -109,6 +109,9 @@ class Memory(Protocol[B_co]):
     def begin(self, envs: "Envs", seeds: Sequence[int], device: torch.device) -> None:
         """Forgets everything, allocates its tensors on ``device``, and takes environments, which begin anew."""
 
+    def extend(self, schedule: Schedule) -> None:
+        """Makes room for a training that goes on by another schedule, with what it holds."""
+
     def explore(self, state: Any, draw: Streams, /) -> None:
         """Changes an agent's state before a collection, where its exploration asks for that."""
 

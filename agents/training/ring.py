@@ -40,6 +40,13 @@ class Ring:
         """Memory of so many rings, before they are made."""
         return rings * rows * (4 * (obs + action + 2) + 9)
 
+    def grow(self, rows: int) -> None:
+        """Makes room for ``rows`` rows per ring, of rings that have not gone round; what they hold stays."""
+        more = rows - self.data.shape[1]
+        if more > 0:
+            self.data = torch.cat([self.data, self.data.new_zeros(len(self.data), more, self.data.shape[2])], 1)
+            self._starts, self._last = (np.pad(x, ((0, 0), (0, more))) for x in (self._starts, self._last))
+
     def add(self, obs: Tensor, action: Tensor, outcome: Outcome) -> None:
         """Stores one transition of every environment: obs (S, n, D), action (S, n, A) and what the environments answered."""
         d, rows = self.obs_size, self.data.shape[1]

@@ -9,6 +9,7 @@ from torch import Tensor
 from wgf.agents.training.envs import Envs, Mask, beside
 from wgf.agents.training.memory import Episodes
 from wgf.agents.training.protocol import Act, Finished, Size, Streams
+from wgf.agents.training.schedule import Schedule
 
 
 class Segment(NamedTuple):
@@ -60,6 +61,9 @@ class Rollout:
         self._envs, self.obs = envs, envs.reset(seeds)  # obs (S, n, D) to act on next
         self._episodes = Episodes(self.obs, self.policies)
         self._segments: list[Segment] = []
+
+    def extend(self, schedule: Schedule) -> None:
+        """Needs no more room."""
 
     def collect(self, act: Act) -> tuple[Finished, Mask]:
         """Collects a segment, policy by policy."""

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from wgf.runs import machine
+from wgf.agents.training import machine
 
 CPU = torch.device("cpu")
 

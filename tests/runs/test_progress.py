@@ -35,7 +35,7 @@ def test_plain_lines_come_now_and_then_and_at_the_end(monkeypatch, capsys):
     with progress.Progress("sac", 1000) as shown:
         for step in (100, 200, 300, 1000):
             now["time"] += 6.0
-            shown.tell(Tick(step, 16.6, np.array([5.0]), np.array([NAN])))
+            shown.tell(Tick(step, {"charts/steps_per_second": np.array([16.6]), "charts/episodic_return": np.array([5.0])}))
     assert capsys.readouterr().out.splitlines() == [
         "sac  100/1,000  17 steps/s  return 5  eval -  54 s left",
         "sac  300/1,000  17 steps/s  return 5  eval -  42 s left",

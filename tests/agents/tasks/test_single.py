@@ -54,9 +54,9 @@ def test_a_picture_shows_the_joints_where_they_are():
 
 @pytest.mark.parametrize("name", tasks.IDS)
 def test_agents_step_all_copies_at_once(name):
-    side = envs.make(name, 3)
+    side = envs.Source(name).make(3)
     assert isinstance(side, Fleet)
-    alone = envs.make(name, 1)
+    alone = envs.Source(name).make(1)
     assert torch.equal(side.reset([5, 6, 7])[1:2], alone.reset([6]))
     actions = 2.0 * torch.rand(200, 3, 1, 1, generator=torch.Generator().manual_seed(0)) - 1.0
     for a in actions:

@@ -135,7 +135,15 @@ def update(cfg, state, batch, noise):
 
 
 AGENT = types.SimpleNamespace(
-    Config=Config, PRESETS={}, memory=memory, init=init, act_noise=act_noise, act=act, greedy=greedy, noise=noise, update=update
+    Config=Config,
+    PRESETS={"paper": Config()},
+    memory=memory,
+    init=init,
+    act_noise=act_noise,
+    act=act,
+    greedy=greedy,
+    noise=noise,
+    update=update,
 )
 
 
@@ -157,7 +165,8 @@ def train_toy(tmp_path):
         schedule = Schedule(**{"steps": 100, "warmup": 10, "log_every": 10, "eval_every": 20, "eval_episodes": 2} | (schedule or {}))
         cfg = Config(**settings)
         replay = memory(cfg, schedule)
-        sides = envs.make(env, len(seeds), cfg.envs, starts=replay.starts), envs.make(env, len(seeds) * schedule.eval_episodes)
+        source = envs.Source(env)
+        sides = source.make(len(seeds), cfg.envs, starts=replay.starts), source.make(len(seeds) * schedule.eval_episodes)
         task = Task(AGENT, cfg, schedule, seeds, replay, *sides, torch.device("cpu"))
         training = begin(task)
         folders = [tmp_path / out / f"seed-{k}" for k in seeds]

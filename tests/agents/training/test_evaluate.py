@@ -8,7 +8,7 @@ from wgf.agents.training import envs, evaluate
 
 
 def run(name, seeds, episodes, policy=None, **options):
-    side = envs.make(name, len(seeds) * episodes)
+    side = envs.Source(name).make(len(seeds) * episodes)
     shape = (len(seeds), episodes, side.action_size)
     return evaluate.evaluate(policy or (lambda obs: torch.zeros(shape)), side, seeds, episodes, **options)
 

@@ -53,7 +53,7 @@ def stream(name, env, seeds, steps, warmup, n=1):
     agent, preset = registry.find(name, "paper")
     cfg, schedule = type(preset)(hidden=(8, 8), batch=8), Schedule(steps=steps, warmup=warmup)
     memory = Replay(schedule, 8, 0.99, envs=n)
-    side = Recorder(envs.make(env, len(seeds), n, starts=memory.starts))
+    side = Recorder(envs.Source(env).make(len(seeds), n, starts=memory.starts))
     task = Task(agent, cfg, schedule, seeds, memory, side, side, torch.device("cpu"))
     training, quiet = begin(task), SimpleNamespace(write=lambda *_: None, running=[])
     for _ in range(steps // n):
@@ -143,7 +143,9 @@ def test_every_episode_and_evaluation_is_logged_at_its_step(train_toy):
         assert all(value > 0 for _, value in rows["charts/steps_per_second"])
         assert result(folder).items() >= {"status": "finished", "reason": None, "step": 100, "eval_return": 5.0, "stack": 2}.items()
     assert [t.step for t in done.ticks] == list(range(10, 101, 10))
-    assert done.ticks[-1].returns.tolist() == done.ticks[-1].evals.tolist() == [5.0, 5.0]
+    for tag in ("charts/episodic_return", "eval/return"):
+        assert done.ticks[-1].of(tag, 2).tolist() == [5.0, 5.0]
+    assert np.isnan(done.ticks[0].of("eval/return", 2)).all()
 
 
 def test_several_environments_log_the_mean_of_the_episodes_that_ended_together(train_toy):

@@ -39,7 +39,7 @@ def test_a_replay_says_what_it_needs():
 def collected(seeds, n, steps, n_step=1):
     """A replay of the toy walk, whose reward and observation tell environment, episode and step."""
     memory = Replay(Schedule(steps=n * steps, warmup=0), 500, 0.9, n_step, n)
-    memory.begin(envs.make("toy/Walk-v0", len(seeds), n, starts=memory.starts), seeds, CPU)
+    memory.begin(envs.Source("toy/Walk-v0").make(len(seeds), n, starts=memory.starts), seeds, CPU)
     for _ in range(steps):
         memory.collect(lambda obs: torch.linspace(-1.0, 1.0, n)[None, :, None].expand(len(seeds), n, 2))
     return memory

@@ -18,7 +18,7 @@ def pushed(obs):
 
 
 def sides(name, memory):
-    return [envs.make(name, 2, memory.envs, starts=memory.starts) for _ in range(2)]
+    return [envs.Source(name).make(2, memory.envs, starts=memory.starts) for _ in range(2)]
 
 
 @pytest.mark.parametrize("name", ["wgf/CartPole-v0", "toy/Walk-v0"])
@@ -57,7 +57,7 @@ def test_a_segment_is_what_the_environments_showed_policy_by_policy(name):
 
 def test_a_seed_gone_wrong_is_marked_at_its_segment():
     memory = Rollout(1, 2, 20, 0.9)
-    memory.begin(envs.make("toy/Nan-v0", 2, 2, starts=lambda k: [0, k]), [0, 1], CPU)  # the environment of seed 1 breaks at step 30
+    memory.begin(envs.Source("toy/Nan-v0").make(2, 2, starts=lambda k: [0, k]), [0, 1], CPU)  # the environment of seed 1 breaks at step 30
     assert [memory.collect(lambda obs: torch.zeros(2, 2, 1))[1].tolist() for _ in range(2)] == [[True, True], [True, False]]
 
 

@@ -99,7 +99,7 @@ def about(device: torch.device, threads: int) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "host": platform.node(),
         "process": os.getpid(),
-        "commit": commit(Path(__file__).parents[1]),
+        "commit": commit(Path(__file__).resolve().parents[2]),
     }
 
 
