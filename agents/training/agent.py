@@ -20,6 +20,7 @@ from wgf.agents.training.evaluate import Episodes, deterministic, evaluate
 from wgf.agents.training.log import NoLog, RunLog
 from wgf.agents.training.loop import Task as Task
 from wgf.agents.training.loop import Tell, Tick, Training, begin, train
+from wgf.agents.training.normal import normalized
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.ranges import check, chosen
 from wgf.agents.training.record import Record
@@ -73,6 +74,7 @@ class Agent:
         self.cfg = replace(cfg, **{name: value for name, value in values.items() if kinds[name] is cfg})
         self.schedule = replace(schedule, **{name: value for name, value in values.items() if kinds[name] is schedule})
         check(self.cfg)
+        self.module = normalized(self.module, self.schedule.normalize)
         view = self.source.simulators(1)
         view.close()
         self.space, self.scale, self.obs_size, self.action_size = view.space, view.scale, view.obs_size, view.action_size

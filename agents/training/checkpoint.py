@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ def tensors(state: Any) -> dict[str, Tensor]:
             found |= {f"{field.name}.{name}": t for name, t in value.state_dict(keep_vars=True).items()}
         elif isinstance(value, Adam):
             found |= {f"{field.name}.m": value.m, f"{field.name}.v": value.v, f"{field.name}.steps": value.steps}
+        elif is_dataclass(value):
+            found |= {f"{field.name}.{name}": t for name, t in tensors(value).items()}
         elif value is not None:
             found[field.name] = value
     return found

@@ -1,6 +1,7 @@
-"""How long a training is and how often it looks up. Free of torch, so that a command line can show it at once."""
+"""How long a training is, how often it looks up, and what it normalises. Free of torch, so that a command line can show it at once."""
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,13 @@ class Schedule:
     eval_every: int = 5_000
     """Steps between two evaluations, at which the policy is saved."""
     eval_episodes: int = 5
-    """Episodes an evaluation and seed."""
+    """Episodes per evaluation and seed."""
+    normalize: Literal["none", "observations", "rewards", "both"] = "none"
+    """What the agent sees in units of its running deviation, kept with the policy; evaluations leave it as it is."""
 
     def __post_init__(self) -> None:
         least = {"warmup": 0, "replay": 4}
-        for name in (f.name for f in fields(self)):
+        for name in (f.name for f in fields(self) if f.type is int):
             value = getattr(self, name)
             if value < least.get(name, 1):
                 raise ValueError(f"{name} is {value}; it must be at least {least.get(name, 1)}")

@@ -81,7 +81,7 @@ def test_the_configuration_says_all_that_a_result_depends_on(person, tiny):
         "regularization": 0.001, "reward_scale": 1.0,
     }  # fmt: skip
     assert config["schedule"] == {
-        "steps": 60, "warmup": 20, "replay": 1_000_000, "log_every": 15, "eval_every": 30, "eval_episodes": 2
+        "steps": 60, "warmup": 20, "replay": 1_000_000, "log_every": 15, "eval_every": 30, "eval_episodes": 2, "normalize": "none"
     }  # fmt: skip
     assert config.items() >= {"agent": "sac", "preset": "paper", "seed": 7, "device": "cpu", "threads": 2, "backend": "gymnasium"}.items()
     assert config["versions"]["torch"] == torch.__version__.partition("+")[0] or config["versions"]["torch"] == torch.__version__
