@@ -14,8 +14,8 @@ import matplotlib
 import numpy as np
 from timing import table
 
-from wgf.runs.compare import read
-from wgf.runs.statistics import band, bootstrap
+from wgf.runs.trainer.compare import read
+from wgf.runs.trainer.statistics import band, bootstrap
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

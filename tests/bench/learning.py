@@ -16,9 +16,9 @@ import matplotlib
 import numpy as np
 from timing import table
 
-from wgf.runs.compare import THRESHOLDS, Curves, markdown, read
-from wgf.runs.compare import table as compared
-from wgf.runs.statistics import Interval, band, bootstrap, iqm
+from wgf.runs.trainer.compare import THRESHOLDS, Curves, markdown, read
+from wgf.runs.trainer.compare import table as compared
+from wgf.runs.trainer.statistics import Interval, band, bootstrap, iqm
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -19,7 +19,7 @@ from wgf.agents import registry
 from wgf.agents.training import compiled
 from wgf.agents.training.descent import Adam
 from wgf.agents.training.protocol import Batch, Streams
-from wgf.runs import machine
+from wgf.runs.trainer import machine
 
 OBS, ACTION = 11, 3  # Hopper-v5
 
