@@ -21,10 +21,10 @@ from wgf.bnn import data
 from wgf.bnn.fit import Fit, Settings, dev_size, fit
 from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
-from wgf.runs.studies import bnn_report, bnn_toy
-from wgf.runs.trainer import machine
 from wgf.runs.command.options import Study
 from wgf.runs.command.progress import Progress
+from wgf.runs.studies import bnn_report, bnn_toy
+from wgf.runs.trainer import machine
 from wgf.runs.trainer.reuse import difference, move_aside
 from wgf.runs.trainer.training import override, stop_signals
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.arguments import UsageError, parse
+from wgf.runs.command.options import Contest, Place
 from wgf.runs.studies.bnn import write_rows
 from wgf.runs.trainer.compare import Curves, compare, plan, read
-from wgf.runs.command.options import Contest, Place
 from wgf.runs.trainer.statistics import band, bootstrap, improvement, iqm
 
 ITERATIONS = {"CartPole": 100, "CartPoleSwingUp": 1000, "DoublePendulum": 1000}

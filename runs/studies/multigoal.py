@@ -20,8 +20,8 @@ from wgf.agents.training.loop import Task, begin, train
 from wgf.agents.training.protocol import Agent, Streams
 from wgf.agents.training.record import Record
 from wgf.agents.training.schedule import Schedule
-from wgf.runs.trainer import machine
 from wgf.runs.command.progress import Progress
+from wgf.runs.trainer import machine
 from wgf.runs.trainer.training import exit_code, stop_signals
 
 GOALS = np.array([[5.0, 0.0], [-5.0, 0.0], [0.0, 5.0], [0.0, -5.0]])

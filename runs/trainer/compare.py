@@ -11,8 +11,8 @@ import numpy as np
 from wgf.agents.training.checkpoint import read_json
 from wgf.agents.training.envs import reward_threshold
 from wgf.agents.training.schedule import Schedule
-from wgf.runs.trainer import training
 from wgf.runs.command.options import Contest, Place, seeds
+from wgf.runs.trainer import training
 from wgf.runs.trainer.reuse import missing
 from wgf.runs.trainer.statistics import Values, band, bootstrap, episodes_to, improvement, iqm
 

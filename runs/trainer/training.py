@@ -23,10 +23,10 @@ from wgf.agents.training.ranges import check
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
 from wgf.agents.training.rollout import Rollout, side
 from wgf.agents.training.schedule import Schedule
-from wgf.runs.trainer import machine
 from wgf.runs.command.arguments import parse
 from wgf.runs.command.options import Place
 from wgf.runs.command.progress import Progress
+from wgf.runs.trainer import machine
 
 EXIT_INTERRUPTED, EXIT_FAILED = 75, 70
 
