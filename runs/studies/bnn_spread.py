@@ -1,23 +1,22 @@
 """How far a W2 velocity shrinks a posterior: the spread at which particles come to rest, against the posterior's, known in closed form.
 
-    python -m wgf.runs.studies.bnn_spread --out runs/results/bnn
+    python -m wgf.runs.studies bnn_spread --out runs/results/bnn
 
 Bayesian linear regression at fixed precisions: W ~ N(S gamma A^T y, S), S = (gamma A^T A + lambda I)^-1, A the inputs with a column of
 ones. A velocity that is zero at x = x_prev lets the flow rest where it does without it; Eq. 9 and the entropic map do not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from wgf import flow, svgd, trusted
 from wgf.bnn.model import Model, Prior
-from wgf.runs.studies.bnn import write_rows
+from wgf.runs.trainer.tables import write_rows
 from wgf.transport import VELOCITIES
 
 FEATURES, ROWS, GAMMA, LAM = 2, 30, 0.2, 1.5
@@ -123,14 +122,11 @@ def draw(rows: Sequence[tuple[str, int, float, int, float]], path: Path) -> None
     pyplot.close(figure)
 
 
-def main(options: Options) -> None:
-    """Writes spread.csv and spread.png."""
+def main(options: Options, say: Callable[[str], None]) -> int:
+    """Writes spread.csv and spread.png; returns the exit code 0."""
     rows = table(options)
     options.out.mkdir(parents=True, exist_ok=True)
     write_rows(options.out / "spread.csv", ["velocity", "particles", "scale", "repeat", "spread"], rows)
     draw(rows, options.out / "spread.png")
-    print(f"{options.out / 'spread.csv'}, {options.out / 'spread.png'}")
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))
+    say(f"{options.out / 'spread.csv'}, {options.out / 'spread.png'}")
+    return 0

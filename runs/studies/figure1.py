@@ -1,23 +1,22 @@
 """Figure 1 of Zhang et al. 2018: IP-WGF and SVPG, with REINFORCE and with advantage actor-critic, on the three tasks of rllab.
 
-    python -m wgf.runs.studies.figure1 --name figure1
+    python -m wgf.runs.studies figure1 --name figure1
 
 Sixteen policies a seed, 5,000 samples a policy and iteration, temperatures 6 to 11 (Table 4; the captions of Tables 4 and 5 are swapped).
 What is finished is not trained again, so several processes may share the work, each with --tasks of its own. SVPG is IP-WGF without its
 W2 term, to the last bit (a test holds that): it is the control.
 """
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wgf.agents.training.schedule import Schedule
-from wgf.runs.command.arguments import UsageError, parse
 from wgf.runs.command.options import Contest, Place
-from wgf.runs.studies.bnn import write_rows
 from wgf.runs.trainer.compare import Curves, compare, plan, read
-from wgf.runs.trainer.statistics import band, bootstrap, improvement, iqm
+from wgf.runs.trainer.figures import caption, display, figure, returns
+from wgf.runs.trainer.statistics import COVERAGE, bootstrap, improvement, iqm
+from wgf.runs.trainer.tables import write_rows
 
 ITERATIONS = {"CartPole": 100, "CartPoleSwingUp": 1000, "DoublePendulum": 1000}
 LEARNING = {"REINFORCE": "1.0", "A2C": "0.0"}  # lambda of the advantages
@@ -95,51 +94,26 @@ def rows(found: dict[tuple[str, str], Panel]) -> list[list[str]]:
 MEASURES = [f"{name}, {part}" for part in ("over training", "at the end") for name in (*AGENTS, "P(ip-wgf better)")]
 
 
-def draw(found: dict[tuple[str, str], Panel], path: Path) -> None:
-    """A panel a task and way of learning: mean return of the sixteen policies, IQM and 95 % bootstrap band over seeds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(found: dict[tuple[str, str], Panel], seeds: int, path: Path) -> None:
+    """A panel per task and way of learning: mean return of the sixteen policies, IQM and 95 % bootstrap band over seeds."""
     tasks = sorted({task for task, _ in found}, key=list(ITERATIONS).index)
-    figure, grid = pyplot.subplots(2, len(tasks), figsize=(4.6 * len(tasks), 7), squeeze=False, layout="constrained")
-    for (task, way), panel in found.items():
-        axes = grid[list(LEARNING).index(way)][tasks.index(task)]
-        for agent, runs in panel.items():
-            alpha = chosen(runs)
-            middle, low, high = band(runs[alpha].evals)
-            iterations = runs[alpha].steps / EACH
-            (line,) = axes.plot(iterations, middle, label=f"{agent}, alpha = {alpha:g}")
-            axes.fill_between(iterations, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-        axes.set(title=f"{task}, {way}", xlabel="iterations", ylabel="mean return of the policies")
-        axes.legend(loc="best")
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    with figure(path, len(LEARNING), len(tasks), f"Mean return of sixteen policies; {caption(seeds)}") as axes:
+        for (task, way), panel in found.items():
+            ax, best = axes[list(LEARNING).index(way), tasks.index(task)], {agent: chosen(runs) for agent, runs in panel.items()}
+            for agent, runs in panel.items():
+                returns(ax, runs[best[agent]].steps / EACH, runs[best[agent]].evals, display(agent))
+            temperatures = ", ".join(f"{display(agent)} {alpha:g}" for agent, alpha in best.items())
+            ax.set(title=f"{task}, {way}\nalpha: {temperatures}", xlabel="iterations", ylabel="evaluation return")
 
 
-def figure1(options: Options) -> int:
+def main(options: Options, say: Callable[[str], None]) -> int:
     """Trains what is missing, then writes figure1.csv and figure1.png; returns an exit code."""
     for task in options.tasks:
-        if code := compare(*options.contest(task), options.place, lambda line: print(line, flush=True)):
+        if code := compare(*options.contest(task), options.place, say):
             return code
     found = panels(options)
     folder = Path(options.place.out) / options.place.name
     write_rows(folder / "figure1.csv", ["task", "learning", "alpha", *MEASURES, "drawn"], rows(found))
-    draw(found, folder / "figure1.png")
-    print(f"{folder / 'figure1.csv'}, {folder / 'figure1.png'}")
+    draw(found, options.seeds, folder / "figure1.png")
+    say(f"{folder / 'figure1.csv'}, {folder / 'figure1.png'}\n{COVERAGE}")
     return 0
-
-
-def run(args: Sequence[str]) -> int:
-    """From a command line; returns the exit code: 2 for options that cannot be carried out, in one line, else that of the training."""
-    try:
-        return figure1(parse(Options, args, prog="python -m wgf.runs.studies.figure1"))
-    except (UsageError, ValueError) as error:
-        print(f"wgf: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))

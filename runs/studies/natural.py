@@ -1,22 +1,24 @@
 """Gradients against natural gradients: the two examples of Hoagland, "Natural Gradient Methods for Optimization and Applications to
 Reinforcement Learning", Figures 2 to 4.
 
-    python -m wgf.runs.studies.natural --out runs/results/natural
+    python -m wgf.runs.studies natural --out runs/results/natural
 
 Both methods climb with one fixed step size, the paper's. It leaves these open: the number of points and whether their log-likelihoods are
 summed (1,000, summed: then both first jumps are as Figure 2 tells), and how long and how many the episodes are (10 steps, 20 episodes) and
 in which unit a return is (standardised over the episodes: with plain returns both methods diverge at this step size).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from wgf import natural
+from wgf.runs.trainer import tables
+from wgf.runs.trainer.figures import figure
 from wgf.runs.trainer.statistics import bootstrap
 
 MAXIMUM, START, POINTS, LIKELIHOOD_STEP, NEAR = (12.0, 4.0), (0.0, 1.0), 1000, 1e-4, 0.05
@@ -120,62 +122,49 @@ def learn(method: str, options: Options) -> Tensor:
 
 def draw_likelihood(paths: dict[str, Tensor], data: Tensor, file: Path) -> None:
     """Figures 2 and 3: the paths, and the two fields of arrows."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 3, figsize=(16, 4.5), layout="constrained")
-    for name, path in paths.items():
-        axes[0].plot(*path.T, marker=".", markersize=4, linewidth=0.8, label=f"{name}: {len(path) - 1:,} steps")
-    axes[0].plot(*MAXIMUM, "k*", markersize=12)
-    axes[0].set(title="maximum likelihood of N(12, 4²) from (0, 1)", xlabel="mean", ylabel="standard deviation")
-    axes[0].legend(fontsize=8)
-    mean, std = np.meshgrid(np.linspace(0.0, 20.0, 11), np.linspace(1.0, 10.0, 10))
-    theta = torch.from_numpy(np.stack([mean, std], -1))
-    for ax, method in zip(axes[1:], METHODS, strict=True):
-        arrows = ascent(method, theta, slope(theta, data)) / len(data)
-        ax.quiver(mean, std, *arrows.movedim(-1, 0).numpy(), arrows.norm(dim=-1).log10().numpy(), angles="xy", cmap="viridis")
-        lengths = arrows.norm(dim=-1)
-        ax.plot(*MAXIMUM, "k*", markersize=12)
-        ax.set(title=f"{method}, mean over points: length {lengths.min():.2g} to {lengths.max():.3g}", xlabel="mean")
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
+    with figure(file, columns=3) as axes:
+        left, *fields = axes[0]
+        for name, path in paths.items():
+            left.plot(*path.T, marker=".", markersize=4, linewidth=0.8, label=f"{name}: {len(path) - 1:,} steps")
+        left.plot(*MAXIMUM, "k*", markersize=12)
+        left.set(title="maximum likelihood of N(12, 4²) from (0, 1)", xlabel="mean", ylabel="standard deviation")
+        mean, std = np.meshgrid(np.linspace(0.0, 20.0, 11), np.linspace(1.0, 10.0, 10))
+        theta = torch.from_numpy(np.stack([mean, std], -1))
+        for ax, method in zip(fields, METHODS, strict=True):
+            arrows = ascent(method, theta, slope(theta, data)) / len(data)
+            lengths = arrows.norm(dim=-1)
+            ax.quiver(mean, std, *arrows.movedim(-1, 0).numpy(), lengths.log10().numpy(), angles="xy", cmap="viridis")
+            ax.plot(*MAXIMUM, "k*", markersize=12)
+            ax.set(title=f"{method}: length {lengths.min():.2g} to {lengths.max():.3g}", xlabel="mean")
 
 
 def draw_line(curves: dict[str, Tensor], file: Path) -> None:
     """Figure 4: thin lines the agents, bold ones their mean."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, ax = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for i, (method, curve) in enumerate(curves.items()):
-        ax.plot(curve.numpy(), color=f"C{i}", linewidth=0.5, alpha=0.5)
-        ax.plot(curve.mean(-1).numpy(), color=f"C{i}", linewidth=2.5, label=method.replace("gradient", "policy gradient"))
-    ax.set(title=f"the line: {AGENTS} agents each, step size {LINE_STEP}", xlabel="update", ylabel="return of an episode", yscale="symlog")
-    ax.legend()
-    ax.grid(alpha=0.3)
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
+    with figure(file, note=f"{AGENTS} agents each (thin) and their mean (bold); step size {LINE_STEP}", panel=(7.0, 4.5)) as axes:
+        ax = axes[0, 0]
+        for i, (method, curve) in enumerate(curves.items()):
+            ax.plot(curve.numpy(), color=f"C{i}", linewidth=0.5, alpha=0.5)
+            ax.plot(curve.mean(-1).numpy(), color=f"C{i}", linewidth=2.5, label=method.replace("gradient", "policy gradient"))
+        ax.set(title="the line", xlabel="update", ylabel="return of an episode", yscale="symlog")
 
 
 def table(paths: dict[str, Tensor], curves: dict[str, Tensor]) -> str:
     """Steps and detours of the fits; returns of the agents, mean with a 95 % bootstrap interval."""
-    lines = ["| maximum likelihood | steps until near | largest std on the way |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {len(path) - 1:,} | {path[:, 1].max():.3g} |" for name, path in paths.items()]
-    updates = len(next(iter(curves.values()))) - 1
-    places = [updates * k // 20 for k in (0, 1, 5, 20)]
-    lines += ["", "| line, return before update | " + " | ".join(map(str, places)) + " |", "| --- " * 5 + "|"]
+    fits = [
+        {"maximum likelihood": name, "steps until near": f"{len(path) - 1:,}", "largest std on the way": f"{path[:, 1].max():.3g}"}
+        for name, path in paths.items()
+    ]
+    updates, lines = len(next(iter(curves.values()))) - 1, []
     for method, curve in curves.items():
-        cells = [str(bootstrap(lambda x: float(x.mean()), curve[k].numpy())) for k in places]
-        lines.append(f"| {method.replace('gradient', 'policy gradient')} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        line = {"line, return before update": method.replace("gradient", "policy gradient")}
+        for k in (updates * part // 20 for part in (0, 1, 5, 20)):
+            line[str(k)] = str(bootstrap(lambda x: float(x.mean()), curve[k].numpy()))
+        lines.append(line)
+    return f"{tables.markdown(fits)}\n{tables.markdown(lines)}"
 
 
-def main(options: Options) -> None:
-    """Fits, learns, draws and says."""
+def main(options: Options, say: Callable[[str], None]) -> int:
+    """Fits, learns, draws and says; returns the exit code 0."""
     generator = torch.Generator().manual_seed(options.seed)
     data = MAXIMUM[0] + MAXIMUM[1] * torch.randn(POINTS, dtype=torch.float64, generator=generator)
     paths = {method: fit(method, data) for method in METHODS} | {f"Algorithm 2, {EPS} nats": algorithm_2(data, generator)}
@@ -184,8 +173,5 @@ def main(options: Options) -> None:
     draw_likelihood(paths, data, options.out / "likelihood.png")
     draw_line(curves, options.out / "line.png")
     (options.out / "natural.md").write_text(table(paths, curves))
-    print(table(paths, curves))
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))
+    say(table(paths, curves))
+    return 0

@@ -1,22 +1,23 @@
 """Sec. 4.2 of Pfau et al. 2025: a mixture of two Gaussians climbs Q = -a^4 / 100 + a^2, whose maxima are -sqrt 50 and sqrt 50.
 
-    python -m wgf.runs.studies.wpo_mixture --out runs/results/wpo
+    python -m wgf.runs.studies wpo_mixture --out runs/results/wpo
 
 WPO by conjugate gradients on the mixture's Fisher matrix, and with the paper's stand-in for its inverse, each component's std^2 on all
 of its parameters; from stds of 10, which the paper prints, and from variances of 10, where the variance grows before it falls.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from torch import Tensor
 
 from wgf import projection, trusted
 from wgf.policies.unbounded import Law, draw, flat, log_prob_each, unflat
+from wgf.runs.trainer import tables
+from wgf.runs.trainer.figures import figure
 
 OPTIMUM = math.sqrt(50.0)
 STARTS = {"std 10": 10.0, "variance 10": math.sqrt(10.0)}
@@ -80,50 +81,46 @@ def arrival(path: Tensor) -> Tensor:
 
 def draw_paths(paths: dict[str, Tensor], path: Path) -> None:
     """Means and deviations of both components along the steps, seed 0."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(len(STARTS), len(paths), figsize=(10, 6), sharex=True, sharey=True, layout="constrained", squeeze=False)
-    for column, (form, found) in enumerate(paths.items()):
-        for row, start in enumerate(STARTS):
-            ax, (mean, std) = axes[row, column], found[:, row, 0, 2:].chunk(2, -1)
-            for k, color in enumerate(("C0", "C1")):
-                ax.plot(mean[:, k], linewidth=1, color=color)
-                ax.fill_between(range(len(mean)), mean[:, k] - std[:, k], mean[:, k] + std[:, k], alpha=0.25, linewidth=0, color=color)
-            for sign in (-1.0, 1.0):
-                ax.axhline(sign * OPTIMUM, color="black", linewidth=0.6, linestyle="--")
-            ax.set(title=f"{FORMS[form]}, from {start}", ylim=(-12.0, 12.0))
-            ax.grid(alpha=0.3)
-    axes[-1, 0].set(xlabel="step", ylabel="mean and std of each component")
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    note = "seed 0: mean of each component (line) and its standard deviation (band); dashed, the two maxima"
+    with figure(path, len(STARTS), len(paths), note, sharex=True, sharey=True) as axes:
+        for column, (form, found) in enumerate(paths.items()):
+            for row, start in enumerate(STARTS):
+                ax, (mean, std) = axes[row, column], found[:, row, 0, 2:].chunk(2, -1)
+                for k, color in enumerate(("C0", "C1")):
+                    ax.plot(mean[:, k], linewidth=1, color=color)
+                    ax.fill_between(range(len(mean)), mean[:, k] - std[:, k], mean[:, k] + std[:, k], alpha=0.25, linewidth=0, color=color)
+                for sign in (-1.0, 1.0):
+                    ax.axhline(sign * OPTIMUM, color="black", linewidth=0.6, linestyle="--")
+                ax.set(title=f"{FORMS[form]}, from {start}", ylim=(-12.0, 12.0))
+        axes[-1, 0].set(xlabel="step", ylabel="action")
 
 
-def table(paths: dict[str, Tensor]) -> str:
+def table(paths: dict[str, Tensor]) -> list[dict[str, str]]:
     """Of each form and start: seeds that found both maxima, when, and the largest std on the way."""
-    lines = ["| Fisher matrix | start | seeds at both maxima | step of arrival, each seed | largest std | stds at the end |"]
-    lines.append("| --- | --- | --- | --- | --- | --- |")
+    rows = []
     for form, path in paths.items():
-        for row, start in enumerate(STARTS):
-            steps, std = arrival(path)[row], path[:, row, :, 4:]
-            when = ", ".join("-" if math.isinf(s) else f"{s:,.0f}" for s in sorted(steps.tolist()))
-            found, last = int(steps.isfinite().sum()), f"{std[-1].min():.2g} to {std[-1].max():.2g}"
-            lines.append(f"| {FORMS[form]} | {start} | {found} of {len(steps)} | {when} | {std.max():.2f} | {last} |")
-    return "\n".join(lines) + "\n"
+        for k, start in enumerate(STARTS):
+            steps, std = arrival(path)[k], path[:, k, :, 4:]
+            rows.append(
+                {
+                    "Fisher matrix": FORMS[form],
+                    "start": start,
+                    "seeds at both maxima": f"{int(steps.isfinite().sum())} of {len(steps)}",
+                    "step of arrival, each seed": ", ".join("-" if math.isinf(s) else f"{s:,.0f}" for s in sorted(steps.tolist())),
+                    "largest std": f"{std.max():.2f}",
+                    "stds at the end": f"{std[-1].min():.2g} to {std[-1].max():.2g}",
+                }
+            )
+    return rows
 
 
-def main(options: Options) -> None:
-    """Climbs, draws and tells."""
+def main(options: Options, say: Callable[[str], None]) -> int:
+    """Climbs, draws and says; returns the exit code 0."""
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     with trusted():
         paths = {form: climb(form, tuple(STARTS.values()), options) for form in FORMS}
     draw_paths(paths, options.out / "mixture.png")
-    (options.out / "mixture.md").write_text(table(paths))
-    print(table(paths))
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Options))
+    (options.out / "mixture.md").write_text(tables.markdown(table(paths)))
+    say(tables.markdown(table(paths)))
+    return 0

@@ -12,9 +12,10 @@ from wgf.agents.training.checkpoint import read_json
 from wgf.agents.training.envs import reward_threshold
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, seeds
-from wgf.runs.trainer import training
-from wgf.runs.trainer.reuse import missing
-from wgf.runs.trainer.statistics import Values, band, bootstrap, episodes_to, improvement, iqm
+from wgf.runs.trainer import tables, training
+from wgf.runs.trainer.figures import caption, display, figure, returns
+from wgf.runs.trainer.reuse import complete
+from wgf.runs.trainer.statistics import COVERAGE, Values, bootstrap, episodes_to, improvement, iqm
 
 # Zhang et al. 2018, Table 2; elsewhere the return at which Gymnasium calls a task solved.
 THRESHOLDS = {"Swimmer": 100.0, "Walker2d": 3000.0, "Hopper": 2000.0, "Humanoid": 2000.0}
@@ -27,9 +28,8 @@ def compare(what: Contest, schedule: Schedule, place: Place, say: Callable[[str]
         raise ValueError("agents is empty; name at least one, as in --agents sac dp-wgf-v")
     if twice := next((job.label for i, job in enumerate(jobs) if job.label in [j.label for j in jobs[:i]]), None):
         raise ValueError(f"agent {twice!r} is named twice; name it once, or give one of the two other settings")
-    for todo in [missing(job) for job in jobs]:
-        if todo.seeds and (code := training.report(todo, training.run(todo, say))):
-            return code
+    if code := complete(jobs, say):
+        return code
     threshold = what.threshold
     if threshold is None:
         threshold = THRESHOLDS.get(what.env.rpartition("-")[0], reward_threshold(what.env))
@@ -39,10 +39,11 @@ def compare(what: Contest, schedule: Schedule, place: Place, say: Callable[[str]
     for line in mixed([folder for folders in runs for folder in folders]):
         print(f"wgf: {line}", file=sys.stderr)
     try:
-        table = write(curves, what.env, threshold, folder)
+        shown = write(curves, what.env, threshold, folder)
     except OSError as error:
         raise ValueError(f"{error.filename or folder} cannot be written: {error.strerror}") from None
-    say(f"\n{table}\nfigure: {folder / 'compare.png'}\ntable:  {folder / 'compare.md'} .csv .txt\ncurves: tensorboard --logdir {place.out}")
+    say(f"\n{shown}\nfigure: {folder / 'compare.png'} .pdf\ntable:  {folder / 'compare.md'} .csv .txt")
+    say(f"curves: tensorboard --logdir {place.out}")
     return 0
 
 
@@ -124,50 +125,15 @@ def _reached(c: Curves, threshold: float) -> str:
     return f"{np.median(needed[reached]):.0f} ({reached.sum()}/{len(needed)} seeds)" if reached.any() else "not reached"
 
 
-def markdown(rows: Sequence[dict[str, str]]) -> str:
-    """The table as Markdown."""
-    head = list(rows[0])
-    lines = [head, ["---"] * len(head), *([row[k] for k in head] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def text(rows: Sequence[dict[str, str]]) -> str:
-    """The table in aligned columns."""
-    head = list(rows[0])
-    width = {k: max(len(k), *(len(row[k]) for row in rows)) for k in head}
-    lines = [dict(zip(head, head, strict=True)), *rows]
-    return "\n".join("  ".join(line[k].ljust(width[k]) for k in head).rstrip() for line in lines) + "\n"
-
-
 def draw(runs: Sequence[Curves], title: str, path: Path) -> None:
     """Evaluation return against environment steps, IQM with its 95 % bootstrap band and each seed as a thin line."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for i, c in enumerate(runs):
-        middle, low, high = band(c.evals)
-        mark = {"color": f"C{i}", "marker": "o" if len(c.steps) == 1 else None}
-        axes.plot(c.steps, middle, label=f"{c.label} ({len(c.evals)} seed{'s' * (len(c.evals) > 1)})", linewidth=2, **mark)
-        axes.fill_between(c.steps, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
-        axes.plot(c.steps, c.evals.T, alpha=0.25, linewidth=0.7, **mark)
-    axes.set(title=title, xlabel="environment steps of a seed", ylabel="evaluation return (IQM, 95 % bootstrap)")
-    axes.legend(loc="best")
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    with figure(path, note=caption(max(len(c.evals) for c in runs)), panel=(7.0, 5.0)) as axes:
+        for c in runs:
+            returns(axes[0, 0], c.steps, c.evals, display(c.label), each=True)
+        axes[0, 0].set(title=title, xlabel="environment steps per seed", ylabel="evaluation return")
 
 
 def write(runs: Sequence[Curves], title: str, threshold: float | None, folder: Path) -> str:
-    """compare.png, compare.txt, compare.md and compare.csv in a folder; returns the text table."""
-    rows = table(runs, threshold)
+    """Writes compare.png, .pdf, .txt, .md and .csv in a folder; returns the text table with its note."""
     draw(runs, title, folder / "compare.png")
-    (folder / "compare.md").write_text(markdown(rows))
-    (folder / "compare.txt").write_text(text(rows))
-    with open(folder / "compare.csv", "w", newline="") as f:
-        writer = csv.DictWriter(f, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return text(rows)
+    return tables.write(folder / "compare", table(runs, threshold), COVERAGE)

@@ -1,6 +1,7 @@
 """Which runs of a job are still to be trained: finished ones are reused, unfinished ones are moved aside, never deleted."""
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,15 @@ from typing import Any
 from wgf.agents.training.checkpoint import read_json
 from wgf.agents.training.log import being_written
 from wgf.agents.training.record import FINISHED
-from wgf.runs.trainer.training import Job
+from wgf.runs.trainer.training import Job, report, run
+
+
+def complete(jobs: Sequence[Job], say: Callable[[str], None]) -> int:
+    """Trains the seeds that are missing, job by job; returns the first exit code that is not 0. Raises as ``missing`` before it trains."""
+    for todo in [missing(job) for job in jobs]:
+        if todo.seeds and (code := report(todo, run(todo, say))):
+            return code
+    return 0
 
 
 def missing(job: Job) -> Job:

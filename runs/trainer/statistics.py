@@ -9,6 +9,9 @@ from scipy.stats import trim_mean
 
 Values = NDArray[np.float64]
 
+# A bootstrap resamples the few seeds that there are, and so takes the spread between seeds for smaller than it is.
+COVERAGE = "With five seeds, a 95 % bootstrap interval covers about 84 % (mean) to 89 % (interquartile mean) of the time."
+
 
 class Interval(NamedTuple):
     """A statistic with its 95 % bootstrap interval."""

@@ -23,12 +23,11 @@ from wgf.agents.training.ranges import check
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
 from wgf.agents.training.rollout import Rollout, side
 from wgf.agents.training.schedule import Schedule
+from wgf.runs.command.answers import FAILED, STOPPED
 from wgf.runs.command.arguments import parse
 from wgf.runs.command.options import Place
 from wgf.runs.command.progress import Progress
 from wgf.runs.trainer import machine
-
-EXIT_INTERRUPTED, EXIT_FAILED = 75, 70
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def override(cfg: Any, settings: Sequence[str]) -> Any:
     for (field, equals, _), setting in zip(pairs, settings, strict=True):
         if field not in known or not equals:
             raise ValueError(f"setting {setting!r} is not FIELD=VALUE; the fields of this agent are {', '.join(known)}")
-    args = [part for field, _, value in pairs for part in (f"--{field.replace('_', '-')}", *value.split(","))]
+    args = [part for field, _, value in pairs for part in (f"--{field.replace('_', '-')}", value)]
     return parse(type(cfg), args, default=cfg, prog="wgf train AGENT")
 
 
@@ -122,8 +121,8 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
 def exit_code(endings: Sequence[str]) -> int:
     """0 when every run finished, 75 when one was interrupted, 70 when one failed."""
     if INTERRUPTED in endings:
-        return EXIT_INTERRUPTED
-    return 0 if all(e == FINISHED for e in endings) else EXIT_FAILED
+        return STOPPED
+    return 0 if all(e == FINISHED for e in endings) else FAILED
 
 
 def report(job: Job, endings: Sequence[str]) -> int:

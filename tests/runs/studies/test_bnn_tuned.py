@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import ttest_rel
 
 from wgf.runs.studies import bnn_report
-from wgf.runs.studies.bnn import SCORES, write_rows
+from wgf.runs.studies.bnn import SCORES
+from wgf.runs.trainer.tables import write_rows
 
 SPLITS = 4
 DEV = {
