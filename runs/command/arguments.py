@@ -23,7 +23,7 @@ PLAINER = (  # Python's words, and a person's
     (r"invalid choice (\S+) for argument '(\S+)'\. Expected one of \((.*)\)\.", r"\2 is \1; choose from \3"),
     (r"Unrecognized options: (--[\w-]+)[^;]*", r"option \1 is unknown"),
     (r"Unrecognized options: ([^;]*)", r"argument '\1' is not understood"),
-    (r"Missing from [\w -]+: (\S+) .*", r"\1 is missing"),
+    (r"Missing from [\w .-]+: (\S+) .*", r"\1 is missing"),
 )
 CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)  # a switch takes True or False, as in FIELD=VALUE
 

@@ -53,9 +53,9 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
     code, out, _ = person("train", agent, "--help")
     assert code == 0
     assert words in out
-    assert "128 128" in out
-    assert "256 256" in person("train", agent, "--preset", "modern", "--help")[1]
-    assert "256 256" in person("train", agent, "--preset=modern", "--help")[1]
+    assert "128,128" in out
+    assert "256,256" in person("train", agent, "--preset", "modern", "--help")[1]
+    assert "256,256" in person("train", agent, "--preset=modern", "--help")[1]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,11 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
         (["compare", "--agents", "sac:speed=1"], "setting 'speed=1' is not FIELD=VALUE; the fields of this agent are activation, "),
         (["compare", "--agents", "sac:lr"], "setting 'lr' is not FIELD=VALUE"),
         (["compare", "--agents", "sac:lr=x"], "--lr is 'x'; it must be a number"),
+        (["train", "sac", "--hidden", "64", "64"], "argument '64' is not understood; put commas between numbers, as in 64,64 (see"),
+        (["train", "sac", "--hidden", "64,x"], "--hidden: 'x' in '64,x' is not a whole number; put commas between numbers, as in 64,64"),
+        (["train", "sac", "--hidden", "64,0"], "hidden is 64,0; it must be layers of at least 1 unit"),
+        (["train", "sac", "--hidden"], "--hidden needs a value (see wgf train sac --help)"),
+        (["compare", "--agents", "sac:hidden=8,y"], "--hidden: 'y' in '8,y' is not a whole number"),
         (["compare", "--agents", "sac:lr=-1"], "lr is -1.0; it must be above 0"),
         (["compare", "--agents", "sac:preset=best"], "preset 'best' is unknown"),
         (["compare", "--agents", "sac:activation=../../x"], "activation is ../../x; it must be tanh or relu"),

@@ -7,7 +7,8 @@ import pytest
 from matplotlib import image
 
 from wgf.runs.studies import figure1
-from wgf.runs.studies.figure1 import Options, chosen, rows, run
+from wgf.runs.studies.figure1 import Options, chosen, rows
+from wgf.runs.studies.main import run
 from wgf.runs.trainer.compare import Curves, plan
 
 
@@ -55,11 +56,12 @@ def test_the_table_has_the_means_over_training_and_at_the_end_and_marks_what_is_
         (["--tasks", "Acrobot"], "tasks has 'Acrobot'; it may have CartPole, CartPoleSwingUp, DoublePendulum"),
         (["--iterations", "0"], "iterations is 0; it must be at least 1"),
         (["--seeds", "0"], "seeds is 0; it must be at least 1"),
+        (["--alphas", "8 9"], "--alphas: '8 9' in '8 9' is not a number; put commas between numbers"),
         (["--alphas", "-1"], "alpha is -1.0; it must be above 0"),
     ],
 )
 def test_options_that_cannot_be_are_one_line(args, words, capsys, tmp_path):
-    assert run([*args, "--out", str(tmp_path)]) == 2
+    assert run("figure1", [*args, "--out", str(tmp_path)], "figure1") == 2
     assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -67,7 +69,7 @@ def test_options_that_cannot_be_are_one_line(args, words, capsys, tmp_path):
 def test_a_short_one_from_beginning_to_end(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(figure1, "LOOKS", 1)
     monkeypatch.setattr(figure1, "ITERATIONS", {"CartPole": 1})
-    assert run(["--tasks", "CartPole", "--alphas", "8", "--seeds", "2", "--out", str(tmp_path)]) == 0
+    assert run("figure1", ["--tasks", "CartPole", "--alphas", "8", "--seeds", "2", "--out", str(tmp_path)], "figure1") == 0
     folder = tmp_path / "figure1"
     with open(folder / "figure1.csv", newline="") as file:
         lines = list(csv.DictReader(file))
@@ -76,4 +78,6 @@ def test_a_short_one_from_beginning_to_end(monkeypatch, tmp_path, capsys):
         ("CartPole", "A2C", "8", "svpg ip-wgf"),
     ]
     assert image.imread(folder / "figure1.png").shape[0] > 100
+    assert (folder / "figure1.pdf").read_bytes().startswith(b"%PDF")
+    assert "covers about 84 % (mean) to 89 %" in capsys.readouterr().out
     assert len(sorted(folder.glob("wgf_CartPole-v0/*/seed-?/result.json"))) == 8

@@ -1,63 +1,72 @@
-"""The multi-goal task by hand, and its recipe from the command line."""
+"""Figure 3's recipe: its settings, its count of goals, and a short one from beginning to end."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from wgf.agents.tasks.multigoal import GOALS
 from wgf.runs.command.cli import run
-from wgf.runs.studies.multigoal import HORIZON, MultiGoal
+from wgf.runs.studies.multigoal import Options, Policy, wander
 
 
-def test_reward_is_minus_thirty_times_the_action_and_the_distance_to_the_nearest_goal():
-    task = MultiGoal(2)
-    task.reset([0, 1])
-    task.at[:] = [[1.0, 0.5], [0.0, -3.0]]
-    step = task.step(np.array([[0.5, -0.5], [0.0, 1.0]], dtype=np.float32))
-    expected = [-30.0 * 0.5 - (5.0 - 1.5) ** 2, -30.0 - (5.0 - 2.0) ** 2]
-    np.testing.assert_allclose(step.reward, expected, rtol=1e-6)
-    np.testing.assert_allclose(step.next_obs, [[1.5, 0.0], [0.0, -2.0]])
-    np.testing.assert_array_equal(step.obs, step.next_obs)
-    assert not (step.terminated | step.truncated).any()
+def towards(goals):
+    """A policy of one seed per goal that walks straight to it, or away from all for None."""
+    step = torch.tensor([[0.0, 0.0] if g is None else [0.2 * x for x in GOALS[g]] for g in goals])
+    agent = SimpleNamespace(act=lambda cfg, state, obs, noise: step[:, None].expand(-1, obs.shape[1], -1), act_noise=lambda *about: None)
+    return Policy("straight", agent, None, None, tuple(range(len(goals))))
 
 
-@pytest.mark.parametrize("goal", [(5.0, 0.0), (-5.0, 0.0), (0.0, 5.0), (0.0, -5.0)])
-def test_within_distance_one_of_a_goal_an_episode_ends_with_ten_more(goal):
-    task = MultiGoal(1)
-    task.reset([0])
-    task.at[:] = 0.7 * np.array(goal)
-    outside = task.step(np.zeros((1, 2), dtype=np.float32))
-    assert outside.reward[0] == pytest.approx(-(1.5**2))
-    assert not outside.terminated[0]
-    task.at[:] = 0.9 * np.array(goal)
-    inside = task.step(np.zeros((1, 2), dtype=np.float32))
-    assert inside.reward[0] == pytest.approx(10.0 - 0.5**2)
-    assert inside.terminated[0]
-    np.testing.assert_allclose(inside.next_obs, [0.9 * np.array(goal)], rtol=1e-6)
-    assert np.linalg.norm(inside.obs) < 1.0  # the next episode's start
+def test_every_episode_is_followed_to_its_goal_or_to_the_time_limit():
+    paths, counts = wander(towards([0, 1, 2, 3, None]), 6)
+    np.testing.assert_array_equal(counts, np.vstack([6 * np.eye(4, dtype=int), np.zeros((1, 4), dtype=int)]))
+    for seed, goal in enumerate(GOALS):
+        for path in paths[seed]:
+            steps = np.diff(path, axis=0)
+            np.testing.assert_allclose(steps, np.tile(0.2 * np.array(goal), (len(steps), 1)), atol=1e-6)
+            inside = np.hypot(*(path - goal).T) < 1.0
+            assert inside.tolist() == [False] * len(steps) + [True]
+            assert np.hypot(*path[0]) < 0.6
+    assert [len(path) for path in paths[4]] == [31] * 6
+    assert len({tuple(path[0]) for path in paths[4]}) == 6
 
 
-def test_a_time_limit_truncates_and_walls_stop_the_point():
-    task = MultiGoal(1)
-    task.reset([0])
-    task.at[:] = [[6.8, 6.8]]
-    steps = [task.step(np.ones((1, 2), dtype=np.float32)) for _ in range(HORIZON)]
-    assert [bool(s.truncated[0]) for s in steps] == [False] * (HORIZON - 1) + [True]
-    np.testing.assert_allclose(steps[0].next_obs, [[7.0, 7.0]])
+def test_the_settings_are_those_of_the_figure():
+    for name, tau in (("dp-wgf", 0.01), ("dp-wgf-v", 1e-3)):
+        job = Options(seeds=3, steps=4000).job(name)
+        assert (job.env, job.seeds, job.preset, job.label) == ("wgf/MultiGoal-v0", (0, 1, 2), "paper", name)
+        assert (job.schedule.steps, job.schedule.warmup, job.schedule.eval_every) == (4000, 2000, 4000)
+        assert (job.cfg.tau, job.cfg.reward_scale, job.cfg.activation, job.cfg.w2) == (tau, 0.1, "relu", "common_noise")
 
 
-def test_points_start_about_the_origin_each_from_its_own_seed():
-    starts = MultiGoal(4000).reset(range(4000))
-    assert starts.std(0) == pytest.approx([0.1, 0.1], rel=4.0 / np.sqrt(2 * 4000))
-    np.testing.assert_array_equal(MultiGoal(1).reset([7])[0], starts[7])
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--steps", "0"], "steps is 0; it must be at least 1"),
+        (["--episodes", "0"], "episodes is 0; it must be at least 1"),
+        (["--seeds", "0"], "seeds is 0; it must be at least 1"),
+        (["--agents", "sac"], "--agents is 'sac'; choose from 'dp-wgf', 'dp-wgf-v'"),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(args, words, tmp_path, capsys):
+    assert run(["multigoal", *args, "--out", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
-def test_the_recipe_writes_a_figure_and_a_count_of_goals(tmp_path, capsys):
-    out = tmp_path / "mg"
-    assert run(["multigoal", "--agents", "dp-wgf", "--seeds", "2", "--steps", "2002", "--episodes", "2", "--out", str(out)]) == 0
+def test_the_recipe_writes_a_figure_and_a_count_of_goals_and_trains_nothing_twice(tmp_path, capsys):
+    args = ["multigoal", "--agents", "dp-wgf", "--seeds", "2", "--steps", "2002", "--episodes", "2", "--out", str(tmp_path)]
+    assert run(args) == 0
+    out = tmp_path / "multigoal"
     assert (out / "dp-wgf.png").read_bytes().startswith(b"\x89PNG")
-    table = (out / "goals.md").read_text()
-    assert table in capsys.readouterr().out
-    counts = [line.split("|") for line in table.splitlines()[2:]]
+    assert (out / "dp-wgf.pdf").read_bytes().startswith(b"%PDF")
+    shown = capsys.readouterr().out
+    assert (out / "goals.txt").read_text() in shown
+    counts = [line.split("|") for line in (out / "goals.md").read_text().splitlines()[2:]]
     assert [c[2].strip() for c in counts] == ["0", "1"]
     assert all(sum(map(int, c[3].split())) <= 2 for c in counts)
-    assert run(["multigoal", "--out", str(out)]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert run(args) == 0
+    assert "replay:" in shown
+    assert "replay:" not in capsys.readouterr().out
+    assert run(["eval", str(out / "wgf_MultiGoal-v0" / "dp-wgf" / "seed-1"), "--episodes", "1"]) == 0

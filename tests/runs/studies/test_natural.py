@@ -49,7 +49,7 @@ def test_the_policy_gradient_is_that_of_the_expected_return():
 
 
 def test_the_recipe_shows_what_the_paper_tells(tmp_path, capsys):
-    natural.main(natural.Options(tmp_path, updates=60))
+    assert natural.main(natural.Options(tmp_path, updates=60), print) == 0
     for name in ("likelihood.png", "line.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
     text = (tmp_path / "natural.md").read_text()

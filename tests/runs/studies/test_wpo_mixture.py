@@ -36,7 +36,7 @@ def test_arrival_is_the_first_step_of_the_last_stay():
 
 
 def test_the_recipe_writes_a_figure_and_a_table(tmp_path, capsys):
-    main(Options(out=tmp_path / "wpo", iterations=3, batch=8, seeds=2))
+    assert main(Options(out=tmp_path / "wpo", iterations=3, batch=8, seeds=2), print) == 0
     assert (tmp_path / "wpo" / "mixture.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "wpo" / "mixture.md").read_text()
     assert text in capsys.readouterr().out
