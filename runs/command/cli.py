@@ -1,4 +1,4 @@
-"""The command line: wgf train, compare, eval, agents. Heavy imports wait until a command needs them."""
+"""The command line, ``wgf COMMAND ...``. What is heavy is imported when a command needs it."""
 
 import difflib
 import sys
@@ -6,23 +6,28 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
+import wgf
 from wgf.runs.command.answers import answer, refuse, say
 
 HELP = """usage: wgf COMMAND ...
 
 Wasserstein gradient flows on particles: train and compare policies, fit Bayesian networks.
 
-  wgf train AGENT --env ENV     train an agent, any number of seeds in one stacked computation
-  wgf compare --env ENV         train what is missing, then a figure and a table of several agents
-  wgf eval RUN                  returns of a saved policy, and a video
-  wgf agents                    the agents and their presets
-  wgf multigoal                 two agents on the task with four goals, drawn
-  wgf bnn --data DIR            Bayesian regression on the standard sets, beside the published table
-  wgf bnn-data fetch --data DIR fetch these sets
+  wgf train AGENT --env ENV      trains an agent; all its seeds are one stacked computation
+  wgf compare --env ENV          trains what is missing, then writes a figure and a table of several agents
+  wgf eval RUN                   plays episodes with a saved policy: tells their returns, and films one if asked
+  wgf agents                     lists the agents and their presets
+  wgf multigoal                  trains two agents on the task with four goals and draws what they do
+  wgf bnn --data DIR             fits Bayesian networks to the standard sets, beside the published table
+  wgf bnn-data fetch --data DIR  fetches these sets
+  wgf --version                  tells the versions of wgf and of torch
 
-  wgf COMMAND --help            the options of a command (wgf train AGENT --help for an agent's)
+  python -m wgf.runs.studies     lists the studies: one short recipe per figure or table of a paper
+
+  wgf COMMAND --help             lists the options of a command (wgf train AGENT --help: those of an agent)
 
   wgf train dp-wgf-v --env Hopper-v5 --seeds 5 --steps 200000 --preset paper --device auto
   wgf compare --env Hopper-v5 --agents sac dp-wgf-v --seeds 5 --steps 100000
@@ -51,6 +56,9 @@ def run(args: Sequence[str]) -> int:
     }
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
+        return 0
+    if args[0] == "--version":
+        say(f"wgf {wgf.__version__} (torch {version('torch')})")
         return 0
     if args[0] not in commands:
         near = difflib.get_close_matches(args[0], commands, n=1)

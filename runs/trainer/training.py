@@ -1,6 +1,7 @@
 """One stacked training from names and numbers: resolves them, makes the folders, trains, and says how it ended."""
 
 import json
+import math
 import re
 import signal
 import sys
@@ -21,7 +22,7 @@ from wgf.agents.training.loop import Task, begin, policies, segment, train
 from wgf.agents.training.memory import Replay
 from wgf.agents.training.ranges import check
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
-from wgf.agents.training.rollout import Rollout, side
+from wgf.agents.training.rollout import Rollout, Shape, side
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.answers import FAILED, STOPPED
 from wgf.runs.command.arguments import parse
@@ -89,10 +90,9 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
     if job.place.compile and segment(agent, job.cfg):
         raise ValueError(f"compile is True; allowed is False for {job.agent}, which learns from rollouts, not from a replay")
     say(_fits(job, obs, action, device))
-    say(
-        f"{job.label} on {job.env}: {_seeds(job.seeds)}, {job.schedule.steps:,} steps each, {device}, {threads} thread{'s' * (threads > 1)}"
-    )
     count, shape = len(job.seeds), segment(agent, job.cfg)
+    steps, words = length(job.schedule, shape)
+    say(f"{job.label} on {job.env}: {_seeds(job.seeds)}, {words}, {device}, {threads} thread{'s' * (threads > 1)}")
     envs = side(job.env, shape, count, job.place.backend, device) if shape else environments.make(job.env, count, job.place.backend)
     eval_envs = environments.make(job.env, count * policies(agent, job.cfg) * job.schedule.eval_episodes, job.place.backend)
     about = {**job.identity(), "obs_size": obs, "action_size": action, "versions": machine.versions()}
@@ -111,11 +111,24 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
         logs = [RunLog(job.folder(seed), {**about, "seed": seed, **where}) for seed in job.seeds]
     except OSError as error:
         raise ValueError(f"{error.filename} cannot be written: {error.strerror}; give another --out") from None
-    with machine.tuned(), stop_signals() as stopping, Progress(job.label, job.schedule.steps) as progress:
+    with machine.tuned(), stop_signals() as stopping, Progress(job.label, steps) as progress:
         endings = train(task, training, Record(logs, job.seeds, about), tell=progress.tell, stopping=stopping)
     envs.close()
     eval_envs.close()
     return endings
+
+
+def length(schedule: Schedule, shape: Shape | None) -> tuple[int, str]:
+    """How many steps per seed a training will take, and the words for it: rollouts are whole segments; a warm-up may last longer."""
+    if shape is None:
+        words = f"{schedule.steps:,} steps each"
+        if schedule.steps < schedule.warmup:
+            short = f"{schedule.steps:,} steps end before the warm-up of {schedule.warmup:,}"
+            words += f" (nothing is learned, since {short}; give more --steps or a smaller --warmup)"
+        return schedule.steps, words
+    updates = math.ceil(schedule.steps / shape.size)
+    steps, asked = updates * shape.size, f" ({schedule.steps:,} were asked for)" if schedule.steps % shape.size else ""
+    return steps, f"{steps:,} steps each{asked}, " + (f"{updates:,} updates of {shape.size:,} steps" if updates > 1 else "one update")
 
 
 def exit_code(endings: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -36,6 +37,12 @@ def test_help_names_every_command_and_exit_code(person):
     assert (code, err) == (0, "")
     for words in ("wgf train AGENT", "wgf compare", "wgf eval RUN", "wgf agents", "75 interrupted"):
         assert words in out
+
+
+def test_the_version_is_told_with_torchs_and_without_importing_it():
+    modules, out = imports("--version")
+    assert out == f"wgf {version('wgflow')} (torch {version('torch')})\n"
+    assert "torch" not in modules
 
 
 def test_agents_lists_every_preset_and_the_default(person):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from wgf.agents.registry import AGENTS
-from wgf.runs.trainer.training import resolve
+from wgf.agents.training.rollout import Shape
+from wgf.agents.training.schedule import Schedule
+from wgf.runs.trainer.training import length, resolve
 
 SMALL = ["--hidden", "6", "--batch", "40", "--envs", "2", "--eval-episodes", "2", "--eval-every", "300", "--log-every", "100"]
 
@@ -42,6 +44,33 @@ def test_one_policy_learns_to_keep_a_pole_up(person):
     assert code == 0, err
     returns = column(person.folder / "runs" / "main" / "wgf_CartPole-v0" / "pg" / "seed-0", "eval/return")
     assert returns[50_000] < 3000.0 < returns[150_000]  # 5,000 is the most
+
+
+def test_a_training_shorter_than_a_segment_says_that_it_takes_the_whole_one(person):
+    code, out, err = person("train", "ppo", "--env", "wgf/CartPole-v0", "--steps", 600, "--eval-every", 600, "--eval-episodes", 1)
+    assert (code, err) == (0, "")
+    assert "ppo on wgf/CartPole-v0: seed 0, 2,048 steps each (600 were asked for), one update, cpu, 1 thread" in out
+    assert "  2,048/2,048  " in out.splitlines()[-1]
+    assert list(column(person.folder / "runs" / "main" / "wgf_CartPole-v0" / "ppo" / "seed-0", "eval/return")) == [2048]
+
+
+@pytest.mark.parametrize(
+    ("steps", "shape", "whole", "words"),
+    [
+        (100, Shape(2, 5, 10), 100, "100 steps each, one update"),
+        (101, Shape(2, 5, 10), 200, "200 steps each (101 were asked for), 2 updates of 100 steps"),
+        (5000, Shape(1, 1, 1000), 5000, "5,000 steps each, 5 updates of 1,000 steps"),
+        (1000, None, 1000, "1,000 steps each"),
+        (
+            999,
+            None,
+            999,
+            "999 steps each (nothing is learned, since 999 steps end before the warm-up of 1,000; give more --steps or a smaller --warmup)",
+        ),
+    ],
+)
+def test_the_length_of_a_training_is_told(steps, shape, whole, words):
+    assert length(Schedule(steps=steps), shape) == (whole, words)
 
 
 def test_the_reward_scale_of_table_6_is_for_soft_agents_alone():

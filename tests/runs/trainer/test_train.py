@@ -127,7 +127,7 @@ def test_envpool_trains_and_evaluates(person, tiny):
         (["sac", "more"], "argument 'more' is not understood (see wgf train sac --help)"),
         (["sac", "--steps", "1e5"], "--steps is '1e5'; it must be a whole number"),
         (["sac", "--steps", "0"], "steps is 0; it must be at least 1"),
-        (["sac", "--steps"], "Missing value for argument '--steps'"),
+        (["sac", "--steps"], "--steps needs a value (see wgf train sac --help)"),
         (["sac", "--lr", "fast"], "--lr is 'fast'; it must be a number"),
         (["sac", "--lr", "0"], "lr is 0.0; it must be above 0"),
         (["sac", "--tau", "2"], "tau is 2.0; it must be above 0, at most 1"),
