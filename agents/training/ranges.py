@@ -95,5 +95,5 @@ def check(cfg: Any) -> None:
         value = getattr(cfg, field.name)
         allowed = RANGES.get(field.name)
         if allowed and not allowed.holds(value):
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             raise ValueError(f"{field.name} is {shown}; it must be {allowed.words}")
