@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from wgf.agents import registry
 from wgf.agents.targets import REWARD_SCALE
 from wgf.agents.training import checkpoint, machine
+from wgf.agents.training.compiled import pays
 from wgf.agents.training.envs import Array, BrokenEnvironment, Source
 from wgf.agents.training.evaluate import Episodes, deterministic, evaluate
 from wgf.agents.training.log import NoLog, RunLog
 from wgf.agents.training.loop import Task as Task
 from wgf.agents.training.loop import Tell, Tick, Training, begin, train
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.normal import normalized
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.ranges import check, chosen
@@ -57,15 +59,17 @@ class Agent:
     ``seeds``: so many, from 0 on, or the seeds themselves. ``settings`` are fields of the agent's configuration (``lr=1e-3``,
     ``hidden=(64, 64)``) or of ``Schedule`` (``warmup``, ``eval_every``); ``wgf train AGENT --help`` lists both.
 
+    ``compile``: whether updates run as machine code, equal but for rounding; by itself where it pays, see ``compiles``.
+
     **Raises** ValueError, in one line, for names, spaces, seeds, settings and values that are of no use.
     """
 
     def __init__(
         self, agent: Any, env: Any, *, seeds: int | Sequence[int] = 1, preset: str = "paper", device: str = "auto",
-        backend: str = "gymnasium", compile: bool = False, **settings: Any,
+        backend: str = "gymnasium", compile: bool | Literal["auto"] = "auto", **settings: Any,
     ) -> None:  # fmt: skip
         self.source = Source(env, backend)
-        self.module, _ = registry.find(agent, preset)
+        self._agent, (self.module, _) = agent, registry.find(agent, preset)
         self.name, self.preset, self.compile = registry.label(agent), preset, compile
         self.seeds, self.device = numbered(seeds), machine.find_device(device)
         cfg, schedule = resolve(agent, preset, self.source.name), Schedule()
@@ -81,6 +85,8 @@ class Agent:
         generators = [torch.Generator().manual_seed(k) for k in self.seeds]
         self.state = self.module.init(self.cfg, self.obs_size, self.action_size, generators, self.device)
         self.policies = self.module.memory(self.cfg, self.schedule).policies
+        if compile is True and not self._from_replay():
+            raise ValueError(f"compile is True; allowed is False for {self.name}, which learns from rollouts, not from a replay")
         self.step, self.endings = 0, list[str]()
         self._draw = Streams([torch.Generator(self.device).manual_seed(k) for k in self.seeds])  # of actions asked for by ``predict``
         self._training: Training | None = None
@@ -133,6 +139,16 @@ class Agent:
         if needed.bytes > free:
             raise ValueError(f"{text}, but {_size(free)} are free; give a smaller {needed.option} or fewer --seeds")
         return text
+
+    def compiles(self, steps: int) -> bool:
+        """Whether a training of ``steps`` steps that begins now would run its updates as machine code.
+
+        By itself it does where the updates are many and large enough to save twice what compiling costs, on a CPU with a compiler.
+        """
+        if self.compile != "auto":
+            return self.compile
+        updates = steps - max(0, self.schedule.warmup - 1)
+        return self._from_replay() and pays(updates, machine.work(len(self.seeds), self.cfg), self.device)
 
     def predict(self, obs: Any, deterministic: bool = True, seed: int = 0, policy: int = 0) -> NDArray[Any]:
         """The action for an observation of the environment, or actions (n, A) for n of them, in the environment's own units.
@@ -235,6 +251,9 @@ class Agent:
             self._task.eval_envs.close()
             self._training = None
 
+    def _from_replay(self) -> bool:
+        return isinstance(registry.find(self._agent, self.preset)[0].memory(self.cfg, self.schedule), Replay)
+
     def _prepared(self, schedule: Schedule) -> tuple[Task, Training]:
         if self._training is not None:
             self._task = self._task._replace(schedule=schedule)
@@ -244,7 +263,9 @@ class Agent:
         memory, count = self.module.memory(self.cfg, schedule), len(self.seeds)
         envs = self.source.make(count, memory.envs, device=memory.place(self.device), starts=memory.starts)
         eval_envs = self.source.make(count * self.policies * schedule.eval_episodes)
-        self._task = Task(self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, self.compile)
+        self._task = Task(
+            self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, self.compiles(schedule.steps - self.step)
+        )
         try:
             self._training = begin(self._task, self.state)
         except BrokenEnvironment as error:
@@ -255,7 +276,7 @@ class Agent:
     def _logs(self, folders: Sequence[Path], schedule: Schedule) -> Sequence[RunLog | NoLog]:
         where = {
             **machine.about(self.device, torch.get_num_threads()),
-            "compile": self.compile,
+            "compile": self._task.compile,
             "stack": list(self.seeds),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }

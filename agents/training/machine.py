@@ -35,10 +35,14 @@ def find_threads(asked: int, seeds: int, cfg: Any) -> int:
     The size is that of a hidden layer's product over the stack: seeds x batch x particles or samples x width^2. The choice depends on
     nothing that changes from run to run, since the number of threads moves the last digits of a sum.
     """
-    widths, each = (*cfg.hidden, *getattr(cfg, "critic_hidden", ())), getattr(cfg, "particles", getattr(cfg, "samples", 1))
-    work = seeds * cfg.batch * each * max(widths, default=1) ** 2
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return asked or (min(4, cores) if work >= LARGE else 1)
+    return asked or (min(4, cores) if work(seeds, cfg) >= LARGE else 1)
+
+
+def work(seeds: int, cfg: Any) -> int:
+    """The size of an update: seeds x batch x particles or samples x width^2 of the widest layer; of what has no layers, its batch."""
+    widths, each = (*getattr(cfg, "hidden", ()), *getattr(cfg, "critic_hidden", ())), getattr(cfg, "particles", getattr(cfg, "samples", 1))
+    return int(seeds * cfg.batch * each * max(widths, default=1) ** 2)
 
 
 @contextmanager

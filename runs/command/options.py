@@ -55,8 +55,9 @@ class Place:
     """auto, cpu, cuda or cuda:N; auto is a GPU where there is one."""
     threads: int = 0
     """CPU threads; 0 chooses by the size of an update."""
-    compile: bool = False
-    """The update as machine code, of agents that learn from a replay: faster, after up to a minute of compiling; needs a C++ compiler."""
+    compile: Literal["auto"] | bool = "auto"
+    """The update as machine code, of agents that learn from a replay: faster, after up to a minute of compiling; needs a C++ compiler.
+    auto: where the updates are many and large enough to save more than twice that."""
     backend: Literal["gymnasium", "envpool"] = "gymnasium"
     """Who steps the environments."""
 

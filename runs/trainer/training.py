@@ -82,6 +82,8 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
     say(agent.needs(job.schedule.steps))
     steps, words = length(job.schedule, registry.find(job.agent, job.preset)[0].memory(job.cfg, job.schedule))
     say(f"{job.label} on {job.env}: {_seeds(job.seeds)}, {words}, {agent.device}, {threads} thread{'s' * (threads > 1)}")
+    if place.compile == "auto" and agent.compiles(job.schedule.steps):
+        say("updates run as machine code, which takes up to a minute to compile; --compile False does without")
     with stop_signals() as stopping, Progress(job.label, steps, len(job.seeds)) as progress:
         folder = job.folder(0).parent
         endings = agent.train(job.schedule.steps, lambda step, metrics, _: progress.tell(Tick(step, metrics)), folder, stopping)
