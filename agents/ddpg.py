@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.descent import Adam, descend_, squared_error
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.settings import PaperSettings
 from wgf.agents.training.targets import td_target
 from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
@@ -16,30 +19,20 @@ from wgf.policies.deterministic import DeterministicPolicy
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(PaperSettings):
     """The networks of Zhang et al. 2018, Sec. 6.3; what that paper leaves open is from Lillicrap et al. 2016, Sec. 7.
 
     Departs: no weight decay of Q, and normal noise in place of an Ornstein-Uhlenbeck process, both as today's implementations have it.
     """
 
-    hidden: tuple[int, ...] = (128, 128)
-    """Hidden units of both networks."""
-    activation: str = "tanh"
-    """Activation: tanh or relu."""
-    batch: int = 64
-    """Transitions an update and seed."""
     lr: float = 1e-4
     """Adam's step size, the policy."""
     critic_lr: float = 1e-3
     """Adam's step size, Q."""
-    gamma: float = 0.99
-    """Discount."""
     tau: float = 0.001
     """Target smoothing, both networks."""
     exploration: float = 0.1
     """Standard deviation of the normal noise on actions that explore; the actions are in (-1, 1)."""
-    reward_scale: float = 1.0
-    """Factor of the reward."""
 
 
 # modern: the defaults of Stable-Baselines3, with the noise of its documentation's example
@@ -62,6 +55,11 @@ class State:
     policy_target: Tensor
     q: Adam
     q_target: Tensor
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from wgf import svgd
 from wgf.agents.training.descent import Adam, descend_, squared_error
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.settings import PaperSettings
 from wgf.agents.training.targets import against, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
 from wgf.mlp import MLP
 from wgf.policies.bayesian import BayesianPolicy
@@ -25,21 +28,9 @@ from wgf.transport import W2Name
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(PaperSettings):
     """DP-WGF-V with the settings of Zhang et al. 2018, Table 5."""
 
-    hidden: tuple[int, ...] = (128, 128)
-    """Hidden units of every network (Table 5)."""
-    activation: str = "tanh"
-    """Activation: tanh (Sec. 6.3) or relu."""
-    batch: int = 64
-    """Transitions an update and seed (Table 5)."""
-    lr: float = 3e-4
-    """Adam's step size (Table 5)."""
-    gamma: float = 0.99
-    """Discount (Table 5)."""
-    tau: float = 0.01
-    """Target smoothing (Table 5)."""
     members: int = 1
     """Q networks; the value and the policy use the least of them."""
     particles: int = 32
@@ -58,8 +49,6 @@ class Config:
     """J_V's target: E[Q - alpha log pi~], what the paper ran; or log E[exp(Q / alpha) / pi~] + E[log pi~], its exact form, entropy off."""
     squash: Literal["exact", "soft_q"] = "exact"
     """Particles on u with the exact density, or on tanh(u) with the barrier of soft Q-learning's public code."""
-    reward_scale: float = 1.0
-    """Factor of the reward (Table 6 for its environments)."""
 
     def __post_init__(self) -> None:
         if self.particles % self.components:
@@ -100,6 +89,11 @@ class State:
     v: Adam
     v_target: Tensor
     log_alpha: Adam
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:

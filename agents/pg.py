@@ -13,18 +13,19 @@ from wgf.agents.training.onpolicy import (
     act_noise,
     begin,
     estimate,
-    explore,
     fit_,
     greedy,
     networks,
     noise,
     policy_gradient,
+    segments,
 )
 from wgf.agents.training.protocol import Info
-from wgf.agents.training.rollout import Segment, Shape
+from wgf.agents.training.rollout import Rollout, Segment
+from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.targets import speed
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "networks", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Config(Settings):
 PRESETS = {"paper": Config(), "modern": Config(lam=0.97)}
 
 
-def segment(cfg: Config) -> Shape:
-    """How it collects."""
-    return Shape(1, cfg.envs, cfg.batch // cfg.envs)
+def memory(cfg: Config, schedule: Schedule) -> Rollout:
+    """Learns from segments."""
+    return segments(cfg, 1)
 
 
 def init(

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from wgf.agents.training.compiled import piece
 from wgf.agents.training.descent import Adam, gradients, squared_error
-from wgf.agents.training.epochs import EpochSettings, minibatches, networks, noise, samples, segment, taken
+from wgf.agents.training.epochs import EpochSettings, memory, minibatches, networks, noise, samples, taken
 from wgf.agents.training.onpolicy import Nets, State, act, act_noise, greedy, standardised
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "networks", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)

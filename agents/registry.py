@@ -1,12 +1,33 @@
 """Which agents there are, by the names that a command line uses."""
 
 import difflib
+import os
+import sys
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents at once
-    from wgf.agents.training.protocol import Agent
+    from wgf.agents import ddpg, dp_wgf, dp_wgf_v, ip_wgf, pg, ppo, sac, sac_v, soft_q, svpg, trpo, wpo
+    from wgf.agents.training.protocol import Agent, AnyAgent, B, C, S, X, Y
 
+    def fits(agent: Agent[C, S, B, X, Y]) -> None:
+        """Checks that a module keeps the protocol's signatures, with one type each for what passes from one of its functions to another."""
+
+    fits(ddpg)
+    fits(dp_wgf)
+    fits(dp_wgf_v)
+    fits(ip_wgf)
+    fits(pg)
+    fits(ppo)
+    fits(sac)
+    fits(sac_v)
+    fits(soft_q)
+    fits(svpg)
+    fits(trpo)
+    fits(wpo)
+
+T = TypeVar("T")
 AGENTS = {
     "ddpg": {"paper": "ddpg", "modern": "ddpg"},
     "dp-wgf": {"paper": "dp_wgf", "modern": "dp_wgf"},
@@ -23,13 +44,46 @@ AGENTS = {
 SOFT = ("dp-wgf", "dp-wgf-v", "sac", "soft-q")  # their reward scale is an inverse temperature, Table 6 of Zhang et al. 2018
 
 
-def find(name: str, preset: str) -> "tuple[Agent, Any]":
-    """(module, configuration) of an agent's preset. Raises ValueError for a name that is not there, with the nearest one."""
-    for value, known, what in ((name, AGENTS, "agent"), (preset, AGENTS.get(name, {}), "preset")):
-        if value not in known:
-            near = difflib.get_close_matches(value, known, n=1)
-            raise ValueError(
-                f"{what} {value!r} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
-            )
-    agent = cast("Agent", import_module(f"wgf.agents.{AGENTS[name][preset]}"))
-    return agent, agent.PRESETS[preset]
+NAMES = ("Config", "PRESETS", "memory", "init", "act_noise", "act", "greedy", "noise", "update")  # of ``protocol.Agent``
+
+
+def find(agent: "str | AnyAgent", preset: str) -> "tuple[AnyAgent, Any]":
+    """(agent, configuration) of a preset, by the agent's name, by "package.module:Name" of anybody's own, or by the object itself.
+
+    **Raises** ValueError for a name that is not there, with the nearest one, and for what is no agent, naming what it lacks.
+    """
+    if isinstance(agent, str) and ":" not in agent:
+        found = cast("AnyAgent", import_module(f"wgf.agents.{_known('preset', preset, _known('agent', agent, AGENTS))}"))
+    else:
+        found = cast("AnyAgent", _imported(agent) if isinstance(agent, str) else agent)
+        if missing := [name for name in NAMES if not hasattr(found, name)]:
+            raise ValueError(f"agent {label(agent)!r} has no {missing[0]}; an agent has {', '.join(NAMES)}")
+    return found, _known("preset", preset, found.PRESETS)
+
+
+def label(agent: "str | AnyAgent") -> str:
+    """The name of an agent: as given, or "package.module:Name" of an object."""
+    if isinstance(agent, str):
+        return agent
+    name = str(getattr(agent, "__qualname__", getattr(agent, "__name__", type(agent).__name__)))
+    module = getattr(agent, "__module__", None)
+    return f"{module}:{name}" if module else ":".join(name.rsplit(".", 1))
+
+
+def _known(what: str, name: str, known: Mapping[str, T]) -> T:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(f"{what} {name!r} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+    return known[name]
+
+
+def _imported(path: str) -> Any:
+    """What "package.module:Name" names; Name may be a module too. What a person has where he stands is found."""
+    module, _, name = path.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = import_module(module)
+        return getattr(found, name) if hasattr(found, name) else import_module(f"{module}.{name}")
+    except ImportError as error:
+        raise ValueError(f"agent {path!r} cannot be imported: {' '.join(str(error).split())}") from None

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.descent import Adam, descend_, squared_error
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.settings import SmoothedSettings
 from wgf.agents.training.targets import td_target
 from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
@@ -16,25 +19,11 @@ from wgf.policies.gaussian import GaussianPolicy
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(SmoothedSettings):
     """Today's SAC. The defaults are those of Stable-Baselines3."""
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Hidden units of every network."""
-    activation: str = "relu"
-    """Activation: tanh or relu."""
-    batch: int = 256
-    """Transitions an update and seed."""
-    lr: float = 3e-4
-    """Adam's step size, all networks and the temperature."""
-    gamma: float = 0.99
-    """Discount."""
-    tau: float = 0.005
-    """Target smoothing."""
     members: int = 2
     """Q networks; targets and the policy use the least of them."""
-    reward_scale: float = 1.0
-    """Factor of the reward."""
 
 
 PRESETS = {"modern": Config()}
@@ -56,6 +45,11 @@ class State:
     q: Adam
     q_target: Tensor
     log_alpha: Adam
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:

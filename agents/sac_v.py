@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.descent import Adam, descend_, squared_error
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.settings import PaperSettings
 from wgf.agents.training.targets import td_target
 from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork, VNetwork
@@ -19,27 +22,13 @@ from wgf.policies.gaussian import GaussianMixture, MixturePolicy, noise_size
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(PaperSettings):
     """SAC as Zhang et al. 2018 ran it: their Tables 5 and 6, and the public code of December 2017 for the rest."""
 
-    hidden: tuple[int, ...] = (128, 128)
-    """Hidden units of every network (Table 5)."""
-    activation: str = "tanh"
-    """Activation: tanh (Sec. 6.3) or relu."""
-    batch: int = 64
-    """Transitions an update and seed (Table 5)."""
-    lr: float = 3e-4
-    """Adam's step size (Table 5)."""
-    gamma: float = 0.99
-    """Discount (Table 5)."""
-    tau: float = 0.01
-    """Target smoothing (Table 5)."""
     components: int = 4
     """Components of the mixture (App. E.3)."""
     regularization: float = 0.001
     """Weight of the penalty on means and log stds (code of 2017)."""
-    reward_scale: float = 1.0
-    """Factor of the reward, the inverse temperature (Table 6 for its environments)."""
 
 
 PRESETS = {"paper": Config()}
@@ -62,6 +51,11 @@ class State:
     q: Adam
     v: Adam
     v_target: Tensor
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:

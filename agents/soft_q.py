@@ -9,7 +9,10 @@ from torch import Tensor
 
 from wgf import svgd
 from wgf.agents.training.descent import Adam, descend_, squared_error
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.settings import PaperSettings
 from wgf.agents.training.targets import against, soft_value, speed, td_target
 from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
@@ -18,7 +21,7 @@ from wgf.policies.squash import SQUASH
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(PaperSettings):
     """Soft Q-learning as Zhang et al. 2018 compare with it: their Table 5.
 
     Departs from the public code of Haarnoja et al. 2017 as DP-WGF does, its twin: a smoothed target, not a copy every 1,000 steps; all
@@ -26,18 +29,6 @@ class Config:
     and 32 uniform actions, where it has 16 of each; the bandwidth from the median over one set of particles.
     """
 
-    hidden: tuple[int, ...] = (128, 128)
-    """Hidden units of every network (Table 5)."""
-    activation: str = "tanh"
-    """Activation: tanh (Sec. 6.3) or relu."""
-    batch: int = 64
-    """Transitions an update and seed (Table 5)."""
-    lr: float = 3e-4
-    """Adam's step size (Table 5)."""
-    gamma: float = 0.99
-    """Discount (Table 5)."""
-    tau: float = 0.01
-    """Target smoothing (Table 5)."""
     members: int = 1
     """Q networks; targets and the policy use the least of them."""
     particles: int = 32
@@ -48,8 +39,6 @@ class Config:
     """Temperature."""
     squash: Literal["exact", "soft_q"] = "soft_q"
     """Particles on u with the exact density, or on tanh(u) with the barrier of the public code."""
-    reward_scale: float = 1.0
-    """Factor of the reward (Table 6 for its environments)."""
 
 
 PRESETS = {
@@ -80,6 +69,11 @@ class Noise(NamedTuple):
 
     policy: Tensor
     value: Tensor
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:

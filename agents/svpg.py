@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from wgf import svgd
-from wgf.agents.training.onpolicy import State, act, act_noise, estimate, explore, fit_, greedy, networks, noise, policy_gradient
-from wgf.agents.training.particles import ParticleSettings, init, kernel, score, seen, segment
+from wgf.agents.training.onpolicy import State, act, act_noise, estimate, fit_, greedy, networks, noise, policy_gradient
+from wgf.agents.training.particles import ParticleSettings, init, kernel, memory, score, seen
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
 from wgf.agents.training.targets import speed
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "networks", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)

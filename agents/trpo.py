@@ -8,13 +8,13 @@ from torch import Tensor
 
 from wgf import natural
 from wgf.agents.training.descent import Adam, gradients
-from wgf.agents.training.epochs import EpochSettings, minibatches, networks, noise, samples, segment, taken
+from wgf.agents.training.epochs import EpochSettings, memory, minibatches, networks, noise, samples, taken
 from wgf.agents.training.onpolicy import Nets, act_noise, regress_, standardised
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
 from wgf.policies.diagonal import DiagonalPolicy
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "networks", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from wgf import projection
 from wgf.agents.training.descent import Adam, descend_, squared_error
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Info, Streams
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.settings import ReplaySettings
 from wgf.agents.training.targets import BOOTSTRAPS, td_target
 from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
@@ -20,7 +23,7 @@ FLOOR = -18.0  # of the logarithms of the KL weights
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ReplaySettings):
     """The defaults are those of the authors' open code, and the paper's where it differs: step size and bootstrap."""
 
     hidden: tuple[int, ...] = (256, 256, 256)
@@ -32,8 +35,6 @@ class Config:
     Gaussians, by conjugate gradients."""
     components: int = 1
     """Gaussians of the mixture."""
-    batch: int = 256
-    """Transitions an update and seed."""
     samples: int = 20
     """Actions a state, N: the policy's step is their sum, the KL terms are not; also those that the bootstrap sees."""
     n_step: int = 5
@@ -42,10 +43,6 @@ class Config:
     """Of Q_target at the target policy's actions."""
     sharpness: float = 1.0
     """Of the softmax bootstrap, weights exp(sharpness Q): 0 is the mean, infinity the largest."""
-    lr: float = 3e-4
-    """Adam's step size, both networks."""
-    gamma: float = 0.99
-    """Discount."""
     copy_every: int = 100
     """Updates between two copies of policy and critic to their targets."""
     members: int = 1
@@ -74,8 +71,6 @@ class Config:
     """Added to its diagonal."""
     cg_steps: int = 10
     """Conjugate-gradient steps on it."""
-    reward_scale: float = 1.0
-    """Factor of the reward."""
 
     def __post_init__(self) -> None:
         if self.entropy and self.n_step > 1:
@@ -126,6 +121,11 @@ class Noise(NamedTuple):
     after: Tensor
     now: Tensor
     fisher: Tensor
+
+
+def memory(cfg: Config, schedule: Schedule) -> Replay:
+    """Learns from a replay."""
+    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:

@@ -17,6 +17,17 @@ _aten = torch.ops.aten
 LEFT = (_aten.tanh.default, _aten.tanh_.default, _aten.cat.default, _aten.expm1.default, _aten.remainder.Scalar)
 
 
+def available() -> bool:
+    """Whether there is a C++ compiler, which machine code for a CPU needs."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        return bool(get_cpp_compiler())
+    except InvalidCxxCompiler:
+        return False
+
+
 def machine_code(function: Callable[..., Any], *args: Any) -> Callable[..., Any] | None:
     """``function`` for arguments of the shapes and layouts of ``args``, tensors or tuples of them, with every tensor that it changes among
     them; equal to it but for rounding. Takes seconds, and runs the function once.

@@ -1,4 +1,5 @@
-"""Tasks of the project's own, registered with Gymnasium as wgf/CartPole-v0, wgf/CartPoleSwingUp-v0 and wgf/DoublePendulum-v0.
+"""Tasks of the project's own, registered with Gymnasium: wgf/CartPole-v0, wgf/CartPoleSwingUp-v0, wgf/DoublePendulum-v0
+and wgf/MultiGoal-v0. A new one is a file with a ``Task`` (``wgf.agents.tasks.task``) and its name in TASKS below.
 
     import wgf.agents.tasks, gymnasium
     env = gymnasium.make("wgf/CartPoleSwingUp-v0", render_mode="rgb_array")
@@ -10,14 +11,16 @@ tokamak wgf/IterHybrid-v0.
 
 import gymnasium
 
-from wgf.agents.tasks.pendula import HORIZON, TASKS
+from wgf.agents.tasks import multigoal, pendula
+from wgf.agents.tasks.task import Task
 
+TASKS: dict[str, Task] = pendula.TASKS | multigoal.TASKS
 IDS = {f"wgf/{name}-v0": name for name in TASKS}
 OWNERS = {"dm_control": "wgf.agents.tasks.suite"}  # namespaces of tasks that a module registers when it is imported
 EXTRAS = {"dm_control": "dm-control", "gymtorax": "tokamak"}  # packages that only some tasks need, and the extra that brings each
 
 for _id, _name in IDS.items():
-    gymnasium.register(_id, "wgf.agents.tasks.single:Single", max_episode_steps=HORIZON, kwargs={"name": _name})
+    gymnasium.register(_id, "wgf.agents.tasks.single:Single", max_episode_steps=TASKS[_name].horizon, kwargs={"name": _name})
 for _id, _n in (("wgf/HumanoidStand-v0", 1), ("wgf/HumanoidStand3-v0", 3), ("wgf/HumanoidStand5-v0", 5)):
     gymnasium.register(_id, "wgf.agents.tasks.replicas:HumanoidStand", kwargs={"replicas": _n})
 gymnasium.register("wgf/IterHybrid-v0", "wgf.agents.tasks.tokamak:IterHybrid")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wgf.agents.tasks.pendula import HORIZON, TASKS, advance
+from wgf.agents.tasks import TASKS
 
 
 class Outcome(NamedTuple):
@@ -17,6 +17,10 @@ class Outcome(NamedTuple):
     reward: Tensor  # (S, n)
     terminated: Tensor  # (S, n) the task ended: no value beyond
     truncated: Tensor  # (S, n) the time limit: the value goes on
+
+    def finite(self) -> Tensor:
+        """Whether every number is finite, (S, n): where it is not, the simulator went wrong."""
+        return self.next_obs.isfinite().all(-1) & self.obs.isfinite().all(-1) & self.reward.isfinite()
 
 
 class Fleet:
@@ -38,9 +42,9 @@ class Fleet:
 
     def step(self, action: Tensor) -> Outcome:
         """Applies actions (S, n, A) in (-1, 1)."""
-        state, reward, terminated = advance(self.task, self.state, action)
+        state, reward, terminated = self.task.advance(self.state, action)
         self.age += 1
-        truncated = (self.age >= HORIZON) & ~terminated
+        truncated = (self.age >= self.task.horizon) & ~terminated
         ended = terminated | truncated
         self.state = torch.where(ended[..., None], self._starts(), state)
         self.age.masked_fill_(ended, 0)
@@ -50,4 +54,5 @@ class Fleet:
         """Nothing to free."""
 
     def _starts(self) -> Tensor:
-        return self.task.start(torch.stack([torch.rand(self.n, 4, generator=g, device=self.device) for g in self._generators]))
+        size = self.task.start_size
+        return self.task.start(torch.stack([torch.rand(self.n, size, generator=g, device=self.device) for g in self._generators]))

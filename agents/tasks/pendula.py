@@ -13,7 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-HORIZON = 500  # steps, then a time limit
+from wgf.agents.tasks.task import Drawing, Task, normal
+
 GRAVITY = 10.0  # m / s^2
 
 
@@ -29,7 +30,8 @@ class CartPole:
     Starts uniform within a twentieth of (2.4, 4, 0.2, 4) for (x, x', theta, theta'). Steps of 0.05 s.
     """
 
-    obs_size, action_size, limit = 4, 1, 10.0
+    obs_size, action_size, state_size, start_size, limit = 4, 1, 4, 4, 10.0
+    horizon, seconds, view = 500, 0.05, 3.4
     dt, repeats = 0.05, 1
     cart, pole, length = 1.0, 0.1, 1.0
     width = 0.1
@@ -48,6 +50,10 @@ class CartPole:
         determinant = (self.cart + self.pole) * j - pull.square()
         return torch.stack([(j * push + pull * weight) / determinant, ((self.cart + self.pole) * weight + pull * push) / determinant], -1)
 
+    def advance(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(state (*b, 4), reward (*b,), ended (*b,)) after one step of actions (*b, 1), in units of the limit."""
+        return advance(self, state, action)
+
     def observe(self, state: Tensor) -> Tensor:
         """(x, x', theta, theta'), (*b, 4)."""
         return state[..., [0, 2, 1, 3]]
@@ -65,6 +71,10 @@ class CartPole:
         """Ends of what moves, from foot to tip, (*b, 2, 2) in metres."""
         foot = torch.stack([state[..., 0], torch.zeros_like(state[..., 0])], -1)
         return torch.stack([foot, foot + self.length * torch.stack([-state[..., 1].sin(), state[..., 1].cos()], -1)], -2)
+
+    def drawing(self, state: Tensor) -> Drawing:
+        """Its links, and the joints on which they turn."""
+        return _links(self.joints(state))
 
 
 class SwingUp(CartPole):
@@ -98,14 +108,14 @@ class DoublePendulum:
     each of two.
     """
 
-    obs_size, action_size, limit = 6, 1, 50.0
+    obs_size, action_size, state_size, start_size, limit = 6, 1, 4, 4, 50.0
+    horizon, seconds, view = 500, 0.02, 3.4
     dt, repeats = 0.01, 2
     link, length, width = 0.5, 1.0, 0.1
 
     def start(self, u: Tensor) -> Tensor:
         """First states from u (*b, 4), uniform on (0, 1)."""
-        normal = math.sqrt(2.0) * torch.erfinv((2.0 * u - 1.0).clamp(-1.0 + 1e-6, 1.0 - 1e-6))
-        return normal * u.new_tensor([0.1, 0.1, 0.01, 0.01])
+        return normal(u) * u.new_tensor([0.1, 0.1, 0.01, 0.01])
 
     def accelerate(self, state: Tensor, torque: Tensor) -> Tensor:
         """(theta_1'', theta_2''), (*b, 2), under a torque (*b, 1) in N m."""
@@ -118,6 +128,10 @@ class DoublePendulum:
         upper = j + ml * self.length
         determinant = upper * j - b.square()
         return torch.stack([(j * one - b * two) / determinant, (upper * two - b * one) / determinant], -1)
+
+    def advance(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(state (*b, 4), reward (*b,), ended (*b,)) after one step of actions (*b, 1), in units of the limit."""
+        return advance(self, state, action)
 
     def observe(self, state: Tensor) -> Tensor:
         """Sines, cosines and speeds, (*b, 6)."""
@@ -138,9 +152,13 @@ class DoublePendulum:
         steps = self.length * torch.stack([state[..., :2].sin(), -state[..., :2].cos()], -1)
         return torch.cat([torch.zeros_like(steps[..., :1, :]), steps.cumsum(-2)], -2)
 
+    def drawing(self, state: Tensor) -> Drawing:
+        """Its links, and the joints on which they turn."""
+        return _links(self.joints(state))
+
 
 Pendulum = CartPole | DoublePendulum  # a swing-up is a CartPole
-TASKS: dict[str, Pendulum] = {"CartPole": CartPole(), "CartPoleSwingUp": SwingUp(), "DoublePendulum": DoublePendulum()}
+TASKS: dict[str, Task] = {"CartPole": CartPole(), "CartPoleSwingUp": SwingUp(), "DoublePendulum": DoublePendulum()}
 
 
 def advance(task: Pendulum, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,6 +169,11 @@ def advance(task: Pendulum, state: Tensor, action: Tensor) -> tuple[Tensor, Tens
         velocity = velocity.clamp(-0.5 * math.pi / task.dt, 0.5 * math.pi / task.dt)
         state = torch.cat([state[..., :2] + task.dt * velocity, velocity], -1)
     return state, task.reward(state, drive), task.ended(state)
+
+
+def _links(joints: Tensor) -> Drawing:
+    """Lines between neighbours of joints (J, 2), and dots on all but the last."""
+    return Drawing(torch.stack([joints[:-1], joints[1:]], -2), joints[:-1])
 
 
 def _inertia(mass: float, length: float, width: float) -> float:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ def tensors(state: Any) -> dict[str, Tensor]:
         value = getattr(state, field.name)
         if isinstance(value, Adam):
             found |= {f"{field.name}.{part}": getattr(value, part) for part in ("theta", "m", "v", "steps")}
+        elif is_dataclass(value):
+            found |= {f"{field.name}.{name}": t for name, t in tensors(value).items()}
         elif isinstance(value, Tensor):
             found[field.name] = value
     return found

@@ -7,15 +7,32 @@ from dataclasses import is_dataclass
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+import torch
 from torch import Tensor
 
 from wgf.agents.training.checkpoint import tensors
 from wgf.agents.training.descent import Adam
-from wgf.agents.training.protocol import Agent, Batch, Info
-from wgf.compiler import machine_code
+from wgf.agents.training.protocol import AnyAgent, Info
+from wgf.compiler import available, machine_code
 
+COST = 40.0  # seconds of one core that compiling an update takes, 20 to 60
+# Seconds that an update takes less as machine code, and for each unit of its ``work``: tests/bench/updates.py
+SAVED, SAVED_EACH = 6e-4, 4e-11
 Update = Callable[[Any, Any], Info]  # minibatch or segment, and noise; changes the state
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def saving(updates: int, work: int) -> float:
+    """Seconds of one core that so many updates of such a size take less as machine code, before what compiling costs."""
+    return max(0, updates) * (SAVED + SAVED_EACH * work)
+
+
+def pays(updates: int, work: int, device: torch.device) -> bool:
+    """Whether compiling is worth it: on a CPU with a C++ compiler, where it saves more than twice what it costs.
+
+    By the numbers of a training alone, so that the same training is compiled or not, whenever it is run.
+    """
+    return device.type == "cpu" and saving(updates, work) > 2.0 * COST and available()
 
 
 class Recorder:
@@ -55,7 +72,7 @@ def piece(function: _F) -> _F:
     return cast(_F, run)
 
 
-def update(agent: Agent, cfg: Any, state: Any, *, compile: bool, whole: bool = True) -> Update:
+def update(agent: AnyAgent, cfg: Any, state: Any, *, compile: bool, whole: bool = True) -> Update:
     """``agent.update`` of one state; compiled at its first call, which takes up to a minute, or with a RuntimeWarning not at all.
 
     ``whole``: as one piece of machine code, else its ``piece``s alone.
@@ -68,7 +85,7 @@ def update(agent: Agent, cfg: Any, state: Any, *, compile: bool, whole: bool = T
     def numbers(state: Any, batch: Any, noise: Any) -> dict[str, Tensor]:
         return agent.update(cfg, state, batch, noise)()
 
-    def at_once(batch: Batch, noise: Any) -> Info:
+    def at_once(batch: Any, noise: Any) -> Info:
         values = recorder(numbers, state, batch, noise)
         return lambda: cast(dict[str, Tensor], values)
 

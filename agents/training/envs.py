@@ -1,6 +1,6 @@
-"""Environments, one a seed: any Gymnasium id with Box actions, stepped together.
+"""Environments in tensors, n per seed: any Gymnasium id with Box actions, and the project's own tasks.
 
-Actions are (-1, 1)^A to an agent and are rescaled to the environment's bounds here. An episode that ends is reset in the same step:
+Actions are (-1, 1)^A to an agent; they are rescaled to the environment's bounds here. An episode that ends is reset in the same step:
 ``next_obs`` is then the episode's own last observation, ``obs`` the first of the next.
 """
 
@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -16,27 +17,48 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import torch
+from torch import Tensor
 
 from wgf.agents import tasks
-from wgf.agents.tasks.fleet import Fleet
+from wgf.agents.tasks.fleet import Fleet, Outcome
 from wgf.agents.training import spaces
 from wgf.agents.training.pool import EnvPool
 from wgf.agents.training.spaces import Array, Mask, Scale, Step, cast, near, quiet, stepped, vector
 
-__all__ = ["Array", "BrokenEnvironment", "Envs", "Film", "Gymnasium", "Mask", "Native", "Step", "make", "reward_threshold", "sizes"]
+__all__ = [
+    "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Source", "Step", "reward_threshold",
+]  # fmt: skip
+CPU = torch.device("cpu")
+Starts = Callable[[int], Sequence[int]]  # a seed -> the seeds of its environments
 
 
 class Envs(Protocol):
-    """S environments side by side."""
+    """n environments for each of S seeds, in tensors: ``wgf.agents.tasks.fleet.Fleet``, or ``Gathered``."""
+
+    obs_size: int
+    action_size: int
+
+    def reset(self, seeds: Sequence[int]) -> Tensor:
+        """Begins every episode anew and returns the first observations (S, n, D)."""
+
+    def step(self, action: Tensor) -> Outcome:
+        """Applies actions (S, n, A) in (-1, 1)."""
+
+    def close(self) -> None:
+        """Frees the simulators."""
+
+
+class Simulators(Protocol):
+    """N environments as rows of numpy arrays, which is what simulators speak."""
 
     obs_size: int
     action_size: int
 
     def reset(self, seeds: Sequence[int]) -> Array:
-        """First observations (S, D), environment s seeded with seeds[s]."""
+        """Returns the first observations (N, D); environment i is seeded with seeds[i]."""
 
     def step(self, action: Array) -> Step:
-        """Applies actions (S, A) in (-1, 1)."""
+        """Applies actions (N, A) in (-1, 1)."""
 
     def close(self) -> None:
         """Frees the simulators."""
@@ -46,41 +68,107 @@ class BrokenEnvironment(Exception):
     """An environment raised an error while it ran; the text is one line, the error itself is the cause."""
 
 
-def make(name: str, n: int, backend: str = "gymnasium") -> Envs:
-    """``n`` environments by their Gymnasium id. Raises ValueError for an unknown id, a missing package or a space of no use."""
-    if name in tasks.IDS:
-        return Native(name)
-    return EnvPool(name, n) if backend == "envpool" else Gymnasium(name, n)
+def alone(seed: int) -> Sequence[int]:
+    """The one environment of a seed is seeded with that seed."""
+    return [seed]
 
 
-def sizes(name: str, backend: str = "gymnasium") -> tuple[int, int]:
-    """Numbers in an observation and in an action of one environment. Raises as ``make`` does."""
-    one = make(name, 1, backend)
-    one.close()
-    return one.obs_size, one.action_size
+def beside(seed: int, n: int) -> list[int]:
+    """Seeds of n environments side by side: environment i of seed k has 10,000,000 + 1,000 k + i, far from those of evaluations."""
+    return [10_000_000 + 1_000 * seed + i for i in range(n)]
+
+
+class Source:
+    """Where environments come from: a Gymnasium id, an environment, which is copied, or a function that makes one.
+
+    ``own`` says that a program gave it, so that its name alone does not bring it back.
+    """
+
+    def __init__(self, env: Any, backend: str = "gymnasium") -> None:
+        self.own, self.backend = not isinstance(env, str), backend
+        self._factory = _factory(env) if self.own else None
+        self.name: str = env
+        if self._factory:
+            spec = getattr(env if isinstance(env, gym.Env) else _made("given", self._factory), "spec", None)
+            self.name = spec.id if spec else getattr(env, "__name__", type(env).__name__)
+
+    def simulators(self, n: int) -> "Gymnasium | EnvPool":
+        """``n`` environments side by side. Raises as ``make`` does."""
+        return EnvPool(self.name, n) if self.backend == "envpool" and not self.own else Gymnasium(self.name, n, self._factory)
+
+    def make(self, seeds: int, n: int = 1, *, device: torch.device = CPU, starts: Starts = alone) -> Envs:
+        """``n`` environments for each of ``seeds`` seeds; the environments of seed k are seeded with starts(k).
+
+        The project's own tasks by their ids run on the device, the n of a seed on one random generator seeded with k; others run on the
+        CPU.
+
+        **Raises** ValueError for an unknown id, a missing package or a space of no use.
+        """
+        if self.name in tasks.IDS and not self.own:
+            return Fleet(tasks.IDS[self.name], n, device)
+        return Gathered(self.simulators(seeds * n), n, device, starts)
+
+
+def _factory(env: Any) -> Callable[[], Any]:
+    if isinstance(env, gym.Env):
+
+        def copied() -> Any:
+            try:
+                return deepcopy(env)
+            except Exception as error:
+                raise TypeError(f"it cannot be copied ({_described(error)}); give a function that makes it") from None
+
+        return copied
+    if not callable(env):
+        raise ValueError(f"env is {env!r}; it must be a Gymnasium id, an environment of Gymnasium, or a function that makes one")
+    return env  # type: ignore[no-any-return]
+
+
+class Gathered:
+    """Simulators as n environments for each of S seeds, in tensors on a device."""
+
+    def __init__(self, rows: Simulators, n: int, device: torch.device = CPU, starts: Starts = alone) -> None:
+        self.rows, self.n, self.device, self.starts = rows, n, device, starts
+        self.obs_size, self.action_size = rows.obs_size, rows.action_size
+
+    def reset(self, seeds: Sequence[int]) -> Tensor:
+        """Begins every episode anew and returns the first observations (S, n, D)."""
+        return self._tensor(self.rows.reset([start for seed in seeds for start in self.starts(seed)]))
+
+    def step(self, action: Tensor) -> Outcome:
+        """Applies actions (S, n, A) in (-1, 1)."""
+        return Outcome(*(self._tensor(part) for part in self.rows.step(action.flatten(0, 1).cpu().numpy())))
+
+    def close(self) -> None:
+        """Frees the simulators."""
+        self.rows.close()
+
+    def _tensor(self, rows: np.ndarray) -> Tensor:
+        return torch.unflatten(torch.from_numpy(rows).to(self.device), 0, (-1, self.n))
 
 
 class Gymnasium:
-    """Gymnasium environments stepped one after another in this process."""
+    """Gymnasium environments stepped one after another in this process, made by their id, or each by a call of ``factory``."""
 
-    def __init__(self, name: str, n: int) -> None:
+    def __init__(self, name: str, n: int, factory: Callable[[], Any] | None = None) -> None:
         self.name = name
-        self.envs = [_made(name, lambda: gym.make(name)) for _ in range(n)]
-        spec, obs, action = self.envs[0].spec, self.envs[0].observation_space, self.envs[0].action_space
-        if spec.id != name.rpartition(":")[2]:
+        self.envs = [_made(name, factory) for _ in range(n)]
+        spec, self.space, action = self.envs[0].spec, self.envs[0].observation_space, self.envs[0].action_space
+        if factory is None and spec.id != name.rpartition(":")[2]:
             raise ValueError(f"environment {name!r} has no version; did you mean {spec.id!r}?")
-        self.obs_size, self.action_size = spaces.sizes(name, obs, action)
-        self._space, self._scale = obs, Scale(action)
+        _refuse_statistics(name, self.envs[0])
+        self.obs_size, self.action_size = spaces.sizes(name, self.space, action)
+        self.scale = Scale(action)
 
     def reset(self, seeds: Sequence[int]) -> Array:
-        """First observations (S, D); environment s is seeded with seeds[s] and keeps its own stream from then on."""
+        """Returns the first observations (N, D); environment i is seeded with seeds[i] and keeps its own stream from then on."""
         with _named(self.name):
             return cast(self._stacked([env.reset(seed=int(s))[0] for env, s in zip(self.envs, seeds, strict=True)]))
 
     def step(self, action: Array) -> Step:
-        """Applies actions (S, A) in (-1, 1)."""
+        """Applies actions (N, A) in (-1, 1)."""
         with _named(self.name):
-            steps = [env.step(a) for env, a in zip(self.envs, self._scale(action), strict=True)]
+            steps = [env.step(a) for env, a in zip(self.envs, self.scale(action), strict=True)]
             after, reward, terminated, truncated, _ = zip(*steps, strict=True)
             first = [env.reset()[0] if t or u else o for env, o, t, u in zip(self.envs, after, terminated, truncated, strict=True)]
             return stepped(self._stacked(first), self._stacked(after), reward, terminated, truncated)
@@ -91,54 +179,30 @@ class Gymnasium:
             env.close()
 
     def _stacked(self, obs: Sequence[Any]) -> Any:
-        return np.stack([vector(self._space, one) for one in obs])
-
-
-class Native:
-    """Tasks of the project's own, all in one tensor computation; their starts are drawn from torch's generators."""
-
-    def __init__(self, name: str) -> None:
-        self._fleet = Fleet(tasks.IDS[name], 1, torch.device("cpu"))
-        self.obs_size, self.action_size = self._fleet.obs_size, self._fleet.action_size
-
-    def reset(self, seeds: Sequence[int]) -> Array:
-        """First observations (S, D); environment s is seeded with seeds[s] and keeps its own stream from then on."""
-        return self._fleet.reset(seeds)[:, 0].numpy()
-
-    def step(self, action: Array) -> Step:
-        """Applies actions (S, A) in (-1, 1)."""
-        outcome = self._fleet.step(torch.from_numpy(action)[:, None])
-        return stepped(*(part[:, 0].numpy() for part in outcome))
-
-    def close(self) -> None:
-        """Nothing to free."""
+        return np.stack([vector(self.space, one) for one in obs])
 
 
 class Film:
-    """One environment that renders, seeded; ``frame()`` is an RGB array, ``step`` takes an action in (-1, 1)^A."""
+    """One environment that renders, seeded; ``frame()`` is an RGB array, observations and actions are the environment's own."""
 
     def __init__(self, name: str, seed: int) -> None:
-        self._env = _made(name, lambda: gym.make(name, render_mode="rgb_array"))
+        self._env = _made(name, None, render_mode="rgb_array")
         self.fps = int(self._env.metadata.get("render_fps", 30))
-        self._scale = Scale(self._env.action_space)
-        self.obs = self._vector(self._env.reset(seed=seed)[0])
+        self.obs = self._env.reset(seed=seed)[0]
         self.frame()  # fails here where nothing can be drawn
 
     def frame(self) -> Any:
         """The picture now, (height, width, 3)."""
         return np.asarray(self._env.render())
 
-    def step(self, action: Array) -> tuple[Array, float, bool]:
+    def step(self, action: Any) -> tuple[Any, float, bool]:
         """The next observation, the reward, and whether the episode goes on."""
-        obs, reward, terminated, truncated, _ = self._env.step(self._scale(action))
-        return self._vector(obs), float(reward), not (terminated or truncated)
+        obs, reward, terminated, truncated, _ = self._env.step(action)
+        return obs, float(reward), not (terminated or truncated)
 
     def close(self) -> None:
         """Frees the renderer."""
         self._env.close()
-
-    def _vector(self, obs: Any) -> Array:
-        return cast(vector(self._env.observation_space, obs))
 
 
 def reward_threshold(name: str) -> float | None:
@@ -150,8 +214,8 @@ def reward_threshold(name: str) -> float | None:
     return threshold
 
 
-def _made(name: str, make: Callable[[], Any]) -> Any:
-    """What ``make`` makes, without Gymnasium's and MuJoCo's remarks; ValueError, in one line, where it cannot."""
+def _made(name: str, factory: Callable[[], Any] | None, **options: Any) -> Any:
+    """An environment by its id, or of a factory, without Gymnasium's and MuJoCo's remarks; ValueError, in one line, where it cannot."""
     module, _, rest = name.rpartition(":")
     if module and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # "my_tasks:Maze-v0" may lie where the person is
@@ -160,7 +224,7 @@ def _made(name: str, make: Callable[[], Any]) -> Any:
         with quiet():
             if owner := tasks.OWNERS.get(rest.partition("/")[0]):
                 import_module(owner)  # registers them
-            return make()
+            return factory() if factory else gym.make(name, **options)
     except ModuleNotFoundError as error:
         if error.name in tasks.EXTRAS:
             extra = tasks.EXTRAS[error.name]
@@ -170,7 +234,18 @@ def _made(name: str, make: Callable[[], Any]) -> Any:
         reason = " ".join(str(error).split("Did you mean")[0].split()).rstrip(".")
     except Exception as error:  # an environment's own code may raise anything
         reason = _described(error)
-    raise ValueError(f"environment {name!r} cannot be made: {reason}{near(rest, gym.registry)}")
+    raise ValueError(f"environment {name!r} cannot be made: {reason}{'' if factory else near(rest, gym.registry)}")
+
+
+def _refuse_statistics(name: str, env: Any) -> None:
+    """Raises ValueError for a wrapper whose running statistics would be another's in every environment and lost with it."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, (gym.wrappers.NormalizeObservation, gym.wrappers.NormalizeReward)):
+            raise ValueError(
+                f"environment {name!r} wraps itself in {type(env).__name__}, whose running statistics are not saved with the policy: "
+                "leave the wrapper out and use normalize (--normalize)"
+            )
+        env = env.env
 
 
 def _mujoco_warning(text: str) -> None:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from wgf.agents.training.onpolicy import Nets, estimate
 from wgf.agents.training.protocol import Streams
-from wgf.agents.training.rollout import Segment, Shape
+from wgf.agents.training.rollout import Rollout, Segment
+from wgf.agents.training.schedule import Schedule
 from wgf.mlp import MLP
 from wgf.policies.critics import VNetwork
 from wgf.policies.diagonal import DiagonalPolicy
@@ -38,9 +39,9 @@ class EpochSettings:
     """Factor of the reward."""
 
 
-def segment(cfg: EpochSettings) -> Shape:
-    """How they collect."""
-    return Shape(1, cfg.envs, cfg.horizon)
+def memory(cfg: EpochSettings, schedule: Schedule) -> Rollout:
+    """They learn from segments."""
+    return Rollout(1, cfg.envs, cfg.horizon, cfg.gamma, pieces=cfg.epochs * -(-cfg.horizon * cfg.envs // cfg.batch))
 
 
 def networks(cfg: EpochSettings, obs: int, action: int) -> Nets:

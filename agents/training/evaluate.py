@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wgf.agents.training.envs import Array, Envs
-from wgf.agents.training.protocol import Agent
+from wgf.agents.training.protocol import AnyAgent
 
 LONGEST = 10_000  # steps of an episode; a task without an end or a time limit is cut here
 
-Policy = Callable[[Array], Array]  # observations (S, n, D) -> actions (S, n, A)
+Policy = Callable[[Tensor], Tensor]  # observations (S, n, D) -> actions (S, n, A)
 
 
 class Episodes(NamedTuple):
@@ -21,14 +22,9 @@ class Episodes(NamedTuple):
     lengths: Array
 
 
-def deterministic(agent: Agent, cfg: Any, state: Any, device: torch.device) -> Policy:
+def deterministic(agent: AnyAgent, cfg: Any, state: Any, device: torch.device) -> Policy:
     """The agent's greedy actions; where they are not finite, as a policy that diverged gives them, zero."""
-
-    def policy(obs: Array) -> Array:
-        action = agent.greedy(cfg, state, torch.from_numpy(obs).to(device))
-        return torch.nan_to_num(action).cpu().numpy()
-
-    return policy
+    return lambda obs: torch.nan_to_num(agent.greedy(cfg, state, obs.to(device))).to(obs.device)
 
 
 def starts(seeds: Sequence[int], episodes: int) -> list[int]:
@@ -39,17 +35,21 @@ def starts(seeds: Sequence[int], episodes: int) -> list[int]:
 def evaluate(
     policy: Policy, envs: Envs, seeds: Sequence[int], episodes: int, stopping: Callable[[], bool] = lambda: False
 ) -> Episodes | None:
-    """``episodes`` episodes a seed, all side by side in ``envs`` (len(seeds) * episodes of them); None where it was stopped halfway."""
+    """``episodes`` episodes per seed, all side by side in ``envs``, which has one row of len(seeds) * episodes environments.
+
+    Returns None where it was stopped halfway.
+    """
     shape = (len(seeds), episodes)
-    obs = envs.reset(starts(seeds, episodes))
+    obs = envs.reset(starts(seeds, episodes))  # (S * episodes, 1, D)
     n = len(obs)
     returns, lengths, running = np.zeros(n), np.zeros(n), np.ones(n, dtype=bool)
     while running.any() and lengths.max() < LONGEST:
         if stopping():
             return None
-        step = envs.step(policy(obs.reshape(*shape, -1)).reshape(n, -1))
-        returns[running] += step.reward[running]
+        outcome = envs.step(policy(obs.view(*shape, -1)).view(n, 1, -1))
+        obs, finite = outcome.obs, outcome.finite()
+        reward, goes_on = outcome.reward[:, 0].cpu().numpy(), ~(outcome.terminated | outcome.truncated) & finite
+        returns[running] += reward[running]
         lengths[running] += 1
-        running &= ~(step.terminated | step.truncated) & step.finite
-        obs = step.obs
+        running &= goes_on[:, 0].cpu().numpy()
     return Episodes(returns.reshape(shape).astype(np.float32), lengths.reshape(shape).astype(np.float32))

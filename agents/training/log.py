@@ -13,9 +13,10 @@ from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
+from torch import Tensor
 from torch.utils.tensorboard.summary import hparams, scalar, text
 
-from wgf.agents.training.checkpoint import write_json
+from wgf.agents.training.checkpoint import save, write_json
 
 
 class Events:
@@ -63,6 +64,10 @@ class RunLog:
             self._events.add(scalar(tag, value), step)
             self._rows.writerow([step, tag, repr(float(value))])
 
+    def save(self, values: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        """Writes a policy's tensors and what is said about them."""
+        save(self.folder, dict(values), about)
+
     def flush(self) -> None:
         """Hands everything written so far to the operating system."""
         self._events.file.flush()
@@ -77,6 +82,22 @@ class RunLog:
             for file in (self._events.file, self._file):
                 with suppress(OSError):
                     file.close()
+
+
+class NoLog:
+    """The log of a seed whose training leaves no folder."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes nothing."""
+
+    def save(self, values: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        """Writes nothing."""
+
+    def flush(self) -> None:
+        """Does nothing."""
+
+    def close(self, result: Mapping[str, Any]) -> None:
+        """Writes nothing."""
 
 
 def being_written(folder: Path) -> bool:

@@ -1,11 +1,11 @@
-"""The one training loop, for S seeds in one stacked computation: act, store and update, step by step or segment by segment; evaluate."""
+"""The one training loop, for S seeds in one stacked computation: collect, learn, and now and then log and evaluate."""
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,74 +13,71 @@ from torch import Tensor
 
 from wgf import trusted
 from wgf.agents.training.compiled import Update, update
-from wgf.agents.training.envs import Array, BrokenEnvironment, Envs, Mask, Step
+from wgf.agents.training.envs import Array, BrokenEnvironment, Envs, Mask
 from wgf.agents.training.evaluate import deterministic, evaluate
-from wgf.agents.training.memory import Replay
-from wgf.agents.training.protocol import Agent, Info, Streams
+from wgf.agents.training.protocol import AnyAgent, Info, Memory, Streams
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
-from wgf.agents.training.rollout import Rollout, Shape, Side
 from wgf.agents.training.schedule import Schedule
 
 
 class Task(NamedTuple):
     """What is trained, from beginning to end.
 
-    ``envs`` has S environments, or S times those of a rollout's ``Shape``; ``eval_envs`` S * schedule.eval_episodes for each policy.
+    ``envs`` has as many environments per seed as ``memory``; ``eval_envs`` is one row of S * M * schedule.eval_episodes of them, for M
+    policies per seed.
     """
 
-    agent: Agent
+    agent: AnyAgent
     cfg: Any
     schedule: Schedule
     seeds: Sequence[int]
-    envs: Envs | Side
+    memory: Memory[Any]
+    envs: Envs
     eval_envs: Envs
     device: torch.device
-    compile: bool = False  # the update, of an agent that learns from a replay
+    compile: bool = False  # the update
 
 
 @dataclass
 class Training:
-    """Everything that a training is between two steps, except its environments."""
+    """Everything that a training is between two steps, except its memory and its environments."""
 
     state: Any
     streams: Streams
-    memory: "Live | Rollout"
+    update: Update
     info: Info = dict  # of the last update
     step: int = 0
-
-
-@dataclass
-class Live:
-    """What is trained by replay: one environment a seed, and all that it showed."""
-
-    replay: Replay
-    obs: Array  # (S, D) to act on next
-    update: Update
-    returns: Array  # (S,) so far, of the episodes that are running
-    lengths: Array  # (S,)
+    error: Exception | None = None  # what ended it before its time
 
 
 class Tick(NamedTuple):
-    """What a person is told now and then: the step, each seed's steps a second, its last return and evaluation (nan before)."""
+    """What is told now and then: the step, and the last value of every metric, tag -> (S,), nan where there is none yet."""
 
     step: int
-    steps_per_second: float
-    returns: Array
-    evals: Array
+    metrics: Mapping[str, Array]
+
+    def of(self, tag: str, seeds: int) -> Array:
+        """A metric's values (S,); nan before its first."""
+        return self.metrics.get(tag, np.full(seeds, np.nan, np.float32))
 
 
-def train(task: Task, run: Training, record: Record, *, tell: Callable[[Tick], None], stopping: Callable[[], bool]) -> list[str]:
+Tell = Callable[[Tick], bool | None]  # True stops the training
+Stopping = Callable[[], bool]
+
+
+def train(task: Task, run: Training, record: Record, *, tell: Tell, stopping: Stopping) -> list[str]:
     """Trains S seeds side by side and returns how each ended: "finished", "interrupted" or "failed: ...".
 
-    ``run`` comes from ``begin``. ``stopping`` is asked at each step; then every seed is saved. A seed whose losses, returns or policy turn
-    non-finite stops alone, its last policy from before that. Any other fault (an environment raises, a disk is full) ends every
-    seed; what was saved stays, and result.json holds the traceback.
+    ``run`` comes from ``begin``. ``stopping`` is asked at each step, and ``tell`` may stop as well; then every seed is saved. A seed
+    whose losses, returns or policy turn non-finite stops alone, its last policy from before that. Any other fault (an environment
+    raises, a disk is full) ends every seed; what was saved stays, result.json holds the traceback, and ``run.error`` the fault.
     """
     try:
         with trusted():
             record.save(run.state, run.step)
             steps(task, run, record, tell, stopping)
     except Exception as error:
+        run.error = error
         with suppress(OSError):
             record.write(run.step, _numbers(run.info))  # names the seed whose loss was the first to go wrong
             record.save(run.state, run.step)
@@ -91,112 +88,71 @@ def train(task: Task, run: Training, record: Record, *, tell: Callable[[Tick], N
     return record.endings
 
 
-def begin(task: Task) -> Training:
-    """Fresh networks, an empty memory, and environments at their first observation: seed k the same in every stack."""
+def begin(task: Task, state: Any = None) -> Training:
+    """A state, fresh if none is given, an empty memory, and environments at their first observation: seed k the same in every stack."""
     d, a, seeds = task.envs.obs_size, task.envs.action_size, task.seeds
-    state = task.agent.init(task.cfg, d, a, [torch.Generator().manual_seed(k) for k in seeds], task.device)
+    if state is None:
+        state = task.agent.init(task.cfg, d, a, [torch.Generator().manual_seed(k) for k in seeds], task.device)
     streams = Streams([torch.Generator(task.device).manual_seed(k) for k in seeds])
-    if shape := segment(task.agent, task.cfg):
-        return Training(state, streams, Rollout(cast(Side, task.envs), shape, seeds, task.cfg.gamma))
-    replay = Replay(seeds, task.schedule.rows(), d, a, task.cfg.gamma, task.device, getattr(task.cfg, "n_step", 1))
-    zero = np.zeros(len(seeds), np.float32)
-    change = update(task.agent, task.cfg, state, compile=task.compile)
-    return Training(state, streams, Live(replay, cast(Envs, task.envs).reset(seeds), change, zero, zero))
+    task.memory.begin(task.envs, seeds, task.device)
+    return Training(state, streams, update(task.agent, task.cfg, state, compile=task.compile, whole=task.memory.whole))
 
 
-def segment(agent: Agent, cfg: Any) -> Shape | None:
-    """How an agent collects rollouts; None for one that learns from a replay."""
-    return agent.segment(cfg) if hasattr(agent, "segment") else None
-
-
-def policies(agent: Agent, cfg: Any) -> int:
-    """Policies a seed."""
-    shape = segment(agent, cfg)
-    return shape.policies if shape else 1
-
-
-def steps(task: Task, run: Training, record: Record, tell: Callable[[Tick], None], stopping: Callable[[], bool]) -> None:
+def steps(task: Task, run: Training, record: Record, tell: Tell, stopping: Stopping) -> None:
     """Steps until the schedule, the person or every seed ends."""
     every, since = task.schedule, (time.perf_counter(), run.step)
     while record.running:
         before = run.step
-        if isinstance(run.memory, Rollout):
-            collect(task, run, run.memory, record)
-        else:
-            advance(task, run, run.memory, record)
+        collect(task, run, record)
+        learn(task, run)
         last = run.step >= every.steps
         due = last or run.step // every.eval_every > before // every.eval_every
         stop = stopping()
         if due or stop or run.step // every.log_every > before // every.log_every:
-            since = look(run, record, since)
+            since = log(run, record, since)
             if due:
-                stop = not examine(task, run, record, stopping)
+                stop = not assess(task, run, record, stopping)
                 since = (time.perf_counter(), run.step)  # the rate of training leaves evaluations out
+            stop = bool(tell(Tick(run.step, {tag: value.copy() for tag, value in record.latest.items()}))) or stop
             if due or stop:
                 record.save(run.state, run.step)
             record.flush()
-            tell(_tick(run.step, record))
         if last or stop:
             record.close(run.step, INTERRUPTED if stop else FINISHED)
 
 
-def advance(task: Task, run: Training, live: Live, record: Record) -> None:
-    """One step of every seed: act, store, and after warm-up one update."""
-    run.step += 1
-    action = act(task, run, live).cpu().numpy()
-    outcome = cast(Envs, task.envs).step(action)
-    live.replay.add(live.obs, action, outcome)
-    live.obs = outcome.obs
-    account(task, run, live, record, outcome)
-    if run.step >= task.schedule.warmup:
-        batch = live.replay.sample(task.cfg.batch)
-        run.info = live.update(batch, task.agent.noise(task.cfg, task.envs.action_size, run.streams))
+def collect(task: Task, run: Training, record: Record) -> None:
+    """Acts until the memory has something to learn from, and logs the episodes that ended on the way."""
+    memory, uniform = task.memory, run.step < task.memory.warmup
+    run.step += memory.size
+    memory.explore(run.state, run.streams)
+    finished, finite = memory.collect(lambda obs: choose(task, run, obs, uniform))
+    stop_broken(task, run, record, ~finite)
+    ended = np.flatnonzero(finite & finished.counts.any(1)).tolist()
+    if ended:
+        returns, lengths = finished.mean()
+        episodes = {"charts/episodic_return": returns, "charts/episodic_length": lengths}
+        if memory.policies > 1:
+            episodes["charts/episodic_return_best"] = finished.best()
+        record.write(run.step, episodes, ended)
 
 
-def act(task: Task, run: Training, live: Live) -> Tensor:
-    """Uniform on (-1, 1)^A before warm-up is over, then the agent's; (S, A). A failed seed stands still."""
-    if run.step <= task.schedule.warmup:
-        return 2.0 * run.streams.uniform(task.envs.action_size) - 1.0
-    noise = task.agent.act_noise(task.cfg, task.envs.action_size, 1, run.streams)
-    action = task.agent.act(task.cfg, run.state, torch.from_numpy(live.obs).to(task.device)[:, None], noise)
-    return torch.nan_to_num(action[:, 0])
+def choose(task: Task, run: Training, obs: Tensor, uniform: bool) -> Tensor:
+    """Actions (S, n, A) for observations (S, n, D): uniform on (-1, 1)^A, or the agent's. A failed seed stands still."""
+    n, a = obs.shape[1], task.envs.action_size
+    if uniform:
+        return (2.0 * run.streams.uniform(n, a) - 1.0).to(obs.device)
+    noise = task.agent.act_noise(task.cfg, a, n, run.streams)
+    return torch.nan_to_num(task.agent.act(task.cfg, run.state, obs.to(task.device), noise)).to(obs.device)
 
 
-def account(task: Task, run: Training, live: Live, record: Record, outcome: Step) -> None:
-    """Episode returns and lengths as training saw them; a simulator that went wrong ends its seed."""
-    live.returns = live.returns + outcome.reward
-    live.lengths = live.lengths + 1
-    ended = outcome.terminated | outcome.truncated
-    if ended.any():
-        episode = {"charts/episodic_return": live.returns, "charts/episodic_length": live.lengths}
-        record.write(run.step, episode, np.flatnonzero(ended).tolist())
-        live.returns, live.lengths = np.where(ended, 0.0, live.returns), np.where(ended, 0.0, live.lengths)
-    broken(task, run, record, ~outcome.finite)
+def learn(task: Task, run: Training) -> None:
+    """One update for each batch that the memory yields."""
+    for batch in task.memory.batches():
+        run.info = run.update(batch, task.agent.noise(task.cfg, task.envs.action_size, run.streams))
 
 
-def collect(task: Task, run: Training, memory: Rollout, record: Record) -> None:
-    """One segment of every seed, and one update."""
-    n, a = memory.shape.side, task.envs.action_size
-
-    def choose(obs: Tensor) -> Tensor:
-        action = task.agent.act(task.cfg, run.state, obs, task.agent.act_noise(task.cfg, a, n, run.streams))
-        return torch.nan_to_num(action)  # a failed seed stands still
-
-    if hasattr(task.agent, "explore"):
-        task.agent.explore(task.cfg, run.state, run.streams)
-    experience, finished = memory.collect(choose)
-    run.step += memory.shape.size
-    returns, lengths = finished.mean()
-    episodes = {"charts/episodic_return": returns, "charts/episodic_length": lengths}
-    if memory.shape.policies > 1:
-        episodes["charts/episodic_return_best"] = finished.best()
-    finite = (experience.next_obs.sum(-1) + experience.reward).flatten(1).isfinite().all(1).cpu().numpy()
-    broken(task, run, record, ~finite)
-    record.write(run.step, episodes, np.flatnonzero(finite & finished.counts.any(1)).tolist())
-    run.info = task.agent.update(task.cfg, run.state, experience, task.agent.noise(task.cfg, a, run.streams))
-
-
-def broken(task: Task, run: Training, record: Record, rows: Mask) -> None:
+def stop_broken(task: Task, run: Training, record: Record, rows: Mask) -> None:
     """Ends the seeds whose simulator went wrong."""
     for s in np.flatnonzero(rows).tolist():
         reason = f"the environment's observation or reward is not finite for seed {task.seeds[s]} at step {run.step}"
@@ -204,8 +160,8 @@ def broken(task: Task, run: Training, record: Record, rows: Mask) -> None:
             record.fail(s, run.step, reason)
 
 
-def look(run: Training, record: Record, since: tuple[float, int]) -> tuple[float, int]:
-    """Reads Info off the device and logs it with the rate since the last look; returns (time, step) of this one."""
+def log(run: Training, record: Record, since: tuple[float, int]) -> tuple[float, int]:
+    """Reads Info off the device and logs it with the rate since the last call; returns (time, step) of this one."""
     values = _numbers(run.info)  # waits for the device: only then has the time of these steps passed
     now = time.perf_counter()
     rate = (run.step - since[1]) / (now - since[0])
@@ -213,9 +169,9 @@ def look(run: Training, record: Record, since: tuple[float, int]) -> tuple[float
     return now, run.step
 
 
-def examine(task: Task, run: Training, record: Record, stopping: Callable[[], bool]) -> bool:
+def assess(task: Task, run: Training, record: Record, stopping: Callable[[], bool]) -> bool:
     """Evaluates every seed and logs the mean return; False where it was stopped halfway, which is not logged."""
-    policy, m = deterministic(task.agent, task.cfg, run.state, task.device), policies(task.agent, task.cfg)
+    policy, m = deterministic(task.agent, task.cfg, run.state, task.device), task.memory.policies
     result = evaluate(policy, task.eval_envs, task.seeds, m * task.schedule.eval_episodes, stopping)
     if result is None:
         return False
@@ -235,9 +191,3 @@ def _reason(error: Exception, step: int) -> str:
         return f"{error.filename or 'the run folder'} cannot be written: {error.strerror}"
     kind = "" if isinstance(error, BrokenEnvironment) else f"{type(error).__name__}: "
     return f"{kind}{' '.join(str(error).split())} at step {step}"
-
-
-def _tick(step: int, record: Record) -> Tick:
-    nothing = np.full(len(record.seeds), np.nan, np.float32)
-    rate, returns, evals = (record.latest.get(tag, nothing) for tag in ("charts/steps_per_second", "charts/episodic_return", "eval/return"))
-    return Tick(step, float(np.nanmax(rate)), returns, evals)

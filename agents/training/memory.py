@@ -1,96 +1,98 @@
-"""Replay: the transitions of S seeds on the device, one slice a seed, each observation stored once."""
+"""The memory of agents that learn from a replay, and the count of episodes that every memory keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from wgf.agents.training.envs import Array, Step
-from wgf.agents.training.protocol import Batch
+from wgf.agents.training.envs import CPU, Envs, Mask, beside
+from wgf.agents.training.protocol import Act, Batch, Finished, Size, Streams
+from wgf.agents.training.ring import Ring
+from wgf.agents.training.schedule import Schedule
+
+
+class Episodes:
+    """Returns and lengths of the episodes that are running, (S, n), and of those that ended since they were last asked for."""
+
+    def __init__(self, obs: Tensor, policies: int) -> None:
+        self.policies = policies
+        self._return, self._length, self._returns, self._lengths, self._counts = (torch.zeros_like(obs[..., 0]) for _ in range(5))
+
+    def add(self, reward: Tensor, ended: Tensor) -> None:
+        """Counts one step of every environment: its reward (S, n), and whether its episode ended."""
+        self._return += reward
+        self._length += 1.0
+        self._returns += self._return * ended
+        self._lengths += self._length * ended
+        self._counts += ended
+        self._return.masked_fill_(ended, 0.0)
+        self._length.masked_fill_(ended, 0.0)
+
+    def finished(self) -> Finished:
+        """Returns the sums over the episodes that ended since the last call."""
+        totals = (self._returns, self._lengths, self._counts)
+        found = Finished(*(torch.unflatten(t, 1, (self.policies, -1)).sum(-1).cpu().numpy() for t in totals))
+        for t in totals:
+            t.zero_()
+        return found
 
 
 class Replay:
-    """A ring of rows (observation, action, reward, discount) a seed; a transition is a row and the observation of the next.
+    """Collects one step of ``envs`` environments per seed at a time, and yields one minibatch per transition after the warm-up.
 
-    The end of an episode takes one more row, for its last observation: ``_starts`` lists the rows that begin a transition, oldest
-    first from slot ``_first``, and a row that is overwritten leaves it. Each seed draws with a generator of its own.
-
-    With ``n_step`` above 1 a sample is n steps together: r_0 + gamma r_1 + ..., the discount of as many steps, and the state behind the
-    last of them. Fewer steps where the episode ends or has not gone on yet: a time limit bootstraps from its own last observation.
+    So the number of updates per environment step does not depend on ``envs``. Environments are stepped on the CPU.
     """
 
-    def __init__(self, seeds: Sequence[int], rows: int, obs: int, action: int, gamma: float, device: torch.device, n_step: int = 1) -> None:
-        self.obs_size, self.action_size, self.gamma, self.n_step = obs, action, gamma, n_step
-        self.data = torch.zeros(len(seeds), rows, obs + action + 2, device=device)
-        self.count = np.zeros(len(seeds), dtype=np.int64)
-        self._generators = [np.random.default_rng([seed, 1]) for seed in seeds]
-        self._starts = np.zeros((len(seeds), rows), dtype=np.int64)
-        self._last = np.zeros((len(seeds), rows), dtype=bool)  # rows whose transition no other follows, or none yet
-        self._head, self._first, self._each = np.zeros_like(self.count), np.zeros_like(self.count), np.arange(len(seeds))
-        self._ended = np.ones(len(seeds), dtype=bool)
-        self._offsets = np.tile(rows * self._each, 2)  # of a seed's rows in the flattened ring
+    whole = True
 
-    @staticmethod
-    def bytes(seeds: int, rows: int, obs: int, action: int) -> int:
-        """Memory of the ring, before it is made."""
-        return seeds * rows * (4 * (obs + action + 2) + 9)
+    def __init__(self, schedule: Schedule, batch: int, gamma: float, n_step: int = 1, envs: int = 1) -> None:
+        self.schedule, self.batch, self.gamma, self.n_step = schedule, batch, gamma, n_step
+        self.envs, self.size, self.policies, self.warmup = envs, envs, 1, schedule.warmup
 
-    def add(self, obs: Array, action: Array, step: Step) -> None:
-        """Stores one transition a seed: obs (S, D), action (S, A) and what the environments answered."""
-        d, rows = self.obs_size, self.data.shape[1]
-        row, after = self._head, (self._head + 1) % rows
-        self._forget(row)
-        self._forget(after)
-        written = np.zeros((2, *self.data.shape[::2]), np.float32)
-        written[0, :, :d], written[0, :, d:-2], written[0, :, -2] = obs, action, step.reward
-        written[0, :, -1] = self.gamma * (1.0 - step.terminated)
-        written[1, :, :d] = step.next_obs
-        place = torch.from_numpy(np.concatenate([row, after]) + self._offsets)
-        ring, values = self.data.flatten(0, 1), torch.from_numpy(written)
-        ring.index_copy_(0, place.to(ring.device), values.to(ring).flatten(0, 1))
-        self._starts[self._each, (self._first + self.count) % rows] = row
-        self._last[self._each, row - 1] &= self._ended  # the row before, where it is the same episode's
-        self._last[self._each, row] = True
-        self._ended = step.terminated | step.truncated
-        self.count = self.count + 1
-        self._head = (row + 1 + self._ended) % rows
+    def updates(self, steps: int) -> int:
+        """Returns one for each transition from the end of the warm-up on."""
+        return max(0, steps - max(0, self.warmup - 1))
 
-    def sample(self, batch: int) -> Batch:
-        """``batch`` transitions a seed, uniform with replacement over where they begin."""
-        rows = self.data.shape[1]
-        slots = np.stack([g.integers(0, n, batch) for g, n in zip(self._generators, self.count, strict=True)])
-        row = self._starts[self._each[:, None], (self._first[:, None] + slots) % rows]
-        steps = self._steps(row)
-        here, after = self._rows(np.stack([row, (row + steps) % rows]))
-        obs, action, reward, discount = here.split([self.obs_size, self.action_size, 1, 1], -1)
-        if self.n_step == 1:
-            return Batch(obs, action, reward[..., 0], discount[..., 0], after[..., : self.obs_size])
-        return Batch(obs, action, *self._together(row, steps), after[..., : self.obs_size])
+    def place(self, device: torch.device) -> torch.device:
+        """Returns the CPU."""
+        return CPU
 
-    def _steps(self, row: np.ndarray) -> np.ndarray:
-        """How many of n steps from each row (S, B) there are."""
-        if self.n_step == 1:
-            return np.ones_like(row)
-        window = (row[..., None] + np.arange(self.n_step)) % self.data.shape[1]
-        last = self._last[self._each[:, None, None], window]
-        return np.where(last.any(-1), last.argmax(-1) + 1, self.n_step)
+    def starts(self, seed: int) -> Sequence[int]:
+        """Returns the seed itself for the first environment, and seeds far from it for the others."""
+        return [seed, *beside(seed, self.envs)[1:]]
 
-    def _together(self, row: np.ndarray, steps: np.ndarray) -> tuple[Tensor, Tensor]:
-        """sum_k gamma^k r_k over ``steps`` rows, and gamma^(steps - 1) times the last one's discount, (S, B) each."""
-        window = (row + np.arange(self.n_step)[:, None, None]) % self.data.shape[1]
-        reward, discount = self._rows(window)[..., -2:].unbind(-1)
-        k = torch.arange(self.n_step, device=reward.device)[:, None, None]
-        count = torch.from_numpy(steps).to(reward.device)
-        weight = torch.pow(self.gamma, k.to(reward))
-        return (weight * reward * (k < count)).sum(0), (weight * discount * (k == count - 1)).sum(0)
+    def needs(self, seeds: int, obs: int, action: int) -> Size:
+        """Returns what its rings take."""
+        rows, rings = self.schedule.rows(self.envs), f"{self.envs} x " if self.envs > 1 else ""
+        words = f"replay: {seeds} x {rings}{rows:,} rows of {obs} + {action} + 2 numbers"
+        return Size(Ring.bytes(seeds * self.envs, rows, obs, action), words, "--replay")
 
-    def _rows(self, row: np.ndarray) -> Tensor:
-        """Rows (..., S, B) of each seed's ring, (..., S, B, numbers)."""
-        place = torch.from_numpy(row + self.data.shape[1] * self._each[:, None]).to(self.data.device)
-        return self.data.flatten(0, 1).index_select(0, place.flatten()).view(*place.shape, -1)
+    def begin(self, envs: Envs, seeds: Sequence[int], device: torch.device) -> None:
+        """Forgets everything, allocates its rings on ``device``, and takes environments, which begin anew."""
+        rows = self.schedule.rows(self.envs)
+        self.ring = Ring(seeds, rows, envs.obs_size, envs.action_size, self.gamma, device, self.n_step, self.envs)
+        self._envs, self._steps, self.obs = envs, 0, envs.reset(seeds)  # obs (S, n, D) to act on next
+        self._episodes = Episodes(self.obs, 1)
 
-    def _forget(self, row: np.ndarray) -> None:
-        stale = (self.count > 0) & (self._starts[self._each, self._first] == row)
-        self._first = (self._first + stale) % self.data.shape[1]
-        self.count = self.count - stale
+    def extend(self, schedule: Schedule) -> None:
+        """Makes room for a training that goes on by another schedule."""
+        self.schedule = schedule
+        self.ring.grow(schedule.rows(self.envs))
+
+    def explore(self, state: Any, draw: Streams) -> None:
+        """Changes nothing."""
+
+    def collect(self, act: Act) -> tuple[Finished, Mask]:
+        """Steps every environment once and stores its transition."""
+        action = act(self.obs)
+        outcome = self._envs.step(action)
+        self.ring.add(self.obs, action, outcome)
+        self.obs, self._steps = outcome.obs, self._steps + self.envs
+        self._episodes.add(outcome.reward, outcome.terminated | outcome.truncated)
+        return self._episodes.finished(), outcome.finite().all(1).numpy()
+
+    def batches(self) -> Iterator[Batch]:
+        """Yields a minibatch for each of the last transitions, from the last one of the warm-up on."""
+        for _ in range(min(self.envs, self._steps - self.warmup + 1)):
+            yield self.ring.sample(self.batch)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from wgf.agents.training.compiled import piece
 from wgf.agents.training.descent import Adam, descend_, gradients, squared_error
 from wgf.agents.training.protocol import Streams
-from wgf.agents.training.rollout import Segment
+from wgf.agents.training.rollout import Rollout, Segment
 from wgf.agents.training.targets import gae
 from wgf.mlp import MLP
 from wgf.policies.critics import VNetwork
@@ -86,6 +87,13 @@ def explore(cfg: Settings, state: State, draw: Streams) -> None:
     """
     if state.noisy is not None:
         state.noisy.copy_(state.policy.theta).add_(draw.normal(*state.policy.theta.shape[1:]), alpha=cfg.weight_noise)
+
+
+def segments(cfg: Settings, policies: int) -> Rollout:
+    """How so many policies per seed collect."""
+    steps = cfg.batch // cfg.envs
+    pieces = cfg.critic_steps + -(-steps // TIMES)
+    return Rollout(policies, cfg.envs, steps, cfg.gamma, pieces=pieces, explore=partial(explore, cfg))
 
 
 def act_noise(cfg: object, action: int, n: int, draw: Streams) -> Tensor:

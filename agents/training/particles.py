@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.descent import Adam
-from wgf.agents.training.onpolicy import Nets, Settings, State, begin, networks
-from wgf.agents.training.rollout import Shape
+from wgf.agents.training.onpolicy import Nets, Settings, State, begin, networks, segments
+from wgf.agents.training.rollout import Rollout
+from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.targets import mean_square, speed
 from wgf.kernels import KERNELS, Kernel, KernelName
 from wgf.transport import exact_cost
@@ -30,9 +31,9 @@ class ParticleSettings(Settings):
     """Median rule of the kernel."""
 
 
-def segment(cfg: ParticleSettings) -> Shape:
-    """How they collect."""
-    return Shape(cfg.particles, cfg.envs, cfg.batch // cfg.envs)
+def memory(cfg: ParticleSettings, schedule: Schedule) -> Rollout:
+    """They learn from segments."""
+    return segments(cfg, cfg.particles)
 
 
 def init(

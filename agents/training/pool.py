@@ -15,9 +15,9 @@ class EnvPool:
         self.name, self.n = name, n
         with quiet():
             spec = self._spec(name)
-            self._space, action = spec.observation_space, spec.action_space
-        self.obs_size, self.action_size = sizes(name, self._space, action)
-        self._scale = Scale(action)
+            self.space, action = spec.observation_space, spec.action_space
+        self.obs_size, self.action_size = sizes(name, self.space, action)
+        self.scale = Scale(action)
         self._envs: Any = None
 
     @staticmethod
@@ -32,22 +32,25 @@ class EnvPool:
         return envpool.make_spec(name)
 
     def reset(self, seeds: Sequence[int]) -> Array:
-        """First observations (S, D); environment s is seeded with seeds[s]. EnvPool seeds at birth only: the environments are new."""
+        """Returns the first observations (N, D); environment i is seeded with seeds[i].
+
+        EnvPool seeds at birth only: the environments are new.
+        """
         import envpool
 
         with quiet():
             self._envs = envpool.make(self.name, env_type="gymnasium", num_envs=self.n, seed=[int(s) for s in seeds])
-            return cast(vector(self._space, self._envs.reset()[0]))
+            return cast(vector(self.space, self._envs.reset()[0]))
 
     def step(self, action: Array) -> Step:
-        """Applies actions (S, A) in (-1, 1). EnvPool would reset one step late: ended environments are reset here at once."""
-        after, reward, terminated, truncated, _ = self._envs.step(self._scale(action))
-        next_obs = vector(self._space, after)
+        """Applies actions (N, A) in (-1, 1). EnvPool would reset one step late: ended environments are reset here at once."""
+        after, reward, terminated, truncated, _ = self._envs.step(self.scale(action))
+        next_obs = vector(self.space, after)
         obs, ended = next_obs, np.flatnonzero(terminated | truncated).astype(np.int32)
         if len(ended):
             first, info = self._envs.reset(ended)
             obs = next_obs.copy()
-            obs[info["env_id"]] = vector(self._space, first)
+            obs[info["env_id"]] = vector(self.space, first)
         return stepped(obs, next_obs, reward, terminated, truncated)
 
     def close(self) -> None:

@@ -1,10 +1,24 @@
 """What an agent module offers, and what it is given: the names that the loop, the evaluation and the contract test rely on."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.spaces import Array, Mask
+
+if TYPE_CHECKING:
+    from wgf.agents.training.envs import Envs
+
+C = TypeVar("C")
+S = TypeVar("S")
+B = TypeVar("B")
+X = TypeVar("X")
+Y = TypeVar("Y")
+B_co = TypeVar("B_co", covariant=True)
 
 Info = Callable[[], dict[str, Tensor]]  # tag -> (S,), on the device; computed when it is looked at
 
@@ -12,7 +26,7 @@ Info = Callable[[], dict[str, Tensor]]  # tag -> (S,), on the device; computed w
 class Batch(NamedTuple):
     """Transitions of S seeds: obs and next_obs (S, B, D), action (S, B, A) in (-1, 1), reward and discount (S, B).
 
-    discount = gamma (1 - terminated): a time limit bootstraps, an end of the task does not. Where the configuration has ``n_step``,
+    discount = gamma (1 - terminated): a time limit bootstraps, an end of the task does not. With returns of n steps,
     reward is the discounted sum of up to so many steps, next_obs the state behind the last and discount the product of theirs.
     """
 
@@ -43,18 +57,110 @@ class Streams:
         return torch.stack([torch.rand(k, n, generator=g, device=self.device).argsort(-1) for g in self.generators])
 
 
-class Agent(Protocol):
-    """An agent is a module with these names. ``Config`` is a frozen dataclass with at least ``gamma`` and ``batch``.
+class Finished(NamedTuple):
+    """Of the episodes that ended: sums of their returns and of their lengths, and their number, (S, M) for M policies per seed."""
 
-    An agent that learns from rollouts also has ``segment``: (cfg) -> ``rollout.Shape``; its updates take a ``rollout.Segment``. It may
-    have ``explore``: (cfg, state, streams), called before a segment.
+    returns: Array
+    lengths: Array
+    counts: Array
+
+    def mean(self) -> tuple[Array, Array]:
+        """Mean return and length of a seed's episodes, (S,); nan where none ended."""
+        with np.errstate(invalid="ignore"):
+            return self.returns.sum(1) / self.counts.sum(1), self.lengths.sum(1) / self.counts.sum(1)
+
+    def best(self) -> Array:
+        """Mean return of the best policy, (S,); nan where none ended."""
+        each = np.divide(self.returns, self.counts, out=np.full_like(self.returns, -np.inf), where=self.counts > 0)
+        return np.where(self.counts.any(1), each.max(1), np.nan)
+
+
+class Size(NamedTuple):
+    """How many bytes a memory takes, what takes them in words, and the option that makes it smaller."""
+
+    bytes: int
+    words: str
+    option: str
+
+
+Act = Callable[[Tensor], Tensor]  # observations (S, n, D) -> actions (S, n, A) in (-1, 1)
+
+
+class Memory(Protocol[B_co]):
+    """How an agent collects experience and what it learns from: ``memory.Replay`` or ``rollout.Rollout``.
+
+    Until ``begin`` it holds no tensors and only says what it needs.
     """
 
-    Config: type
-    PRESETS: dict[str, Any]
-    init: Callable[..., Any]  # (cfg, obs_size, action_size, generators, device) -> state, a dataclass of modules, optimisers, tensors
-    act_noise: Callable[..., Any]  # (cfg, action_size, n, streams) -> noise of one action in each of n environments a seed
-    act: Callable[..., Tensor]  # (cfg, state, obs (S, n, D), noise) -> actions (S, n, A) that explore
-    greedy: Callable[..., Tensor]  # (cfg, state, obs (S, n, D)) -> deterministic actions (S, n, A)
-    noise: Callable[..., Any]  # (cfg, action_size, streams) -> noise of one update
-    update: Callable[..., Info]  # (cfg, state, batch, noise) -> Info; changes state in place
+    envs: int  # environments per seed
+    policies: int  # policies per seed, which share the environments out, policy by policy
+    warmup: int  # steps of uniform actions at the beginning of a training
+    size: int  # environment steps per seed of one collection
+    whole: bool  # whether one update is one step of the networks, which can be compiled whole; else it is compiled piece by piece
+
+    def updates(self, steps: int) -> int:
+        """Returns how many steps of the networks a training of so many environment steps takes."""
+
+    def place(self, device: torch.device) -> torch.device:
+        """Returns where its environments live, for networks on ``device``."""
+
+    def starts(self, seed: int) -> Sequence[int]:
+        """Returns the seeds of the environments of a seed."""
+
+    def needs(self, seeds: int, obs: int, action: int) -> Size:
+        """Returns what it takes for so many seeds and for observations and actions of so many numbers."""
+
+    def begin(self, envs: "Envs", seeds: Sequence[int], device: torch.device) -> None:
+        """Forgets everything, allocates its tensors on ``device``, and takes environments, which begin anew."""
+
+    def extend(self, schedule: Schedule) -> None:
+        """Makes room for a training that goes on by another schedule, with what it holds."""
+
+    def explore(self, state: Any, draw: Streams, /) -> None:
+        """Changes an agent's state before a collection, where its exploration asks for that."""
+
+    def collect(self, act: Act) -> tuple[Finished, Mask]:
+        """Steps the environments ``size / envs`` times; returns the episodes that ended, and where every number was finite, (S,)."""
+
+    def batches(self) -> Iterator[B_co]:
+        """Yields what is to be learned from now, one update each."""
+
+
+class Agent(Protocol[C, S, B, X, Y]):
+    """An agent is a module, or any object, with these names.
+
+    C is its configuration, a frozen dataclass with ``gamma``; S its state, a dataclass of tensors and optimisers; B what one update
+    learns from, a ``Batch`` of a replay or a ``rollout.Segment``; X the noise of an action and Y that of an update.
+    """
+
+    @property
+    def Config(self) -> type[C]:
+        """The class of its configurations."""
+
+    @property
+    def PRESETS(self) -> Mapping[str, C]:
+        """Configurations by name."""
+
+    def memory(self, cfg: C, schedule: Schedule, /) -> Memory[B]:
+        """Says how it collects."""
+
+    def init(self, cfg: C, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, /) -> S:
+        """Makes fresh networks of len(generators) seeds, for observations and actions of so many numbers."""
+
+    def act_noise(self, cfg: C, action: int, n: int, draw: Streams, /) -> X:
+        """Draws the noise of one action in each of n environments per seed."""
+
+    def act(self, cfg: C, state: S, obs: Tensor, noise: X, /) -> Tensor:
+        """Returns actions (S, n, A) that explore, for observations (S, n, D)."""
+
+    def greedy(self, cfg: C, state: S, obs: Tensor, /) -> Tensor:
+        """Returns deterministic actions (S, n, A), for observations (S, n, D)."""
+
+    def noise(self, cfg: C, action: int, draw: Streams, /) -> Y:
+        """Draws the noise of one update."""
+
+    def update(self, cfg: C, state: S, batch: B, noise: Y, /) -> Info:
+        """Changes the state in place by one update."""
+
+
+AnyAgent = Agent[Any, Any, Any, Any, Any]  # one of a registry, whose types are its own

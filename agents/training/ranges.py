@@ -1,9 +1,10 @@
 """What values a setting of an agent may take, by its name: agents that share a setting share its range."""
 
+import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 
 class Range(NamedTuple):
@@ -17,6 +18,8 @@ POSITIVE = Range(lambda x: 0.0 < x < math.inf, "above 0")
 COUNT = Range(lambda x: x >= 1, "at least 1")
 UNITS = Range(lambda sizes: all(n >= 1 for n in sizes), "layers of at least 1 unit")
 AT_LEAST_ZERO = Range(lambda x: 0.0 <= x < math.inf, "at least 0")
+KINDS: dict[type, Any] = {int: int, float: (int, float), str: str, bool: bool, tuple: tuple}
+WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "True or False", tuple: "a tuple"}
 RANGES = {
     "hidden": UNITS,
     "critic_hidden": UNITS,
@@ -66,11 +69,31 @@ RANGES = {
 }
 
 
+def chosen(owners: Mapping[str, Any], name: str, value: Any) -> Any:
+    """The value of a setting, a list as a tuple, by the kind of its default; ``owners`` are the dataclass objects by their fields.
+
+    **Raises** ValueError for a field that is not there, with the nearest one, and for a value of another kind.
+    """
+    if name not in owners:
+        near = difflib.get_close_matches(name, owners, n=1)
+        raise ValueError(
+            f"setting {name!r} is unknown" + (f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(owners)}")
+        )
+    owner = owners[name]
+    value, kind, default = tuple(value) if isinstance(value, list) else value, get_type_hints(type(owner))[name], getattr(owner, name)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} is {value!r}; choose from {', '.join(map(repr, get_args(kind)))}")
+    elif isinstance(value, bool) is not isinstance(default, bool) or not isinstance(value, KINDS.get(type(default), object)):
+        raise ValueError(f"{name} is {value!r}; it must be {WORDS[type(default)]}")
+    return value
+
+
 def check(cfg: Any) -> None:
     """Raises ValueError, naming the setting and its range, where one is outside."""
     for field in fields(cfg):
         value = getattr(cfg, field.name)
         allowed = RANGES.get(field.name)
         if allowed and not allowed.holds(value):
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             raise ValueError(f"{field.name} is {shown}; it must be {allowed.words}")

@@ -11,7 +11,7 @@ import torch
 
 from wgf.agents.training import checkpoint
 from wgf.agents.training.envs import Array
-from wgf.agents.training.log import RunLog
+from wgf.agents.training.log import NoLog, RunLog
 
 RUNNING, FINISHED, INTERRUPTED = "running", "finished", "interrupted"
 
@@ -19,7 +19,7 @@ RUNNING, FINISHED, INTERRUPTED = "running", "finished", "interrupted"
 class Record:
     """The logs of S seeds. A seed that fails is closed at once and written no more; ``endings`` says how each ended."""
 
-    def __init__(self, logs: Sequence[RunLog], seeds: Sequence[int], about: Mapping[str, Any]) -> None:
+    def __init__(self, logs: Sequence[RunLog | NoLog], seeds: Sequence[int], about: Mapping[str, Any]) -> None:
         self.logs, self.seeds, self.about = list(logs), list(seeds), about
         self.endings = [RUNNING] * len(self.seeds)
         self.latest: dict[str, Array] = {}
@@ -49,7 +49,7 @@ class Record:
             if bad:
                 self.fail(s, step, f"{bad[0]} is not finite for seed {self.seeds[s]} at step {step}")
             else:
-                checkpoint.save(self.logs[s].folder, values, {**self.about, "seed": self.seeds[s], "step": step})
+                self.logs[s].save(values, {**self.about, "seed": self.seeds[s], "step": step})
 
     def flush(self) -> None:
         """Hands what the logs hold to the operating system."""

@@ -1,6 +1,7 @@
-"""How long a training is and how often it looks up. Free of torch, so that a command line can show it at once."""
+"""How long a training is, how often it looks up, and what it normalises. Free of torch, so that a command line can show it at once."""
 
 from dataclasses import dataclass, fields
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -12,21 +13,24 @@ class Schedule:
     warmup: int = 1_000
     """Steps of uniform actions before the first update."""
     replay: int = 1_000_000
-    """Rows of the replay a seed, at least 4 (Table 6 of Zhang et al. 2018: 1e6)."""
+    """Rows of the replay per seed, at least 4, shared out among its environments (Table 6 of Zhang et al. 2018: 1e6)."""
     log_every: int = 500
     """Steps between two looks at the losses."""
     eval_every: int = 5_000
     """Steps between two evaluations, at which the policy is saved."""
     eval_episodes: int = 5
-    """Episodes an evaluation and seed."""
+    """Episodes per evaluation and seed."""
+    normalize: Literal["none", "observations", "rewards", "both"] = "none"
+    """What the agent sees in units of its running deviation, kept with the policy; evaluations leave it as it is."""
 
     def __post_init__(self) -> None:
         least = {"warmup": 0, "replay": 4}
-        for name in (f.name for f in fields(self)):
+        for name in (f.name for f in fields(self) if f.type is int):
             value = getattr(self, name)
             if value < least.get(name, 1):
                 raise ValueError(f"{name} is {value}; it must be at least {least.get(name, 1)}")
 
-    def rows(self) -> int:
-        """Rows of replay that this training can fill: at most two a step, where every step ends an episode."""
-        return max(4, min(self.replay, 2 * self.steps + 2))
+    def rows(self, envs: int = 1) -> int:
+        """Rows that this training can fill in each of ``envs`` rings of a seed: at most two per step, where every step ends an episode."""
+        steps, share = -(-self.steps // envs), -(-self.replay // envs)
+        return max(4, min(share, 2 * steps + 2))

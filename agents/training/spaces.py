@@ -1,4 +1,4 @@
-"""What every backend of environments shares: spaces as plain vectors, a step as rows of seeds, silence, and the nearest name."""
+"""What every simulator shares: spaces as plain vectors, a step as rows of environments, silence, and the nearest name."""
 
 import difflib
 import warnings
@@ -16,25 +16,22 @@ UNBOUNDED = 1e9  # a bound beyond this says that there is none
 
 
 class Step(NamedTuple):
-    """What one step of S environments gave: rows of seeds. ``finite`` is false where the simulator returned inf or nan."""
+    """What one step of N environments gave, one row per environment."""
 
-    obs: Array  # (S, D) to act on next
-    next_obs: Array  # (S, D) that the action led to
-    reward: Array  # (S,)
-    terminated: Mask  # (S,) the task ended: no value beyond
-    truncated: Mask  # (S,) a time limit: the value goes on
-    finite: Mask  # (S,)
+    obs: Array  # (N, D) to act on next
+    next_obs: Array  # (N, D) that the action led to
+    reward: Array  # (N,)
+    terminated: Mask  # (N,) the task ended: no value beyond
+    truncated: Mask  # (N,) a time limit: the value goes on
 
 
 def stepped(obs: Any, next_obs: Any, reward: Any, terminated: Any, truncated: Any) -> Step:
     """A ``Step`` of what a simulator returned, in any type."""
-    obs, next_obs, reward = cast(obs), cast(next_obs), cast(reward)
-    finite = np.isfinite(next_obs).all(-1) & np.isfinite(obs).all(-1) & np.isfinite(reward)
-    return Step(obs, next_obs, reward, np.asarray(terminated, bool), np.asarray(truncated, bool), finite)
+    return Step(cast(obs), cast(next_obs), cast(reward), np.asarray(terminated, bool), np.asarray(truncated, bool))
 
 
 def cast(obs: Any) -> Array:
-    """To float32; beyond it a number is inf, and ``Step.finite`` says so."""
+    """To float32; a number beyond its range becomes inf."""
     with np.errstate(over="ignore"):
         return np.asarray(obs).astype(np.float32)
 

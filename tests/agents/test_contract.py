@@ -12,7 +12,9 @@ from wgf import trusted
 from wgf.agents import dp_wgf, dp_wgf_v, sac_v, soft_q
 from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint, compiled
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Streams
+from wgf.agents.training.schedule import Schedule
 
 D, A = 3, 2
 SMALL = {"hidden": (8, 8), "critic_hidden": (8, 8), "batch": 6, "particles": 8, "value_particles": 8, "samples": 5, "copy_every": 2}
@@ -39,7 +41,7 @@ def small(cfg, **changes):
 
 
 FOUND = {f"{name} {preset}": find(name, preset) for name, presets in AGENTS.items() for preset in presets}
-CASES = {name: case for name, case in FOUND.items() if not hasattr(case[0], "segment")}
+CASES = {name: case for name, case in FOUND.items() if isinstance(case[0].memory(case[1], Schedule()), Replay)}
 each = pytest.mark.parametrize(("agent", "preset"), CASES.values(), ids=CASES.keys())
 PARTICLES = {name: case for name, case in CASES.items() if hasattr(case[1], "particles")}
 

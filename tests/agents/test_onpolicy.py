@@ -16,7 +16,8 @@ from wgf.agents import ip_wgf, pg, ppo, svpg, trpo
 from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint, onpolicy, particles
 from wgf.agents.training.protocol import Streams
-from wgf.agents.training.rollout import Segment
+from wgf.agents.training.rollout import Rollout, Segment
+from wgf.agents.training.schedule import Schedule
 from wgf.kernels import RBF, median_full, median_svgd, median_svpg
 from wgf.mlp import MLP
 from wgf.policies.diagonal import DiagonalPolicy
@@ -26,7 +27,7 @@ D, A, CPU = 3, 2, torch.device("cpu")
 SMALL = {"hidden": (6, 5), "batch": 24, "envs": 2, "particles": 4, "horizon": 20, "epochs": 2, "inner_steps": 1, "critic_steps": 3}
 SMALL["cg_steps"] = 60  # until the solve rounds: one cut short after 15 steps repeats to 1e-9, one that is complete to 1e-15
 CASES = {f"{name} {preset}": find(name, preset) for name, presets in AGENTS.items() for preset in presets}
-CASES = {name: case for name, case in CASES.items() if hasattr(case[0], "segment")}
+CASES = {name: case for name, case in CASES.items() if isinstance(case[0].memory(case[1], Schedule()), Rollout)}
 each = pytest.mark.parametrize(("agent", "preset"), CASES.values(), ids=CASES.keys())
 
 
@@ -38,13 +39,13 @@ class World:
     """Seeds side by side: a state, and segments which are those of each seed by itself."""
 
     def __init__(self, agent, cfg, seeds, device=CPU):
-        self.agent, self.cfg, self.shape = agent, cfg, agent.segment(cfg)
+        self.agent, self.cfg, self.memory = agent, cfg, agent.memory(cfg, Schedule())
         self.state = agent.init(cfg, D, A, [torch.Generator().manual_seed(k) for k in seeds], device)
         self.draw = Streams([torch.Generator(device).manual_seed(k) for k in seeds])
         self.data, self.device = [torch.Generator().manual_seed(1000 + k) for k in seeds], device
 
     def segment(self):
-        lead = (self.shape.policies, self.shape.steps, self.shape.envs)
+        lead = (self.memory.policies, self.memory.steps, self.memory.each)
         obs, action, reward, next_obs = (
             torch.stack([torch.randn(*lead, *d, generator=g) for g in self.data]) for d in ((D,), (A,), (), (D,))
         )
@@ -72,7 +73,7 @@ class World:
         return onpolicy.estimate(self.value, segment, reward_scale, decay)
 
     def obs(self):
-        return torch.randn(len(self.data), self.shape.policies * 3, D, generator=torch.Generator().manual_seed(5)).to(self.device)
+        return torch.randn(len(self.data), self.memory.policies * 3, D, generator=torch.Generator().manual_seed(5)).to(self.device)
 
 
 # --- promises ---------------------------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ def test_info_is_finite_with_one_number_a_seed_and_everything_moves(agent, prese
 @each
 def test_actions_are_dealt_to_policies_and_greedy_draws_nothing(agent, preset, device):
     run = World(agent, small(preset), (3, 4), device)
-    obs, m = run.obs(), run.shape.policies
+    obs, m = run.obs(), run.memory.policies
     noise = agent.act_noise(run.cfg, A, 3 * m, run.draw)
     action, mean = agent.act(run.cfg, run.state, obs, noise), agent.greedy(run.cfg, run.state, obs)
     policy, theta = run.state.nets.policy, run.theta
@@ -174,14 +175,20 @@ def test_a_batch_that_environments_do_not_divide_is_refused(config):
         config(batch=25)
 
 
+def shape(agent, cfg):
+    """Policies, environments per policy and steps of a segment."""
+    memory = agent.memory(cfg, Schedule())
+    return memory.policies, memory.each, memory.steps
+
+
 def test_the_paper_presets_carry_table_4():
     for agent in (svpg, ip_wgf):
         cfg = agent.PRESETS["paper"]
         assert (cfg.particles, cfg.batch, cfg.hidden, cfg.lr, cfg.gamma, cfg.lam) == (16, 5000, (25, 16), 5e-3, 0.99, 1.0)
-        assert agent.segment(cfg) == (16, 10, 500)
+        assert shape(agent, cfg) == (16, 10, 500)
     assert (ip_wgf.Config().w2, ip_wgf.Config().w2_scale) == ("eq9_sum", 4e-4)
     for agent in (ppo, trpo):
-        assert agent.segment(agent.Config(horizon=100, envs=3)) == (1, 3, 100)
+        assert shape(agent, agent.Config(horizon=100, envs=3)) == (1, 3, 100)
     assert trpo.PRESETS["paper"].hidden == (128, 128)  # Sec. 6.3
 
 
@@ -272,11 +279,11 @@ def test_the_gradient_and_the_advantages_are_the_same_in_parts(monkeypatch):
 def test_weight_noise_moves_who_collects_and_where_the_gradient_is_taken_not_the_policy(agent):
     run = World(agent, small(agent.Config(), weight_noise=0.3), (3, 4))
     state, theta = run.state, run.state.policy.theta.clone()
-    agent.explore(run.cfg, state, Streams([torch.Generator().manual_seed(k) for k in (8, 9)]))
+    run.memory.explore(state, Streams([torch.Generator().manual_seed(k) for k in (8, 9)]))
     noise = torch.stack([torch.randn(theta.shape[1:], generator=torch.Generator().manual_seed(k)) for k in (8, 9)])
     torch.testing.assert_close(state.noisy, theta + 0.3 * noise)
     assert torch.equal(state.policy.theta, theta)
-    obs, still = run.obs(), torch.zeros(2, run.shape.policies * 3, A)
+    obs, still = run.obs(), torch.zeros(2, run.memory.policies * 3, A)
     each = torch.unflatten(obs, 1, (-1, 3))
     policy = state.nets.policy
     torch.testing.assert_close(agent.act(run.cfg, state, obs, still), policy.mode(state.noisy, each).flatten(1, 2))
@@ -294,7 +301,7 @@ def test_one_particle_with_weight_noise_is_noisy_exploration_of_its_policy_gradi
     runs = World(pg, small(pg.Config(), weight_noise=0.3), (3, 4)), World(ip_wgf, small(alone, particles=1), (3, 4))
     for run in runs:
         for _ in range(3):
-            run.agent.explore(run.cfg, run.state, run.draw)
+            run.memory.explore(run.state, run.draw)
             run.update()
     torch.testing.assert_close(runs[1].state.policy.theta, runs[0].state.policy.theta, rtol=1e-12, atol=1e-14)
 

@@ -8,9 +8,9 @@ import torch
 
 from tests.policies.plain import draw
 from wgf import transport
+from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training import targets
-from wgf.agents.training.envs import Step
-from wgf.agents.training.memory import Replay
+from wgf.agents.training.ring import Ring
 
 S, E, B, M, A = 2, 3, 4, 5, 2
 
@@ -55,13 +55,12 @@ def test_td_target_is_the_reward_plus_the_discounted_value():
 
 
 def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not():
-    gamma, zero, yes, no = 0.5, np.zeros((1, 1)), np.array([True]), np.array([False])
+    gamma, zero, yes, no = 0.5, torch.zeros(1, 1, 1), torch.tensor([[True]]), torch.tensor([[False]])
     y = {}
     for end, terminated, truncated in (("terminated", yes, no), ("truncated", no, yes), ("running", no, no)):
-        replay = Replay([0], 8, 1, 1, gamma, torch.device("cpu"))
-        step = Step(obs=zero, next_obs=zero, reward=np.array([0.25]), terminated=terminated, truncated=truncated, finite=yes)
-        replay.add(zero, np.zeros((1, 1), np.float32), step)
-        batch = replay.sample(1)
+        ring = Ring([0], 8, 1, 1, gamma, torch.device("cpu"))
+        ring.add(zero, zero, Outcome(obs=zero, next_obs=zero, reward=zero[..., 0] + 0.25, terminated=terminated, truncated=truncated))
+        batch = ring.sample(1)
         y[end] = targets.td_target(batch.reward, batch.discount, torch.full_like(batch.reward, 2.0)).item()
     assert y == {"terminated": 0.25, "truncated": 0.25 + gamma * 2.0, "running": 0.25 + gamma * 2.0}
 

@@ -6,19 +6,17 @@ python tests/bench/agreement.py --runs runs/agreement --envs Hopper-v5 HalfCheet
 """
 
 import argparse
-import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
 from timing import table
 
-from wgf.runs.compare import read
-from wgf.runs.statistics import band, bootstrap
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from wgf.runs.trainer.compare import read
+from wgf.runs.trainer.figures import caption, figure, returns
+from wgf.runs.trainer.statistics import COVERAGE, bootstrap
+from wgf.runs.trainer.tables import write_rows
 
 Curves = tuple[np.ndarray, np.ndarray]  # steps (points,), returns (seeds, points)
 
@@ -39,31 +37,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(1, len(args.envs), figsize=(5 * len(args.envs), 3.5), squeeze=False, layout="constrained")
-    rows = []
-    for env, axis in zip(args.envs, axes[0], strict=True):
-        file = args.runs / f"sb3-{env}.csv"
-        shutil.copy(file, args.out)
-        runs = read(args.agent, sorted((args.runs / env / args.agent).glob("seed-*")))
-        both = {"wgf": (runs.steps, runs.evals), "Stable-Baselines3": theirs(file)}
-        steps, returns = both["wgf"]
-        lines = [(k, int(step), f"{r:.2f}") for k, curve in enumerate(returns) for step, r in zip(steps, curve, strict=True)]
-        with open(args.out / f"wgf-{env}.csv", "w", newline="") as f:
-            csv.writer(f).writerows([("seed", "step", "return"), *lines])
-        for name, (steps, returns) in both.items():
-            middle, low, high = band(returns)
-            axis.plot(steps, middle, label=name)
-            axis.fill_between(steps, low, high, alpha=0.2)
-            final = returns[:, -1]
-            mean = bootstrap(lambda x: float(x.mean()), final)
-            each = ", ".join(f"{r:,.0f}" for r in sorted(final))
-            about = {"environment": env, f"{args.agent} of": name, "seeds": str(len(final)), "steps": f"{steps[-1]:,.0f}"}
-            rows.append({**about, "mean return at the end [95 %]": str(mean), "each seed": each})
-        axis.set(title=env, xlabel="environment steps", ylabel="return, IQM and 95 % band")
-        axis.legend(frameon=False)
-    figure.savefig(args.out / "agreement.png", dpi=110)
-    (args.out / "agreement.md").write_text(table(rows) + "\n")
+    rows, seeds = [], len(list((args.runs / args.envs[0] / args.agent).glob("seed-*")))
+    with figure(args.out / "agreement", columns=len(args.envs), note=caption(seeds)) as axes:
+        for env, axis in zip(args.envs, axes[0], strict=True):
+            rows += beside(args, env, axis)
+    (args.out / "agreement.md").write_text(f"{table(rows)}\n\n{COVERAGE}\n")
     print(table(rows))
+
+
+def beside(args: argparse.Namespace, env: str, axis: Any) -> list[dict[str, str]]:
+    """Draws both curves of an environment and writes ours; returns the rows of the table."""
+    rows, file = [], args.runs / f"sb3-{env}.csv"
+    shutil.copy(file, args.out)
+    runs = read(args.agent, sorted((args.runs / env / args.agent).glob("seed-*")))
+    lines = [(k, int(step), f"{r:.2f}") for k, curve in enumerate(runs.evals) for step, r in zip(runs.steps, curve, strict=True)]
+    write_rows(args.out / f"wgf-{env}.csv", ["seed", "step", "return"], lines)
+    for name, (steps, evals) in {"wgf": (runs.steps, runs.evals), "Stable-Baselines3": theirs(file)}.items():
+        returns(axis, steps, evals, name)
+        final = evals[:, -1]
+        mean = bootstrap(lambda x: float(x.mean()), final)
+        each = ", ".join(f"{r:,.0f}" for r in sorted(final))
+        about = {"environment": env, f"{args.agent} of": name, "seeds": str(len(final)), "steps": f"{steps[-1]:,.0f}"}
+        rows.append({**about, "mean return at the end [95 %]": str(mean), "each seed": each})
+    axis.set(title=env, xlabel="environment steps per seed", ylabel="evaluation return")
+    return rows
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from timing import alternate, median, ratio, report, table
 
+from wgf.agents.training import machine
 from wgf.bnn.fit import Settings, fit
-from wgf.runs import machine
 
 N, D, H, M, B = 450, 13, 50, 20, 100
 ROWS = 500  # N of them are trained on, the others are the dev part

@@ -4,6 +4,7 @@ for env in Swimmer-v5 Hopper-v5 InvertedDoublePendulum-v5; do
   wgf compare --env $env --agents sac dp-wgf-v dp-wgf-v:w2_scale=0 --seeds 5 --steps 100000 --threads 1 --name learning
 done
 python tests/bench/learning.py --runs runs/learning --agents sac dp-wgf-v dp-wgf-v,w2_scale=0 --out runs/results/learning
+python tests/bench/learning.py --out runs/results/learning        # the figure again, from the stored learning.csv
 """
 
 import argparse
@@ -12,16 +13,13 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from timing import table
 
-from wgf.runs.compare import THRESHOLDS, Curves, markdown, read
-from wgf.runs.compare import table as compared
-from wgf.runs.statistics import Interval, band, bootstrap, iqm
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from wgf.runs.trainer.compare import THRESHOLDS, Curves, read
+from wgf.runs.trainer.compare import table as compared
+from wgf.runs.trainer.figures import caption, display, figure, returns
+from wgf.runs.trainer.statistics import COVERAGE, Interval, bootstrap, iqm
+from wgf.runs.trainer.tables import markdown, write_rows
 
 TAGS = {
     "speed of the KL term": "flow/kl_speed",
@@ -56,50 +54,66 @@ def short(agents: list[str]) -> tuple[list[str], str]:
     return (names if len(set(names)) == len(names) else own), ", ".join(common)
 
 
+def draw(file: Path) -> None:
+    """The curves of NAME.csv, a panel per environment, as NAME.png and NAME.pdf."""
+    with file.open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    envs = list(dict.fromkeys(row["environment"] for row in rows))
+    with figure(file, columns=len(envs), note=caption(len({row["seed"] for row in rows}))) as axes:
+        for env, axis in zip(envs, axes[0], strict=True):
+            curves: dict[str, dict[str, dict[float, float]]] = defaultdict(lambda: defaultdict(dict))
+            for row in rows:
+                if row["environment"] == env:
+                    curves[row["agent"]][row["seed"]][float(row["step"])] = float(row["return"])
+            for agent, seeds in curves.items():
+                steps = np.array(list(next(iter(seeds.values()))))
+                returns(axis, steps, np.array([list(seed.values()) for seed in seeds.values()]), display(agent))
+            axis.set(title=env, xlabel="environment steps per seed", ylabel="evaluation return")
+
+
+def inside(labels: list[str], folders: list[list[Path]]) -> str:
+    """The table of TAGS, a row per agent."""
+    rows = []
+    for label, runs in zip(labels, folders, strict=True):
+        found = [late(folder) for folder in runs]
+        cells = {name: str(bootstrap(lambda x: float(x.mean()), np.array([f[name] for f in found]))) for name in TAGS if name in found[0]}
+        rows.append({"agent": label, **cells})
+    names = ["agent", *(name for name in TAGS if any(name in row for row in rows))]
+    return markdown([{name: row.get(name, "-") for name in names} for row in rows])
+
+
 def main() -> None:
-    """Writes NAME.csv with every evaluation, NAME.md and NAME.png."""
+    """Writes NAME.csv with every evaluation, NAME.md, NAME.png and NAME.pdf."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--agents", nargs="+", required=True, help="names of folders, the first the baseline")
+    parser.add_argument("--runs", type=Path, help="folder of the finished runs; without it the figure alone is drawn again from NAME.csv")
+    parser.add_argument("--agents", nargs="+", default=[], help="names of folders, the first the baseline")
     parser.add_argument("--envs", nargs="+", default=["Swimmer-v5", "Hopper-v5", "InvertedDoublePendulum-v5"])
     parser.add_argument("--name", default="learning")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    file = args.out / f"{args.name}.csv"
+    if args.runs is None:
+        draw(file)
+        return
     args.out.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(1, len(args.envs), figsize=(5 * len(args.envs), 4), squeeze=False, layout="constrained")
     labels, common = short(args.agents)
-    parts, lines = [], [("environment", "agent", "seed", "step", "return")]
-    for env, axis in zip(args.envs, axes[0], strict=True):
-        folders = {agent: sorted((args.runs / env / agent).glob("seed-?")) for agent in args.agents}
-        runs = [read(label, folders[agent]) for label, agent in zip(labels, args.agents, strict=True)]
+    parts, lines = [], []
+    for env in args.envs:
+        folders = [sorted((args.runs / env / agent).glob("seed-?")) for agent in args.agents]
+        runs = [read(label, found) for label, found in zip(labels, folders, strict=True)]
         rows = compared(runs, THRESHOLD.get(env.rpartition("-")[0]))
         for row, curves in zip(rows, runs, strict=True):
             row["return over the whole training, IQM [95 %]"] = str(over_time(curves))
-            middle, low, high = band(curves.evals)
-            axis.plot(curves.steps, middle, label=curves.label)
-            axis.fill_between(curves.steps, low, high, alpha=0.2, linewidth=0)
             steps = curves.steps.astype(int).tolist()
             lines += [
                 (env, curves.label, k, s, f"{r:.2f}") for k, c in enumerate(curves.evals) for s, r in zip(steps, c.tolist(), strict=True)
             ]
-        axis.set(title=env, xlabel="environment steps of a seed", ylabel="evaluation return (IQM, 95 % bootstrap)")
-        axis.legend(loc="best")
-        axis.grid(alpha=0.3)
-        inner = []
-        for label, agent in zip(labels, args.agents, strict=True):
-            found = [late(folder) for folder in folders[agent]]
-            cells = {
-                name: str(bootstrap(lambda x: float(x.mean()), np.array([f[name] for f in found]))) for name in TAGS if name in found[0]
-            }
-            inner.append({"agent": label, **cells})
-        names = ["agent", *(name for name in TAGS if any(name in cells for cells in inner))]
-        parts.append(f"## {env}\n\n{markdown(rows)}\n{table([{name: cells.get(name, '-') for name in names} for cells in inner])}\n")
+        parts.append(f"## {env}\n\n{markdown(rows)}\n{inside(labels, folders)}\n")
     text = f"All agents: {common}. " if common else ""
-    text += "Second tables: means over the second half of the training, over seeds [95 % bootstrap].\n\n"
+    text += f"Second tables: means over the second half of the training, over seeds [95 % bootstrap]. {COVERAGE}\n\n"
     (args.out / f"{args.name}.md").write_text("# Learning\n\n" + text + "\n".join(parts))
-    with open(args.out / f"{args.name}.csv", "w", newline="") as f:
-        csv.writer(f).writerows(lines)
-    figure.savefig(args.out / f"{args.name}.png", dpi=120)
+    write_rows(file, ["environment", "agent", "seed", "step", "return"], lines)
+    draw(file)
     print((args.out / f"{args.name}.md").read_text())
 
 

@@ -26,8 +26,8 @@ WARM = 500
 def ours(env: str, steps: int, compile: bool = False) -> float:
     """`wgf train sac --preset modern [--compile True]`, the whole loop with its log and checks; the rate is the one that it logs."""
     from wgf.agents.training.schedule import Schedule
-    from wgf.runs import training
-    from wgf.runs.options import Place
+    from wgf.runs.command.options import Place
+    from wgf.runs.trainer import training
 
     schedule = Schedule(steps=WARM + steps, warmup=100, replay=100_000, log_every=WARM, eval_every=WARM + steps, eval_episodes=1)
     with tempfile.TemporaryDirectory() as out:

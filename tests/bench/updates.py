@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from wgf import trusted
 from wgf.agents import registry
-from wgf.agents.training import compiled
+from wgf.agents.training import compiled, machine
 from wgf.agents.training.descent import Adam
 from wgf.agents.training.protocol import Batch, Streams
-from wgf.runs import machine
 
 OBS, ACTION = 11, 3  # Hopper-v5
 

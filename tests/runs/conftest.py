@@ -13,8 +13,7 @@ TINY = [
     "--warmup",
     "20",
     "--hidden",
-    "8",
-    "8",
+    "8,8",
     "--batch",
     "8",
     "--eval-every",
@@ -35,7 +34,7 @@ def person(tmp_path, monkeypatch):
         import io
         from contextlib import redirect_stderr, redirect_stdout
 
-        from wgf.runs.cli import run
+        from wgf.runs.command.cli import run
 
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):

@@ -81,6 +81,23 @@ def test_the_equations_hold_for_other_lengths_and_masses():
 
 
 @pytest.mark.parametrize("name", TASKS)
+def test_a_step_lasts_as_long_as_its_parts_and_is_taken_by_the_task_itself(name):
+    task, state, action = TASKS[name], 0.1 * draw(5, 4, seed=3), draw(5, 1, seed=4)
+    assert task.seconds == pytest.approx(task.dt * task.repeats)
+    assert (task.horizon, task.state_size, task.start_size) == (500, 4, 4)
+    for method, function in zip(task.advance(state, action), advance(task, state, action), strict=True):
+        assert torch.equal(method, function)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_drawing_joins_neighbouring_joints_and_marks_all_but_the_tip(name):
+    state = draw(4, seed=3)
+    joints, (lines, dots) = TASKS[name].joints(state), TASKS[name].drawing(state)
+    assert torch.equal(lines, torch.stack([torch.stack([joints[k], joints[k + 1]]) for k in range(len(joints) - 1)]))
+    assert torch.equal(dots, joints[:-1])
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_a_step_is_semi_implicit_euler_with_the_action_in_units_of_the_limit(name):
     task, state, action = TASKS[name], 0.1 * draw(5, 4, seed=3), torch.tensor([[0.3], [-1.0], [0.0], [5.0], [-7.0]])
     drive = {"CartPole": 10.0, "CartPoleSwingUp": 10.0, "DoublePendulum": 50.0}[name] * action.clamp(-1, 1)

@@ -47,7 +47,7 @@ def test_each_humanoid_is_the_suites_and_the_reward_is_their_smooth_minimum(name
 
 
 def test_seeds_give_starts_and_the_next_start_is_another():
-    side = envs.make("wgf/HumanoidStand3-v0", 3)
+    side = envs.Source("wgf/HumanoidStand3-v0").simulators(3)
     assert (side.obs_size, side.action_size) == (201, 63)
     first, again = side.reset([5, 6, 5]), side.reset([6, 5, 7])
     np.testing.assert_array_equal(first[[0, 1]], again[[1, 0]])
@@ -58,7 +58,7 @@ def test_seeds_give_starts_and_the_next_start_is_another():
 
 
 def test_the_time_limit_is_the_suites():
-    side = envs.make("wgf/HumanoidStand-v0", 1)
+    side = envs.Source("wgf/HumanoidStand-v0").simulators(1)
     side.reset([0])
     steps = [side.step(np.zeros((1, 21), np.float32)) for _ in range(1000)]
     assert [t for t, step in enumerate(steps) if step.truncated[0]] == [999]
@@ -85,4 +85,4 @@ def test_a_missing_extra_is_named(monkeypatch):
     for module in ("wgf.agents.tasks.suite", "wgf.agents.tasks.replicas"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(ValueError, match=r"^environment 'wgf/HumanoidStand3-v0' needs the extra dm-control: pip install"):
-        envs.make("wgf/HumanoidStand3-v0", 1)
+        envs.Source("wgf/HumanoidStand3-v0").simulators(1)

@@ -7,27 +7,29 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from wgf.agents import tasks
-from wgf.agents.tasks.pendula import advance
+from wgf.agents.tasks.fleet import Fleet
 from wgf.agents.training import envs
 
 
 @pytest.mark.parametrize("name", tasks.IDS)
 def test_gymnasium_finds_nothing_wrong(name, recwarn):
-    env = gym.make(name, render_mode="rgb_array")
+    env, task = gym.make(name, render_mode="rgb_array"), tasks.TASKS[tasks.IDS[name]]
     check_env(env.unwrapped)
     assert [str(w.message) for w in recwarn if "wgf" in str(w.message)] == []
-    assert env.spec.max_episode_steps == 500
+    assert env.spec.max_episode_steps == task.horizon
+    assert env.metadata["render_fps"] == pytest.approx(1.0 / task.seconds)
 
 
 @pytest.mark.parametrize("name", tasks.IDS)
-def test_a_step_takes_newtons_and_is_the_tasks_own(name):
+def test_a_step_takes_the_tasks_own_units_and_is_the_tasks_own(name):
     env = gym.make(name)
     first, _ = env.reset(seed=3)
     again, _ = gym.make(name).reset(seed=3)
     np.testing.assert_array_equal(first, again)
     task, before = env.unwrapped.task, env.unwrapped.state
-    obs, reward, terminated, truncated, _ = env.step(np.array([0.3 * task.limit], np.float32))
-    state, expected, ended = advance(task, before, torch.tensor([0.3], dtype=torch.float32).double())
+    share = torch.linspace(0.3, -0.2, task.action_size, dtype=torch.float32)
+    obs, reward, terminated, truncated, _ = env.step(task.limit * share.numpy())
+    state, expected, ended = task.advance(before, share.double())
     np.testing.assert_allclose(obs, task.observe(state), rtol=1e-6)
     assert reward == pytest.approx(expected.item(), rel=1e-6)
     assert (terminated, truncated) == (bool(ended), False)
@@ -51,17 +53,30 @@ def test_a_picture_shows_the_joints_where_they_are():
     assert gym.make("wgf/CartPoleSwingUp-v0").unwrapped.render() is None
 
 
+def test_a_picture_shows_a_point_and_its_goals():
+    env = gym.make("wgf/MultiGoal-v0", render_mode="rgb_array").unwrapped
+    env.reset(seed=0)
+    env.state = torch.tensor([2.0, -3.0], dtype=torch.float64)
+    picture = env.render()
+
+    def at(x, y):
+        return tuple(int(v) for v in picture[int(160 - y / 7.5 * 160), int(160 + x / 7.5 * 160)])
+
+    assert [at(5.0, 0.0), at(-5.0, 0.0), at(0.0, 5.0), at(0.0, -5.0)] == [(200, 40, 40)] * 4
+    assert at(2.0, -3.0) == (40, 40, 40)
+    assert at(2.0, 3.0) == at(2.3, -3.0) == at(5.3, 0.5) == (255, 255, 255)
+
+
 @pytest.mark.parametrize("name", tasks.IDS)
 def test_agents_step_all_copies_at_once(name):
-    side = envs.make(name, 3)
-    assert isinstance(side, envs.Native)
-    alone = envs.make(name, 1)
-    np.testing.assert_array_equal(side.reset([5, 6, 7])[1:2], alone.reset([6]))
-    actions = np.random.default_rng(0).uniform(-1, 1, (200, 3, 1)).astype(np.float32)
+    side = envs.Source(name).make(3)
+    assert isinstance(side, Fleet)
+    alone = envs.Source(name).make(1)
+    assert torch.equal(side.reset([5, 6, 7])[1:2], alone.reset([6]))
+    actions = 2.0 * torch.rand(200, 3, 1, 1, generator=torch.Generator().manual_seed(0)) - 1.0
     for a in actions:
         both = side.step(a), alone.step(a[1:2])
         for together, one in zip(*both, strict=True):
-            np.testing.assert_array_equal(together[1:2], one)
-        assert both[0].finite.all()
-        assert both[0].terminated.dtype == np.bool_
+            assert torch.equal(together[1:2], one)
+        assert both[0].finite().all()
     side.close()

@@ -38,14 +38,14 @@ def test_an_observation_is_the_profiles_at_five_radii_the_scalars_the_current_an
 
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymtorax", None)
-    with pytest.raises(ValueError, match=r"^environment 'wgf/IterHybrid-v0' needs the extra tokamak: pip install 'wgf\[tokamak\]'$"):
-        envs.make("wgf/IterHybrid-v0", 1)
+    with pytest.raises(ValueError, match=r"^environment 'wgf/IterHybrid-v0' needs the extra tokamak: pip install 'wgflow\[tokamak\]'$"):
+        envs.Source("wgf/IterHybrid-v0").simulators(1)
 
 
 @pytest.mark.slow
 def test_an_episode_is_gym_toraxs_own():
     torax = pytest.importorskip("gymtorax", reason="needs the extra tokamak")
-    side, plant = envs.make("wgf/IterHybrid-v0", 1), torax.IterHybridEnv(log_level="error")
+    side, plant = envs.Source("wgf/IterHybrid-v0").simulators(1), torax.IterHybridEnv(log_level="error")
     assert (side.obs_size, side.action_size) == (28, 7)
     first, (state, _) = side.reset([0]), plant.reset()
     np.testing.assert_allclose(first[0], observe(state, 0.0), rtol=1e-6)

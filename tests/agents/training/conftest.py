@@ -12,6 +12,7 @@ import torch
 from wgf.agents.training import envs
 from wgf.agents.training.log import RunLog
 from wgf.agents.training.loop import Task, begin, train
+from wgf.agents.training.memory import Replay
 from wgf.agents.training.record import Record
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.targets import td_target
@@ -79,6 +80,7 @@ class Config:
     batch: int = 16
     lr: float = 0.5
     n_step: int = 1
+    envs: int = 1
     poison: int = -1
     fault: type[BaseException] | None = None
 
@@ -90,6 +92,10 @@ class State:
     value: torch.Tensor
     updates: torch.Tensor
     seed: torch.Tensor
+
+
+def memory(cfg, schedule):
+    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
 
 
 def init(cfg, obs, action, generators, device):
@@ -128,7 +134,17 @@ def update(cfg, state, batch, noise):
     return lambda: {"losses/q": loss}
 
 
-AGENT = types.SimpleNamespace(Config=Config, PRESETS={}, init=init, act_noise=act_noise, act=act, greedy=greedy, noise=noise, update=update)
+AGENT = types.SimpleNamespace(
+    Config=Config,
+    PRESETS={"paper": Config()},
+    memory=memory,
+    init=init,
+    act_noise=act_noise,
+    act=act,
+    greedy=greedy,
+    noise=noise,
+    update=update,
+)
 
 
 @dataclass
@@ -147,8 +163,11 @@ def train_toy(tmp_path):
 
     def run(env, seeds=(0,), *, out="toy", stopping=lambda: False, schedule=None, **settings):
         schedule = Schedule(**{"steps": 100, "warmup": 10, "log_every": 10, "eval_every": 20, "eval_episodes": 2} | (schedule or {}))
-        sides = [envs.make(env, len(seeds)), envs.make(env, len(seeds) * schedule.eval_episodes)]
-        task = Task(AGENT, Config(**settings), schedule, seeds, *sides, torch.device("cpu"))
+        cfg = Config(**settings)
+        replay = memory(cfg, schedule)
+        source = envs.Source(env)
+        sides = source.make(len(seeds), cfg.envs, starts=replay.starts), source.make(len(seeds) * schedule.eval_episodes)
+        task = Task(AGENT, cfg, schedule, seeds, replay, *sides, torch.device("cpu"))
         training = begin(task)
         folders = [tmp_path / out / f"seed-{k}" for k in seeds]
         config = {"agent": "toy", "preset": "paper", "env": env, "config": {"gamma": task.cfg.gamma}}

@@ -11,9 +11,9 @@ from safetensors.torch import save as serialize
 from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint
 from wgf.agents.training.descent import Adam
-from wgf.agents.training.loop import segment
 from wgf.agents.training.protocol import Batch, Streams
-from wgf.agents.training.rollout import Segment
+from wgf.agents.training.rollout import Rollout, Segment
+from wgf.agents.training.schedule import Schedule
 
 CPU = torch.device("cpu")
 PRESETS = [(name, preset) for name in AGENTS for preset in AGENTS[name]]
@@ -22,11 +22,12 @@ SMALL = {"hidden": (8, 8), "batch": 4, "envs": 2, "horizon": 2, "critic_steps": 
 
 def experience(agent, cfg, draw):
     """A minibatch, or the segment of an agent that learns from rollouts."""
-    shape = segment(agent, cfg)
-    axes = (shape.policies, shape.steps, shape.envs) if shape else (4,)
+    memory = agent.memory(cfg, Schedule())
+    rollout = isinstance(memory, Rollout)
+    axes = (memory.policies, memory.steps, memory.envs // memory.policies) if rollout else (4,)
     obs, action, reward, next_obs = draw.normal(*axes, 3), 2 * draw.uniform(*axes, 2) - 1, draw.normal(*axes), draw.normal(*axes, 3)
     discount = torch.full_like(reward, 0.9)
-    if shape:
+    if rollout:
         return Segment(obs, action, reward, discount, reward > 0.5, next_obs)
     return Batch(obs, action, reward, discount, next_obs)
 

@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from wgf import trusted
+from wgf.agents import Agent, pg, ppo, sac
+from wgf.agents.training import compiled
 from wgf.agents.training.compiled import Recorder, piece, update
 from wgf.agents.training.descent import Adam, descend_, squared_error
 from wgf.agents.training.protocol import Batch
+from wgf.agents.training.schedule import Schedule
+from wgf.compiler import available
 from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
 
@@ -126,3 +130,60 @@ def test_what_cannot_be_recorded_runs_plainly_after_one_warning(recordings):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.equal(recorder(looks, x), torch.full((3,), 3.0))
+
+
+def test_compiling_pays_where_it_saves_twice_its_cost():
+    # SAC at batch 256, 256-256: 6e-4 + 4e-11 x 16.8e6 = 1.27 ms per update, so that 80 s are saved after 62,900 updates
+    work = 256 * 256**2
+    assert compiled.saving(1_000, work) == pytest.approx(0.6 + 0.671, abs=1e-3)
+    assert compiled.saving(-5, work) == 0.0
+    if available():
+        assert [compiled.pays(n, work, torch.device("cpu")) for n in (62_000, 64_000)] == [False, True]
+        assert [compiled.pays(64_000, w, torch.device("cpu")) for w in (work // 2, 2 * work)] == [False, True]
+    assert not compiled.pays(10**9, work, torch.device("cuda"))
+
+
+def test_without_a_compiler_nothing_is_compiled_by_itself(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (str(tmp_path / "g++"),))
+    assert not available()
+    assert not compiled.pays(10**9, 10**9, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "settings", "expected"),
+    [
+        (70_000, {}, True),
+        (60_000, {}, False),
+        (70_000, {"hidden": (64, 64)}, False),
+        (130_000, {"warmup": 100_000}, False),
+        (60_000, {"compile": True}, True),
+        (10**6, {"compile": False}, False),
+    ],
+)
+def test_a_training_says_whether_it_is_compiled(monkeypatch, steps, settings, expected):
+    monkeypatch.setattr("wgf.agents.training.compiled.available", lambda: True)
+    assert Agent("sac", "Pendulum-v1", preset="modern", device="cpu", **settings).compiles(steps) is expected
+
+
+def test_the_steps_of_a_training_are_those_of_its_memory():
+    schedule = Schedule(warmup=100)
+    replay, rollout = sac.memory(sac.Config(envs=4), schedule), ppo.memory(ppo.Config(horizon=10, envs=3, batch=7, epochs=2), schedule)
+    assert [replay.updates(n) for n in (99, 100, 150)] == [0, 1, 51]
+    assert [rollout.updates(n) for n in (30, 31)] == [2 * 5, 2 * 2 * 5]  # 30 transitions are five minibatches of seven or two
+    assert pg.memory(pg.Config(batch=1200, envs=10, critic_steps=20), schedule).updates(1200) == 20 + 3  # 120 times in parts of 50
+
+
+def test_a_rollout_is_compiled_in_pieces(recordings):
+    small = {"hidden": (8, 8), "device": "cpu", "horizon": 20, "batch": 7, "epochs": 2, "compile": True}
+    Agent("ppo", "wgf/CartPole-v0", **small).learn(40)
+    assert len(recordings) == 2  # a minibatch of seven, and the last, of six
+
+
+def test_what_is_decided_is_what_is_done(recordings, monkeypatch):
+    monkeypatch.setattr("wgf.agents.training.compiled.available", lambda: True)
+    monkeypatch.setattr("wgf.agents.training.compiled.COST", 1e-3)
+    small = {"hidden": (8, 8), "batch": 8, "warmup": 10, "device": "cpu"}
+    Agent("sac", "Pendulum-v1", preset="modern", **small).learn(12)  # three updates, 1.8 ms
+    assert not recordings
+    Agent("sac", "Pendulum-v1", preset="modern", **small).learn(14)  # five, 3 ms
+    assert len(recordings) == 1

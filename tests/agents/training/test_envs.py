@@ -10,8 +10,10 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from wgf.agents import tasks
+from wgf.agents.tasks.fleet import Fleet, Outcome
 from wgf.agents.training import envs, spaces
 
 
@@ -33,7 +35,7 @@ def by_hand(name, seed, actions):
 
 @pytest.mark.parametrize("name", ["toy/Walk-v0", "InvertedPendulum-v5", "Pendulum-v1"])
 def test_every_step_is_that_of_an_environment_stepped_by_hand(name):
-    side = envs.make(name, 3)
+    side = envs.Source(name).simulators(3)
     actions = np.random.default_rng(0).uniform(-1, 1, (250, 3, side.action_size))
     np.testing.assert_array_equal(side.reset([5, 6, 7]), [gym.make(name).reset(seed=k)[0].astype(np.float32) for k in (5, 6, 7)])
     steps = [side.step(a) for a in actions]
@@ -42,11 +44,11 @@ def test_every_step_is_that_of_an_environment_stepped_by_hand(name):
         for column, want in zip(("obs", "next_obs", "reward", "terminated", "truncated"), expected, strict=True):
             np.testing.assert_array_equal([getattr(step, column)[s] for step in steps], want.astype(getattr(steps[0], column).dtype))
         assert any(expected[3]) or any(expected[4])
-    assert all(step.obs.dtype == step.next_obs.dtype == step.reward.dtype == np.float32 and step.finite.all() for step in steps)
+    assert all(step.obs.dtype == step.next_obs.dtype == step.reward.dtype == np.float32 for step in steps)
 
 
 def test_the_last_observation_of_an_episode_is_its_own():
-    side = envs.make("toy/Walk-v0", 2)
+    side = envs.Source("toy/Walk-v0").simulators(2)
     side.reset([0, 1])
     seen = set()
     for _ in range(60):
@@ -61,30 +63,55 @@ def test_the_last_observation_of_an_episode_is_its_own():
 
 
 def test_actions_are_clipped_and_rescaled_to_the_bounds():
-    side = envs.make("toy/Walk-v0", 4)
+    side = envs.Source("toy/Walk-v0").simulators(4)
     side.reset([0, 1, 2, 3])
     step = side.step(np.array([[-1.0, -1.0], [0.5, 0.0], [1.0, 1.0], [7.0, -9.0]]))  # the task checks its second number itself
     np.testing.assert_array_equal(step.next_obs[:, 2], [-2.0, 1.0, 2.0, 2.0])
 
 
 def test_a_simulator_gone_wrong_is_marked():
-    side = envs.make("toy/Nan-v0", 2)
+    side = envs.Source("toy/Nan-v0").make(2)
     side.reset([0, 1])
-    finite = np.array([side.step(np.zeros((2, 1))).finite for _ in range(35)])
+    finite = torch.stack([side.step(torch.zeros(2, 1, 1)).finite()[:, 0] for _ in range(35)])
     assert finite[:, 0].all()
-    np.testing.assert_array_equal(np.flatnonzero(~finite[:, 1]), [29])
+    assert torch.nonzero(~finite[:, 1]).tolist() == [[29]]
 
 
+@pytest.mark.parametrize("part", ["obs", "next_obs", "reward"])
 @pytest.mark.parametrize("value", [1e39, np.inf, np.nan])
-def test_numbers_beyond_float32_are_not_finite(value):
+def test_numbers_beyond_float32_are_not_finite(part, value):
+    rows = {"obs": np.zeros((2, 3)), "next_obs": np.zeros((2, 3)), "reward": np.zeros(2)}
+    rows[part][0] = value
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        step = spaces.stepped(np.array([[value], [0.0]]), np.zeros((2, 1)), np.zeros(2), np.zeros(2, bool), np.zeros(2, bool))
-    np.testing.assert_array_equal(step.finite, [False, True])
+        step = spaces.stepped(**rows, terminated=np.zeros(2, bool), truncated=np.zeros(2, bool))
+    assert Outcome(*(torch.from_numpy(x)[:, None] for x in step)).finite().tolist() == [[False], [True]]
+
+
+def test_simulators_are_gathered_as_so_many_for_each_seed():
+    side, plain = envs.Source("toy/Walk-v0").make(2, 3, starts=lambda k: [k, 10 * k, 20 * k]), envs.Source("toy/Walk-v0").simulators(6)
+    assert (side.obs_size, side.action_size) == (3, 2)
+    first = plain.reset([7, 70, 140, 8, 80, 160])
+    np.testing.assert_array_equal(side.reset([7, 8]).flatten(0, 1), first)
+    action = torch.linspace(-1.0, 1.0, 12).view(2, 3, 2)
+    for _ in range(9):
+        for found, expected in zip(side.step(action), plain.step(action.flatten(0, 1).numpy()), strict=True):
+            np.testing.assert_array_equal(found.flatten(0, 1), expected)
+    side.close()
+
+
+def test_by_itself_an_environment_has_the_seed_of_its_agent():
+    source = envs.Source("Pendulum-v1")
+    np.testing.assert_array_equal(source.make(2).reset([5, 6])[:, 0], source.simulators(2).reset([5, 6]))
+
+
+def test_the_projects_own_tasks_are_a_fleet_whatever_the_backend():
+    for backend in ("gymnasium", "envpool"):
+        assert isinstance(envs.Source("wgf/CartPole-v0", backend).make(2, 3), Fleet)
 
 
 def test_an_environment_that_raises_is_named():
-    side = envs.make("toy/Raises-v0", 2)
+    side = envs.Source("toy/Raises-v0").simulators(2)
     side.reset([0, 1])
     for _ in range(29):
         side.step(np.zeros((2, 1)))
@@ -95,7 +122,7 @@ def test_an_environment_that_raises_is_named():
 @pytest.mark.parametrize("name", ["Hopper-v5", "Pendulum-v1"])
 def test_envpool_is_envpool_stepped_by_hand_and_reset_at_once(name):
     pool = pytest.importorskip("envpool")
-    side = envs.make(name, 3, "envpool")
+    side = envs.Source(name, "envpool").simulators(3)
     space = pool.make_spec(name).action_space
     start = side.reset([5, 6, 7])
     rng, ends = np.random.default_rng(0), 0
@@ -118,7 +145,7 @@ def test_envpool_is_envpool_stepped_by_hand_and_reset_at_once(name):
 
 def test_envpools_parts_of_an_observation_stand_one_after_another():
     pool = pytest.importorskip("envpool")
-    side = envs.make("QuadrupedFetch-v1", 2, "envpool")
+    side = envs.Source("QuadrupedFetch-v1", "envpool").simulators(2)
     by_hand = pool.make("QuadrupedFetch-v1", env_type="gymnasium", num_envs=2, seed=[3, 4])
 
     def row(parts):
@@ -138,7 +165,7 @@ def test_envpools_parts_of_an_observation_stand_one_after_another():
 
 def test_envpool_starts_again_as_it_was_seeded():
     pytest.importorskip("envpool")
-    side = envs.make("Pendulum-v1", 2, "envpool")
+    side = envs.Source("Pendulum-v1", "envpool").simulators(2)
     first = side.reset([3, 4])
     side.step(np.zeros((2, 1)))
     np.testing.assert_array_equal(side.reset([4, 3]), first[::-1])
@@ -177,7 +204,7 @@ gym.register("odd/Parts-v0", entry_point=Parts)
 
 
 def test_a_dict_of_observations_is_one_vector():
-    side = envs.make("odd/Parts-v0", 2)
+    side = envs.Source("odd/Parts-v0").simulators(2)
     assert (side.obs_size, side.action_size) == (4, 2)
     np.testing.assert_array_equal(side.reset([0, 1]), [[7.0, 8.0, 0.0, 1.0]] * 2)  # in the order of the space: b, a, c
     np.testing.assert_array_equal(side.step(np.zeros((2, 2))).obs, [[7.0, 8.0, 1.0, 1.0]] * 2)
@@ -192,7 +219,7 @@ def test_a_missing_extra_is_named(monkeypatch):
     with pytest.raises(
         ValueError, match=r"^environment 'dm_control/hopper-hop-v0' needs the extra dm-control: pip install 'wgflow\[dm-control\]'$"
     ):
-        envs.make("dm_control/hopper-hop-v0", 1)
+        envs.Source("dm_control/hopper-hop-v0").simulators(1)
 
 
 def test_the_extras_are_those_of_the_project():
@@ -222,7 +249,7 @@ for task, (obs_space, action_space, _) in ODD.items():
 @pytest.mark.parametrize("task", ODD)
 def test_spaces_that_agents_cannot_use_are_refused(task):
     with pytest.raises(ValueError, match=ODD[task][2]) as caught:
-        envs.make(f"odd/{task}-v0", 1)
+        envs.Source(f"odd/{task}-v0").simulators(1)
     assert f"'odd/{task}-v0'" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -245,7 +272,7 @@ def test_spaces_that_agents_cannot_use_are_refused(task):
 @pytest.mark.filterwarnings("error")
 def test_an_environment_that_cannot_be_made_is_one_line(name, words):
     with pytest.raises(ValueError, match=r"^environment .*$") as caught:
-        envs.make(name, 1)
+        envs.Source(name).simulators(1)
     assert repr(name) in str(caught.value)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -254,10 +281,10 @@ def test_an_environment_that_cannot_be_made_is_one_line(name, words):
 def test_envpool_names_what_it_lacks(monkeypatch):
     pytest.importorskip("envpool")
     with pytest.raises(ValueError, match=r"'Hoppr-v5' is not one of EnvPool's; did you mean 'Hopper-v5'\?"):
-        envs.make("Hoppr-v5", 1, "envpool")
+        envs.Source("Hoppr-v5", "envpool").simulators(1)
     monkeypatch.setitem(sys.modules, "envpool", None)
     with pytest.raises(ValueError, match=r"^backend 'envpool' needs the package envpool: pip install envpool, or use --backend gymnasium$"):
-        envs.make("Hopper-v5", 1, "envpool")
+        envs.Source("Hopper-v5", "envpool").simulators(1)
 
 
 def test_making_and_stepping_is_silent_and_leaves_nothing_behind(tmp_path):
@@ -265,7 +292,9 @@ def test_making_and_stepping_is_silent_and_leaves_nothing_behind(tmp_path):
         "from wgf.agents.training import envs; import numpy as np, sys\n"
         "for backend in ('gymnasium', *sys.argv[1:]):\n"
         "    for name in ('HalfCheetah-v5', 'Hopper-v4', 'Pendulum-v1'):\n"
-        "        side = envs.make(name, 2, backend); side.reset([0, 1]); side.step(np.ones((2, side.action_size))); side.close()\n"
+        "        side = envs.Source(name, backend).simulators(2)\n"
+        "        side.reset([0, 1])\n"
+        "        side.step(np.ones((2, side.action_size))); side.close()\n"
     )
     pool = ["envpool"] if pytest.importorskip("envpool") else []
     done = subprocess.run([sys.executable, "-c", code, *pool], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -274,7 +303,7 @@ def test_making_and_stepping_is_silent_and_leaves_nothing_behind(tmp_path):
 
 
 def test_a_broken_simulation_is_worth_a_word():
-    side = envs.make("Hopper-v5", 1)
+    side = envs.Source("Hopper-v5").simulators(1)
     side.reset([0])
     side.envs[0].unwrapped.data.qvel[:] = 1e12
     with pytest.warns(UserWarning, match="MuJoCo: Nan, Inf or huge value in QVEL"):

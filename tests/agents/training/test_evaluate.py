@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
 from wgf.agents.training import envs, evaluate
 
 
 def run(name, seeds, episodes, policy=None, **options):
-    side = envs.make(name, len(seeds) * episodes)
+    side = envs.Source(name).make(len(seeds) * episodes)
     shape = (len(seeds), episodes, side.action_size)
-    return evaluate.evaluate(policy or (lambda obs: np.zeros(shape, np.float32)), side, seeds, episodes, **options)
+    return evaluate.evaluate(policy or (lambda obs: torch.zeros(shape)), side, seeds, episodes, **options)
 
 
 def test_returns_and_lengths_are_those_of_the_first_episode():
@@ -26,8 +27,8 @@ def test_the_policy_sees_each_seeds_environments_and_its_actions_reach_them():
     seen = []
 
     def policy(obs):
-        seen.append(obs.copy())
-        return np.stack([np.full((3, 2), 0.5), np.full((3, 2), -1.0)]).astype(np.float32)
+        seen.append(obs.numpy().copy())
+        return torch.tensor([0.5, -1.0])[:, None, None].expand(2, 3, 2).clone()
 
     run("toy/Walk-v0", (0, 1), 3, policy)
     assert seen[0].shape == (2, 3, 3)

@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from wgf.agents import registry
+from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training import checkpoint, envs
-from wgf.agents.training.loop import Task, act, advance, begin
+from wgf.agents.training.loop import Task, begin, choose, collect, learn
+from wgf.agents.training.memory import Replay
+from wgf.agents.training.protocol import Finished, Streams
 from wgf.agents.training.schedule import Schedule
 
 
@@ -40,38 +43,48 @@ class Recorder:
         return self.first
 
     def step(self, action):
-        self.actions.append(action.copy())
+        self.actions.append(action.clone())
         self.steps.append(self.inner.step(action))
         return self.steps[-1]
 
 
-def stream(name, env, seeds, steps, warmup):
-    """(first observations, actions, answers) of a real agent's training."""
+def stream(name, env, seeds, steps, warmup, n=1):
+    """(first observations, actions, answers) of a real agent's training, (S, steps, n, ...)."""
     agent, preset = registry.find(name, "paper")
-    cfg = type(preset)(hidden=(8, 8), batch=8)
-    side = Recorder(envs.make(env, len(seeds)))
-    task = Task(agent, cfg, Schedule(steps=steps, warmup=warmup), seeds, side, side, torch.device("cpu"))
+    cfg, schedule = type(preset)(hidden=(8, 8), batch=8), Schedule(steps=steps, warmup=warmup)
+    memory = Replay(schedule, 8, 0.99, envs=n)
+    side = Recorder(envs.Source(env).make(len(seeds), n, starts=memory.starts))
+    task = Task(agent, cfg, schedule, seeds, memory, side, side, torch.device("cpu"))
     training, quiet = begin(task), SimpleNamespace(write=lambda *_: None, running=[])
-    for _ in range(steps):
-        advance(task, training, training.memory, quiet)
-    columns = {c: np.stack([getattr(s, c) for s in side.steps], 1) for c in ("obs", "next_obs", "reward", "terminated", "truncated")}
-    return side.first, np.stack(side.actions, 1), columns
+    for _ in range(steps // n):
+        collect(task, training, quiet)
+        learn(task, training)
+    columns = {c: torch.stack([getattr(s, c) for s in side.steps], 1).numpy() for c in Outcome._fields}
+    return side.first.numpy(), torch.stack(side.actions, 1).numpy(), columns
 
 
-@pytest.mark.parametrize("name", ["sac", "dp-wgf-v"])
-def test_a_seed_of_a_stack_has_the_environment_stream_that_it_has_alone(name):
-    warmup, steps = 60, 90
-    first, actions, stack = stream(name, "InvertedPendulum-v5", (3, 8, 5), steps, warmup)
-    alone_first, alone_actions, alone = stream(name, "InvertedPendulum-v5", (8,), steps, warmup)
+@pytest.mark.parametrize(("name", "n"), [("sac", 1), ("dp-wgf-v", 1), ("sac", 3)])
+def test_a_seed_of_a_stack_has_the_environment_stream_that_it_has_alone(name, n):
+    warmup, steps = 60 * n, 90 * n
+    first, actions, stack = stream(name, "InvertedPendulum-v5", (3, 8, 5), steps, warmup, n)
+    alone_first, alone_actions, alone = stream(name, "InvertedPendulum-v5", (8,), steps, warmup, n)
     np.testing.assert_array_equal(first[1:2], alone_first)
     for column, values in stack.items():  # with uniform actions every bit is the same
-        np.testing.assert_array_equal(values[1, :warmup], alone[column][0, :warmup])
-    np.testing.assert_array_equal(actions[1, :warmup], alone_actions[0, :warmup])
+        np.testing.assert_array_equal(values[1, :60], alone[column][0, :60])
+    np.testing.assert_array_equal(actions[1, :60], alone_actions[0, :60])
     np.testing.assert_allclose(actions[1], alone_actions[0], atol=1e-4)  # then they differ by float32 sums in another order
     ended = stack["terminated"][1] | stack["truncated"][1]
     np.testing.assert_array_equal(ended, alone["terminated"][0] | alone["truncated"][0])
-    assert ended[warmup:].any()
+    assert ended[60:].any()
     np.testing.assert_array_equal(stack["obs"][1][ended], alone["obs"][0][ended])  # every episode starts at the same bits
+
+
+def test_the_first_of_several_environments_is_that_of_one():
+    first, actions, _ = stream("sac", "InvertedPendulum-v5", (3,), 60, 60, 3)
+    alone, _, _ = stream("sac", "InvertedPendulum-v5", (3,), 20, 20)
+    np.testing.assert_array_equal(first[:, :1], alone)
+    assert len(np.unique(first[0], axis=0)) == 3
+    assert len(np.unique(actions[0, 0])) == 3
 
 
 def test_seeds_differ():
@@ -83,19 +96,36 @@ def test_seeds_differ():
 def test_actions_are_uniform_until_warmup_is_over_and_the_agents_after():
     calls = []
     agent = SimpleNamespace(
-        act_noise=lambda *_: None, act=lambda cfg, state, obs, noise: calls.append(1) or torch.full((1, 1, 4), torch.nan)
+        act_noise=lambda cfg, action, n, draw: (action, n),
+        act=lambda cfg, state, obs, noise: calls.append(noise) or torch.full((1, 2, 4), torch.nan),
     )
-    task = SimpleNamespace(
-        schedule=Schedule(warmup=3), envs=SimpleNamespace(action_size=4), agent=agent, cfg=None, device=torch.device("cpu")
-    )
-    uniform = torch.rand(4, generator=torch.Generator().manual_seed(0))
-    streams = SimpleNamespace(uniform=lambda n: uniform[None])
-    training, live = SimpleNamespace(step=3, streams=streams, state=None), SimpleNamespace(obs=np.zeros((1, 2), np.float32))
-    torch.testing.assert_close(act(task, training, live)[0], 2 * uniform - 1)
-    assert not calls
-    training.step = 4
-    assert act(task, training, live).tolist() == [[0.0] * 4]  # a policy that is not finite stands still
-    assert calls
+    envs_, memory = SimpleNamespace(action_size=4), Memory()
+    task = SimpleNamespace(memory=memory, envs=envs_, agent=agent, cfg=None, device=torch.device("cpu"), seeds=[0])
+    training = SimpleNamespace(step=0, streams=Streams([torch.Generator().manual_seed(0)]), state=None)
+    uniform = torch.rand(2, 2, 4, generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        collect(task, training, SimpleNamespace(write=lambda *_: None, running=[]))
+    assert training.step == 6
+    torch.testing.assert_close(torch.cat(memory.actions[:2]), 2 * uniform - 1)  # steps 1 to 4; the warm-up is over after 3
+    assert memory.actions[2].tolist() == [[[0.0] * 4] * 2]  # a policy that is not finite stands still
+    assert calls == [(4, 2)]
+    assert choose(task, training, torch.zeros(1, 2, 3), uniform=False).tolist() == [[[0.0] * 4] * 2]
+
+
+class Memory:
+    """Two environments per seed that only ask for actions."""
+
+    warmup, size, policies = 3, 2, 1
+
+    def __init__(self):
+        self.actions = []
+
+    def explore(self, state, draw):
+        pass
+
+    def collect(self, act):
+        self.actions.append(act(torch.zeros(1, 2, 3)))
+        return Finished(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1))), np.array([True])
 
 
 def test_updates_begin_with_the_last_step_of_the_warmup(train_toy):
@@ -113,7 +143,16 @@ def test_every_episode_and_evaluation_is_logged_at_its_step(train_toy):
         assert all(value > 0 for _, value in rows["charts/steps_per_second"])
         assert result(folder).items() >= {"status": "finished", "reason": None, "step": 100, "eval_return": 5.0, "stack": 2}.items()
     assert [t.step for t in done.ticks] == list(range(10, 101, 10))
-    assert done.ticks[-1].returns.tolist() == done.ticks[-1].evals.tolist() == [5.0, 5.0]
+    for tag in ("charts/episodic_return", "eval/return"):
+        assert done.ticks[-1].of(tag, 2).tolist() == [5.0, 5.0]
+    assert np.isnan(done.ticks[0].of("eval/return", 2)).all()
+
+
+def test_several_environments_log_the_mean_of_the_episodes_that_ended_together(train_toy):
+    rows = metrics(train_toy("toy/Limited-v0", envs=4).folders[0])
+    assert rows["charts/episodic_return"] == rows["charts/episodic_length"] == [(20 * i, 5.0) for i in range(1, 6)]
+    assert [step for step, _ in rows["losses/q"]] == [12, 20, 32, 40, 52, 60, 72, 80, 92, 100]  # the first steps at or past 10, 20, ...
+    assert [step for step, _ in rows["eval/return"]] == [20, 40, 60, 80, 100]
 
 
 def test_episode_returns_are_sums_of_their_own_rewards(train_toy):

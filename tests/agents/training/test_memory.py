@@ -1,161 +1,114 @@
-"""The replay against a plain list of transitions, and what a critic learns through it."""
+"""The replay as a memory: what it needs, how often it is learned from, and what a critic learns through it."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
-from wgf.agents.training.envs import Step
+from wgf.agents.training import envs
 from wgf.agents.training.memory import Replay
+from wgf.agents.training.protocol import Finished
+from wgf.agents.training.ring import Ring
 from wgf.agents.training.schedule import Schedule
 
 CPU = torch.device("cpu")
-GAMMA = 0.9
 
 
-class Plain:
-    """One seed's transitions as a list, and which rows of a ring of ``rows`` each occupies."""
-
-    def __init__(self, rows):
-        self.rows, self.head, self.kept, self.ends = rows, 0, [], set()
-
-    def add(self, transition, ended):
-        taken = {self.head, (self.head + 1) % self.rows}
-        self.kept = [(row, t) for row, t in self.kept if row not in taken]
-        self.kept.append((self.head, transition))
-        self.head = (self.head + 1 + ended) % self.rows
-        self.ends |= {transition[1]} if ended else set()
-
-    def together(self, i, n):
-        """Up to n steps from the i-th kept transition on: obs, action, sum gamma^k r_k, gamma^(m - 1) discount, last next_obs."""
-        obs, action, *_ = self.kept[i][1]
-        total, k = 0.0, 0
-        while True:
-            _, time, reward, discount, next_obs = self.kept[i + k][1]
-            total += GAMMA**k * reward
-            if k + 1 == n or time in self.ends or i + k + 1 == len(self.kept):
-                return obs, action, total, GAMMA**k * discount, next_obs
-            k += 1
+def test_means_are_over_episodes_and_the_best_policy_is_told():
+    finished = Finished(
+        np.array([[6.0, 1.0], [0.0, 0.0], [0.0, -4.0]]),
+        np.array([[9.0, 3.0], [0.0, 0.0], [0.0, 8.0]]),
+        np.array([[2.0, 1.0], [0.0, 0.0], [0.0, 2.0]]),
+    )
+    returns, lengths = finished.mean()
+    np.testing.assert_allclose(returns, [7.0 / 3.0, np.nan, -2.0])
+    np.testing.assert_allclose(lengths, [4.0, np.nan, 4.0])
+    np.testing.assert_allclose(finished.best(), [3.0, np.nan, -2.0])
 
 
-def feed(replay, plains, ends, *, first=0, obs=None):
-    """Adds one transition a seed for each row of ``ends`` (0 goes on, 1 terminates, 2 is cut); every number names its place."""
-    s = len(plains)
-    obs = np.arange(s, dtype=np.float32)[:, None] * 1e4 + first if obs is None else obs
-    for t, kinds in enumerate(ends, first):
-        kinds = np.asarray(kinds)
-        next_obs = (np.arange(s, dtype=np.float32) * 1e4 + t + 1)[:, None]
-        fresh = (np.arange(s, dtype=np.float32) * 1e4 + t + 1 + 0.5)[:, None]
-        action, reward = np.full((s, 1), t, np.float32), np.full(s, 2.0 * t, np.float32)
-        after = np.where((kinds > 0)[:, None], fresh, next_obs)
-        replay.add(obs, action, Step(after, next_obs, reward, kinds == 1, kinds == 2, np.ones(s, bool)))
-        for k, plain in enumerate(plains):
-            plain.add((obs[k, 0], float(t), 2.0 * t, GAMMA * (kinds[k] != 1), next_obs[k, 0]), kinds[k] > 0)
-        obs = after
-    return obs
+def test_a_replay_says_what_it_needs():
+    memory = Replay(Schedule(steps=100, warmup=7, replay=90), 16, 0.9, envs=4)
+    assert (memory.policies, memory.envs, memory.size, memory.warmup) == (1, 4, 4, 7)
+    assert memory.place(torch.device("meta")) == CPU
+    assert memory.starts(3) == [3, 10_003_001, 10_003_002, 10_003_003]
+    assert memory.needs(2, 11, 3) == (Ring.bytes(8, 23, 11, 3), "replay: 2 x 4 x 23 rows of 11 + 3 + 2 numbers", "--replay")
+    alone = Replay(Schedule(steps=100), 16, 0.9)
+    assert alone.starts(3) == [3]
+    assert alone.needs(2, 11, 3).words == "replay: 2 x 202 rows of 11 + 3 + 2 numbers"
 
 
-def rows_of(batch, k):
-    columns = [batch.obs[k, :, 0], batch.action[k, :, 0], batch.reward[k], batch.discount[k], batch.next_obs[k, :, 0]]
-    return [tuple(round(v, 4) for v in row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+def collected(seeds, n, steps, n_step=1):
+    """A replay of the toy walk, whose reward and observation tell environment, episode and step."""
+    memory = Replay(Schedule(steps=n * steps, warmup=0), 500, 0.9, n_step, n)
+    memory.begin(envs.Source("toy/Walk-v0").make(len(seeds), n, starts=memory.starts), seeds, CPU)
+    for _ in range(steps):
+        memory.collect(lambda obs: torch.linspace(-1.0, 1.0, n)[None, :, None].expand(len(seeds), n, 2))
+    return memory
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(4, 12), st.lists(st.tuples(*[st.sampled_from([0, 0, 0, 1, 2])] * 3), min_size=1, max_size=40))
-def test_samples_are_exactly_the_transitions_that_a_list_would_hold(rows, ends):
-    replay, plains = Replay((0, 1, 2), rows, 1, 1, GAMMA, CPU), [Plain(rows) for _ in range(3)]
-    obs = None
-    for t, kinds in enumerate(ends):
-        obs = feed(replay, plains, [kinds], first=t, obs=obs)
-        assert replay.count.tolist() == [len(p.kept) for p in plains]
-    batch = replay.sample(300)
-    for k, plain in enumerate(plains):
-        held = {tuple(round(float(v), 4) for v in transition) for _, transition in plain.kept}
-        assert set(rows_of(batch, k)) == held  # 300 draws of at most 12: each is missed with probability below 1e-10
+def test_every_environment_has_transitions_and_no_sample_joins_two():
+    memory = collected((0, 1), 3, 40, n_step=3)
+    batch = next(iter(memory.batches()))
+    place = torch.round(batch.action[..., 0] + 1.0)  # 0, 1 or 2: which environment acted
+    assert [place[s].unique().tolist() for s in (0, 1)] == [[0.0, 1.0, 2.0]] * 2
+    # a walk's observation is (episode, step, action): up to three steps on, it is the same episode's and was led to by the same environment
+    taken = batch.next_obs[..., 1] - batch.obs[..., 1]
+    assert set(taken.unique().tolist()) == {1.0, 2.0, 3.0}
+    torch.testing.assert_close(batch.next_obs[..., 0], batch.obs[..., 0])
+    torch.testing.assert_close(batch.next_obs[..., 2], 2.0 * batch.action[..., 0])
+    reward = sum(0.9**k * (100.0 * batch.obs[..., 0] + batch.obs[..., 1] + 1.0 + k) * (k < taken) for k in range(3))
+    torch.testing.assert_close(batch.reward, reward, rtol=1e-5, atol=0.0)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(4, 12), st.integers(2, 15), st.lists(st.tuples(*[st.sampled_from([0, 0, 0, 1, 2])] * 3), min_size=1, max_size=40))
-def test_n_steps_are_added_up_to_the_end_of_the_episode_or_of_what_is_known(rows, n, ends):
-    replay, plains = Replay((0, 1, 2), rows, 1, 1, GAMMA, CPU, n), [Plain(rows) for _ in range(3)]
-    feed(replay, plains, ends)
-    batch = replay.sample(300)
-    for k, plain in enumerate(plains):
-        wanted = {round(t[1], 1): t for t in (plain.together(i, n) for i in range(len(plain.kept)))}
-        found = {round(t[1], 1): t for t in rows_of(batch, k)}
-        assert found.keys() == wanted.keys()
-        for time, row in found.items():
-            np.testing.assert_allclose(row, wanted[time], rtol=1e-5, atol=1e-4)  # sums of 15 in float32, rounded to 1e-4
+def test_a_seed_of_a_stack_with_several_environments_samples_what_it_samples_alone():
+    stack, alone = collected((4, 9), 3, 25, n_step=2), collected((9,), 3, 25, n_step=2)
+    for both, one in zip(stack.batches(), alone.batches(), strict=True):
+        for found, expected in zip(both, one, strict=True):
+            assert torch.equal(found[1:], expected)
 
 
-def test_a_time_limit_inside_the_window_bootstraps_from_its_own_last_observation_and_an_end_does_not():
-    replay, plain = Replay((0,), 20, 1, 1, GAMMA, CPU, 3), Plain(20)
-    feed(replay, [plain], [[0], [2], [0], [1], [0], [0], [0], [0]])
-    found = {row[1]: row for row in rows_of(replay.sample(300), 0)}
-    # reward 2 t at time t; time 1 is cut, its last observation is 2; time 3 ends; 7 is the newest, and its next observation 8
-    expected = {
-        0.0: (0.0, 0.0, 0.0 + 0.9 * 2.0, 0.9**2, 2.0),
-        2.0: (2.5, 2.0, 4.0 + 0.9 * 6.0, 0.0, 4.0),
-        4.0: (4.5, 4.0, 8.0 + 0.9 * 10.0 + 0.81 * 12.0, 0.9**3, 7.0),
-        6.0: (6.0, 6.0, 12.0 + 0.9 * 14.0, 0.9**2, 8.0),
-        7.0: (7.0, 7.0, 14.0, 0.9, 8.0),
-    }
-    for time, row in expected.items():
-        assert found[time] == pytest.approx(row, abs=2e-4)
+def test_a_sample_is_uniform_over_all_transitions_of_a_seed():
+    ring = Ring((0,), 60, 1, 1, 0.9, CPU, envs=2)
+    ring.count = np.array([30, 10])  # one environment has had three times as many
+    drawn, slot = ring._drawn(40_000)
+    share = (drawn == 0).mean()
+    assert abs(share - 0.75) < 4.0 * np.sqrt(0.75 * 0.25 / 40_000)
+    assert set(slot[drawn == 0]) == set(range(30))
+    assert set(slot[drawn == 1]) == set(range(10))
 
 
-def test_an_observation_takes_one_row_and_an_end_one_more():
-    replay, plains = Replay((0,), 10, 1, 1, GAMMA, CPU), [Plain(10)]
-    feed(replay, plains, [[0], [0], [2], [0]])
-    assert replay.data[0, :, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 3.5, 4.0, 0.0, 0.0, 0.0, 0.0]
-    feed(replay, plains, [[0]] * 100, first=4, obs=np.array([[4.0]], np.float32))
-    assert replay.count.tolist() == [9]  # of a full ring one row is the end of the newest transition
+@pytest.mark.parametrize(("n", "warmup", "steps"), [(1, 10, 100), (4, 10, 100), (5, 0, 100), (20, 50, 100), (1, 0, 60), (4, 12, 100)])
+def test_there_is_one_update_per_transition_from_the_last_step_of_the_warmup_on(train_toy, n, warmup, steps):
+    state = train_toy("toy/Limited-v0", envs=n, schedule={"warmup": warmup, "steps": steps}).state
+    assert state.updates.tolist() == [steps - warmup + 1 if warmup else steps]
 
 
-def test_sampling_is_uniform():
-    replay = Replay((3,), 40, 1, 1, GAMMA, CPU)
-    feed(replay, [Plain(40)], [[2 if t % 7 == 6 else 0] for t in range(90)])
-    draws = replay.sample(30_000).action[0, :, 0].numpy()
-    counts = np.unique(draws, return_counts=True)[1]
-    assert len(counts) == replay.count[0]
-    n = len(counts)
-    assert stats.chisquare(counts).statistic < n - 1 + 4 * np.sqrt(2 * (n - 1))  # 4 sigma of chi squared
-
-
-def test_a_seed_of_a_stack_draws_what_it_draws_alone():
-    ends = np.random.default_rng(0).choice([0, 0, 1, 2], (60, 3))
-    stack, alone = Replay((4, 9, 2), 30, 1, 1, GAMMA, CPU), Replay((9,), 30, 1, 1, GAMMA, CPU)
-    feed(stack, [Plain(30)] * 3, ends)
-    feed(alone, [Plain(30)], ends[:, 1:2])
-    for _ in range(3):
-        one, many = alone.sample(20), stack.sample(20)
-        for column in ("action", "reward", "discount"):
-            torch.testing.assert_close(getattr(one, column)[0], getattr(many, column)[1], atol=0, rtol=0)
-        torch.testing.assert_close(one.obs[0], many.obs[1] - 1e4, atol=0, rtol=0)
-
-
-def test_the_size_is_that_of_what_is_allocated():
-    replay = Replay((0, 1), 1_000, 11, 3, GAMMA, CPU)
-    assert Replay.bytes(2, 1_000, 11, 3) == replay.data.numel() * 4 + replay._starts.nbytes + replay._last.nbytes
+def test_learning_begins_when_the_warmup_is_over():
+    memory = collected((0,), 4, 3)
+    memory.warmup = 11  # of 12 steps so far, the last two are learned from
+    assert len(list(memory.batches())) == 2
+    memory.warmup = 13
+    assert list(memory.batches()) == []
 
 
 @pytest.mark.parametrize("n_step", [1, 3, 7])
-def test_a_time_limit_bootstraps(train_toy, n_step):
-    result = train_toy("toy/Limited-v0", (0, 1), schedule={"steps": 600, "eval_every": 600}, n_step=n_step)
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_time_limit_bootstraps(train_toy, n_step, n):
+    result = train_toy("toy/Limited-v0", (0, 1), schedule={"steps": 600, "eval_every": 600}, n_step=n_step, envs=n)
     assert result.endings == ["finished"] * 2
     torch.testing.assert_close(result.state.value[:, 0], torch.full((2,), 10.0), atol=1e-3, rtol=0)  # 1 / (1 - 0.9)
 
 
 @pytest.mark.parametrize("n_step", [1, 3, 4])
-def test_an_end_of_the_task_does_not(train_toy, n_step):
-    result = train_toy("toy/Ends-v0", (0, 1), schedule={"steps": 600, "eval_every": 600}, n_step=n_step)
+@pytest.mark.parametrize("n", [1, 4])
+def test_an_end_of_the_task_does_not(train_toy, n_step, n):
+    result = train_toy("toy/Ends-v0", (0, 1), schedule={"steps": 600, "eval_every": 600}, n_step=n_step, envs=n)
     torch.testing.assert_close(result.state.value[:, :3], torch.tensor([[1 + 0.9 + 0.81, 1.9, 1.0]]).expand(2, 3), atol=1e-3, rtol=0)
 
 
 def test_rows_are_clipped_to_what_a_training_can_fill():
     assert Schedule(steps=10).rows() == 22
     assert Schedule(steps=10, replay=7).rows() == 7
+    assert Schedule(steps=10).rows(3) == 10  # four steps each
+    assert Schedule(steps=10, replay=31).rows(4) == 8
     with pytest.raises(ValueError, match="replay is 3; it must be at least 4"):
         Schedule(replay=3)

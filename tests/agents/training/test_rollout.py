@@ -5,76 +5,76 @@ import pytest
 import torch
 
 from wgf.agents.tasks.fleet import Fleet
-from wgf.agents.training import envs, rollout
-from wgf.agents.training.rollout import Finished, Gathered, Rollout, Shape
+from wgf.agents.training import envs
+from wgf.agents.training.rollout import Rollout
 
 CPU = torch.device("cpu")
-SHAPE = Shape(2, 3, 40)
+M, E, T = 2, 3, 40
 
 
 def pushed(obs):
-    """A policy: a push that depends on the state and on the place in the side."""
+    """A policy: a push that depends on the state and on the place among the environments."""
     return torch.sin(obs[..., :1] + torch.arange(obs.shape[1])[:, None])
+
+
+def sides(name, memory):
+    return [envs.Source(name).make(2, memory.envs, starts=memory.starts) for _ in range(2)]
 
 
 @pytest.mark.parametrize("name", ["wgf/CartPole-v0", "toy/Walk-v0"])
 def test_a_segment_is_what_the_environments_showed_policy_by_policy(name):
-    side = rollout.side(name, SHAPE, 2, "gymnasium", CPU)
-    other = rollout.side(name, SHAPE, 2, "gymnasium", CPU)
-    memory = Rollout(side, SHAPE, [3, 4], 0.9)
+    memory = Rollout(M, E, T, 0.9)
+    side, other = sides(name, memory)
+    memory.begin(side, [3, 4], CPU)
     obs = other.reset([3, 4])
-    returns, lengths = torch.zeros(2, 6), torch.zeros(2, 6)
+    returns, lengths = torch.zeros(2, M * E), torch.zeros(2, M * E)
     for _ in range(2):
-        segment, finished = memory.collect(pushed)
-        totals, ages, counts = (np.zeros((2, 2)) for _ in range(3))
-        for t in range(SHAPE.steps):
+        finished, finite = memory.collect(pushed)
+        (segment,) = memory.batches()
+        assert finite.tolist() == [True, True]
+        totals, ages, counts = (np.zeros((2, M)) for _ in range(3))
+        for t in range(T):
             action = pushed(obs)
             outcome = other.step(action)
             returns, lengths = returns + outcome.reward, lengths + 1
-            for m in range(2):
-                n = slice(3 * m, 3 * m + 3)
+            for m in range(M):
+                n = slice(E * m, E * m + E)
                 ended = outcome.terminated | outcome.truncated
                 for found, expected in zip(
                     segment, (obs, action, outcome.reward, 0.9 * ~outcome.terminated, ended, outcome.next_obs), strict=True
                 ):
                     assert torch.equal(found[:, m, t], expected[:, n])
-                for sums, values in ((totals, returns), (ages, lengths), (counts, torch.ones(2, 6))):
+                for sums, values in ((totals, returns), (ages, lengths), (counts, torch.ones(2, M * E))):
                     sums[:, m] += (values * ended)[:, n].sum(1).numpy()
             returns, lengths = returns * ~ended, lengths * ~ended
             obs = outcome.obs
         for found, expected in zip(finished, (totals, ages, counts), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert counts.sum() > 0
+    assert list(memory.batches()) == []  # a segment is learned from once
     side.close()
 
 
-def test_the_projects_own_tasks_are_a_fleet_and_others_are_gathered():
-    assert isinstance(rollout.side("wgf/CartPole-v0", SHAPE, 2, "gymnasium", CPU), Fleet)
-    gathered = rollout.side("toy/Walk-v0", SHAPE, 2, "gymnasium", CPU)
-    assert isinstance(gathered, Gathered)
-    plain = envs.make("toy/Walk-v0", 12)
-    obs = gathered.reset([7, 8])
-    first = plain.reset([10_000_000 + 1_000 * k + i for k in (7, 8) for i in range(6)])
-    np.testing.assert_array_equal(obs.flatten(0, 1), first)
-    action = torch.linspace(-1.0, 1.0, 12 * gathered.action_size).view(2, 6, -1)
-    for found, expected in zip(gathered.step(action), plain.step(action.flatten(0, 1).numpy()), strict=False):
-        np.testing.assert_array_equal(found.flatten(0, 1), expected)
+def test_a_seed_gone_wrong_is_marked_at_its_segment():
+    memory = Rollout(1, 2, 20, 0.9)
+    memory.begin(envs.Source("toy/Nan-v0").make(2, 2, starts=lambda k: [0, k]), [0, 1], CPU)  # the environment of seed 1 breaks at step 30
+    assert [memory.collect(lambda obs: torch.zeros(2, 2, 1))[1].tolist() for _ in range(2)] == [[True, True], [True, False]]
 
 
-def test_means_are_over_episodes_and_the_best_policy_is_told():
-    finished = Finished(
-        np.array([[6.0, 1.0], [0.0, 0.0], [0.0, -4.0]]),
-        np.array([[9.0, 3.0], [0.0, 0.0], [0.0, 8.0]]),
-        np.array([[2.0, 1.0], [0.0, 0.0], [0.0, 2.0]]),
-    )
-    returns, lengths = finished.mean()
-    np.testing.assert_allclose(returns, [7.0 / 3.0, np.nan, -2.0])
-    np.testing.assert_allclose(lengths, [4.0, np.nan, 4.0])
-    np.testing.assert_allclose(finished.best(), [3.0, np.nan, -2.0])
-
-
-def test_a_shape_counts_environments_and_steps():
-    assert (SHAPE.side, SHAPE.size) == (6, 240)
-    segment, _ = Rollout(Fleet("CartPole", 6, CPU), SHAPE, [0, 1, 2], 0.9).collect(pushed)
+def test_a_rollout_says_what_it_needs():
+    memory = Rollout(M, E, T, 0.9)
+    assert (memory.policies, memory.envs, memory.size, memory.warmup) == (M, M * E, M * E * T, 0)
+    assert memory.starts(7) == [10_007_000 + i for i in range(M * E)]
+    assert memory.place(torch.device("meta")) == torch.device("meta")
+    memory.begin(Fleet("CartPole", M * E, CPU), [0, 1, 2], CPU)
+    memory.collect(pushed)
+    (segment,) = memory.batches()
     held = sum(t.numel() * 4 for t in segment)  # an end is a byte, counted as four
-    assert Rollout.bytes(3, SHAPE, 4, 1) == 2 * held
+    assert memory.needs(3, 4, 1) == (2 * held, "segment: 3 x 2 x 3 x 40 steps", "--batch")
+
+
+def test_exploration_is_left_to_the_agent_before_each_segment():
+    seen = []
+    Rollout(1, 1, 1, 0.9, lambda *args: seen.append(args)).explore("state", "draw")
+    Rollout(1, 1, 1, 0.9).explore("state", "draw")
+    assert seen == [("state", "draw")]

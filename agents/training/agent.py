@@ -1,0 +1,312 @@
+"""The front door: an agent in an environment, that learns, acts, is evaluated, saved and loaded."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wgf.agents import registry
+from wgf.agents.training import checkpoint, machine
+from wgf.agents.training.compiled import pays
+from wgf.agents.training.envs import Array, BrokenEnvironment, Source
+from wgf.agents.training.evaluate import Episodes, deterministic, evaluate
+from wgf.agents.training.log import NoLog, RunLog
+from wgf.agents.training.loop import Task as Task
+from wgf.agents.training.loop import Tell, Tick, Training, begin, train
+from wgf.agents.training.normal import normalized
+from wgf.agents.training.protocol import Streams
+from wgf.agents.training.ranges import check, chosen
+from wgf.agents.training.record import Record
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.spaces import vector
+from wgf.agents.training.targets import REWARD_SCALE
+
+Metrics = dict[str, Array]
+Callback = Callable[[int, Metrics, "Agent"], bool | None]
+SAVED = {"agent": str, "preset": str, "config": dict, "schedule": dict, "env": str, "backend": str} | dict.fromkeys(
+    ("seed", "step", "obs_size", "action_size"), int
+)
+
+
+def resolve(agent: Any, preset: str, env: str) -> Any:
+    """The preset's configuration for an environment: the paper's reward scale is its Table 6, by the name of the task.
+
+    It is the inverse temperature of soft agents; others take rewards as they are.
+    """
+    _, cfg = registry.find(agent, preset)
+    soft = preset == "paper" and agent in registry.SOFT
+    return replace(cfg, reward_scale=REWARD_SCALE.get(re.split(r"-v\d+$", env)[0], 1.0)) if soft else cfg
+
+
+class Agent:
+    """An agent of ``wgf.agents`` in an environment, for any number of seeds, which train as one stack.
+
+        agent = Agent("sac", "Hopper-v5", seeds=5, preset="modern").learn(100_000, log="runs/mine")
+        action = agent.predict(obs)
+        agent.save("hopper")
+        Agent.load("hopper").evaluate(10)
+
+    ``agent``: a name (``wgf agents`` lists them), "package.module:Name" of an agent of your own, or that module or object itself.
+    ``env``: a Gymnasium id, an environment of Gymnasium, which is copied and stays as it is, or a function that makes one.
+    ``seeds``: so many, from 0 on, or the seeds themselves. ``settings`` are fields of the agent's configuration (``lr=1e-3``,
+    ``hidden=(64, 64)``) or of ``Schedule`` (``warmup``, ``eval_every``); ``wgf train AGENT --help`` lists both.
+
+    ``compile``: whether updates run as machine code, equal but for rounding; by itself where it pays, see ``compiles``.
+
+    **Raises** ValueError, in one line, for names, spaces, seeds, settings and values that are of no use.
+    """
+
+    def __init__(
+        self, agent: Any, env: Any, *, seeds: int | Sequence[int] = 1, preset: str = "paper", device: str = "auto",
+        backend: str = "gymnasium", compile: bool | Literal["auto"] = "auto", **settings: Any,
+    ) -> None:  # fmt: skip
+        self.source = Source(env, backend)
+        self._agent, (self.module, _) = agent, registry.find(agent, preset)
+        self.name, self.preset, self.compile = registry.label(agent), preset, compile
+        self.seeds, self.device = numbered(seeds), machine.find_device(device)
+        cfg, schedule = resolve(agent, preset, self.source.name), Schedule()
+        kinds = {f.name: cfg for f in fields(cfg)} | {f.name: schedule for f in fields(schedule) if f.name != "steps"}
+        values = {name: chosen(kinds, name, value) for name, value in settings.items()}
+        self.cfg = replace(cfg, **{name: value for name, value in values.items() if kinds[name] is cfg})
+        self.schedule = replace(schedule, **{name: value for name, value in values.items() if kinds[name] is schedule})
+        check(self.cfg)
+        self.module = normalized(self.module, self.schedule.normalize)
+        view = self.source.simulators(1)
+        view.close()
+        self.space, self.scale, self.obs_size, self.action_size = view.space, view.scale, view.obs_size, view.action_size
+        generators = [torch.Generator().manual_seed(k) for k in self.seeds]
+        self.state = self.module.init(self.cfg, self.obs_size, self.action_size, generators, self.device)
+        self.policies = self.module.memory(self.cfg, self.schedule).policies
+        self.step, self.endings = 0, list[str]()
+        self._draw = Streams([torch.Generator(self.device).manual_seed(k) for k in self.seeds])  # of actions asked for by ``predict``
+        self._training: Training | None = None
+        self._task: Task
+
+    def learn(
+        self, steps: int, callback: Callback | None = None, log: str | Path | None = None, stopping: Callable[[], bool] = lambda: False
+    ) -> "Agent":
+        """Trains for ``steps`` more environment steps per seed, and returns itself; a second call goes on where the first ended.
+
+        ``callback(step, metrics, agent)`` is called every ``log_every`` steps and at each evaluation with the last value of every
+        metric, tag -> (S,) for S seeds; where it returns True the training stops. ``stopping()`` is asked at every step. With ``log``
+        each seed leaves a folder log/seed-K that ``wgf eval`` and TensorBoard read. ``endings`` says of each seed how it ended: one
+        whose numbers turned non-finite has stopped alone.
+
+        **Raises** what the environment or the callback raised, RuntimeError where every seed failed, and ValueError, before anything
+        is written, for a folder that holds a run already and for a replay that does not fit the memory.
+        """
+        self.train(steps, callback, log, stopping)
+        if self._training is not None and self._training.error:
+            raise self._training.error
+        if all(ending.startswith("failed") for ending in self.endings):
+            raise RuntimeError(f"every seed {self.endings[0]}")
+        return self
+
+    def train(
+        self, steps: int, callback: Callback | None = None, log: str | Path | None = None, stopping: Callable[[], bool] = lambda: False
+    ) -> list[str]:
+        """Does what ``learn`` does, and returns how each seed ended where that raises."""
+        schedule = replace(self.schedule, steps=steps)  # refuses what is no number of steps
+        schedule = replace(schedule, steps=self.step + steps)
+        self.needs(steps)
+        folders = [Path(log) / f"seed-{k}" for k in self.seeds] if log is not None else []
+        for folder in folders:
+            if folder.is_dir() and any(folder.iterdir()):
+                raise ValueError(f"{folder} already holds a run; write to another folder, or move it away")
+        task, training = self._prepared(schedule)
+        logs = self._logs(folders, schedule)
+        tell = self._told(callback, training)
+        with machine.tuned():
+            self.endings = train(task, training, Record(logs, self.seeds, self.about(schedule)), tell=tell, stopping=stopping)
+        self.step = training.step
+        return self.endings
+
+    def needs(self, steps: int) -> str:
+        """Says in a line what memory a training of ``steps`` steps takes. Raises ValueError where it is not there."""
+        memory = self.module.memory(self.cfg, replace(self.schedule, steps=self.step + steps))
+        needed, free = memory.needs(len(self.seeds), self.obs_size, self.action_size), machine.free_memory(self.device)
+        text = f"{needed.words} = {_size(needed.bytes)} on {self.device}"
+        if needed.bytes > free:
+            raise ValueError(f"{text}, but {_size(free)} are free; give a smaller {needed.option} or fewer --seeds")
+        return text
+
+    def compiles(self, steps: int) -> bool:
+        """Whether a training of ``steps`` steps that begins now would run its updates as machine code.
+
+        By itself it does where the updates are many and large enough to save twice what compiling costs, on a CPU with a compiler.
+        """
+        if self.compile != "auto":
+            return self.compile
+        updates = self.module.memory(self.cfg, self.schedule).updates(steps)
+        return pays(updates, machine.work(len(self.seeds), self.cfg), self.device)
+
+    def predict(self, obs: Any, deterministic: bool = True, seed: int = 0, policy: int = 0) -> NDArray[Any]:
+        """The action for an observation of the environment, or actions (n, A) for n of them, in the environment's own units.
+
+        ``seed`` is the place of a seed in the stack, ``policy`` that of a policy where a seed has several. ``deterministic`` gives the
+        agent's best guess, else a draw from its policy.
+        """
+        try:
+            rows = np.asarray(vector(self.space, obs), np.float32)
+        except (KeyError, IndexError):
+            raise ValueError(f"obs must be a dict of {', '.join(self.space)}, as the environment gives it") from None
+        if rows.ndim not in (1, 2) or rows.shape[-1] != self.obs_size:
+            raise ValueError(f"obs has shape {rows.shape}; it must be ({self.obs_size},) or (n, {self.obs_size})")
+        for what, value, count in (("seed", seed, len(self.seeds)), ("policy", policy, self.policies)):
+            if not 0 <= value < count:
+                raise ValueError(f"{what} is {value}; it must be from 0 to {count - 1}, a place in the stack")
+        n = rows.size // self.obs_size
+        seen = torch.from_numpy(rows.reshape(1, n, -1)).to(self.device).repeat(len(self.seeds), self.policies, 1)
+        if deterministic:
+            action = self.module.greedy(self.cfg, self.state, seen)
+        else:
+            noise = self.module.act_noise(self.cfg, self.action_size, seen.shape[1], self._draw)
+            action = self.module.act(self.cfg, self.state, seen, noise)
+        mine = torch.nan_to_num(action[seed].detach()).view(self.policies, n, -1)[policy].cpu().numpy()
+        scaled: NDArray[Any] = self.scale(mine if rows.ndim == 2 else mine[0])
+        return scaled
+
+    def evaluate(self, episodes: int = 10) -> Episodes:
+        """Returns and lengths of so many deterministic episodes of every policy, (S, M * episodes), the same starts at every call.
+
+        **Raises** ValueError, in one line, where the environment raises.
+        """
+        if episodes < 1:
+            raise ValueError(f"episodes is {episodes}; it must be at least 1")
+        each = self.policies * episodes
+        envs = self.source.make(len(self.seeds) * each)
+        try:
+            found = evaluate(deterministic(self.module, self.cfg, self.state, self.device), envs, self.seeds, each)
+        except BrokenEnvironment as error:
+            raise ValueError(str(error)) from None
+        finally:
+            envs.close()
+        assert found is not None  # nothing asks it to stop
+        return found
+
+    def save(self, folder: str | Path) -> None:
+        """Writes every seed's policy and optimisers to folder/seed-K, as safetensors and JSON; what was there before is replaced."""
+        for s, seed in enumerate(self.seeds):
+            (mine := Path(folder) / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
+            about = {**self.about(self.schedule), "seed": seed, "step": self.step}
+            checkpoint.save(mine, checkpoint.seed_slice(self.state, s), about)
+
+    @classmethod
+    def load(cls, folder: str | Path, env: Any = None, agent: Any = None, device: str = "auto") -> "Agent":
+        """The agent of a folder that ``save``, ``learn(log=)`` or ``wgf train`` wrote: of one seed, or of all that the folder holds.
+
+        ``env`` and ``agent`` are needed where they were given as objects and not by their names. Nothing that was saved runs code.
+        It may learn again, with a fresh replay: it first collects ``warmup`` steps with its policy.
+
+        **Raises** ValueError, in one line, for a folder that holds no policy, or one of another version.
+        """
+        folder = Path(folder)
+        runs = sorted(folder.glob("seed-*/policy.json"), key=lambda p: (len(p.parent.name), p.parent.name))
+        saved = [(path.parent, *checkpoint.load(path.parent)) for path in runs or [folder / "policy.json"]]
+        first, about, _ = saved[0]
+        try:
+            _described(about)
+            given = env if env is not None else about["env"]
+            if env is None and about.get("own"):
+                raise ValueError(f"it was trained on an environment that a program gave, {about['env']!r}: load it with env=")
+            schedule = {k: v for k, v in about["schedule"].items() if k != "steps"}
+            seeds = [other["seed"] for _, other, _ in saved]
+            settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**about["config"], **schedule}.items()}
+            where: dict[str, Any] = {"seeds": seeds, "preset": about["preset"], "backend": about["backend"], "device": device}
+            found = cls(agent or about["agent"], given, **where, **settings)
+        except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{first / 'policy.json'} does not describe an agent of this version: {error}") from None
+        if (found.obs_size, found.action_size) != (about["obs_size"], about["action_size"]):
+            raise ValueError(
+                f"{first} was trained on {about['obs_size']} observation and {about['action_size']} action numbers; "
+                f"{about['env']!r} has {found.obs_size} and {found.action_size} here: install the versions that its policy.json names"
+            )
+        try:
+            checkpoint.restore_(found.state, [tensors for _, _, tensors in saved])
+        except ValueError as error:
+            raise ValueError(f"{first / 'policy.json'} does not describe an agent of this version: {error}") from None
+        found.step = max(int(other["step"]) for _, other, _ in saved)
+        return found
+
+    def about(self, schedule: Schedule) -> dict[str, Any]:
+        """What every saved policy says about itself, as JSON gives it back."""
+        about = {"agent": self.name, "preset": self.preset, "env": self.source.name, "own": self.source.own, "backend": self.source.backend}
+        sizes = {"obs_size": self.obs_size, "action_size": self.action_size, "versions": machine.versions()}
+        return json.loads(json.dumps({**about, "config": asdict(self.cfg), "schedule": asdict(schedule), **sizes}))  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Frees the environments of the training."""
+        if self._training is not None:
+            self._task.envs.close()
+            self._task.eval_envs.close()
+            self._training = None
+
+    def _prepared(self, schedule: Schedule) -> tuple[Task, Training]:
+        if self._training is not None:
+            self._task = self._task._replace(schedule=schedule)
+            self._task.memory.extend(schedule)
+            self._training.error = None
+            return self._task, self._training
+        memory, count = self.module.memory(self.cfg, schedule), len(self.seeds)
+        envs = self.source.make(count, memory.envs, device=memory.place(self.device), starts=memory.starts)
+        eval_envs = self.source.make(count * self.policies * schedule.eval_episodes)
+        self._task = Task(
+            self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, self.compiles(schedule.steps - self.step)
+        )
+        try:
+            self._training = begin(self._task, self.state)
+        except BrokenEnvironment as error:
+            raise ValueError(str(error)) from None
+        self._training.step = self.step
+        return self._task, self._training
+
+    def _logs(self, folders: Sequence[Path], schedule: Schedule) -> Sequence[RunLog | NoLog]:
+        where = {
+            **machine.about(self.device, torch.get_num_threads()),
+            "compile": self._task.compile,
+            "stack": list(self.seeds),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        about = self.about(schedule)
+        try:
+            pairs = zip(folders, self.seeds, strict=True) if folders else ()
+            return [RunLog(folder, {**about, "seed": seed, **where}) for folder, seed in pairs] or [NoLog() for _ in self.seeds]
+        except OSError as error:
+            raise ValueError(f"{error.filename} cannot be written: {error.strerror}; write to another folder") from None
+
+    def _told(self, callback: Callback | None, training: Training) -> Tell:
+        def tell(tick: Tick) -> bool | None:
+            self.step = training.step
+            return callback(tick.step, dict(tick.metrics), self) if callback else None
+
+        return tell
+
+
+def numbered(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """So many seeds from 0 on, or the seeds themselves.
+
+    **Raises** ValueError for none, for one that comes twice, and for one that environments do not take.
+    """
+    found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(k) for k in seeds)
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"seeds is {seeds}; it must be at least 1, or different numbers")
+    if not all(0 <= k < 1_000_000 for k in found):
+        raise ValueError(f"seeds is {seeds}; seeds must lie from 0 to 999,999")
+    return found
+
+
+def _described(about: dict[str, Any]) -> None:
+    for field, kind in SAVED.items():
+        if not isinstance(about.get(field), kind):
+            raise ValueError(f"{field} is {about.get(field)!r}")
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**20:,.1f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"

@@ -1,0 +1,121 @@
+"""What this machine has: device, threads, free memory, and the versions that a run's results depend on."""
+
+import ctypes
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LARGE = 60e6
+PACKAGES = ("wgflow", "torch", "gymnasium", "mujoco", "numpy", "envpool", "dm-control", "gymtorax")
+
+
+def find_device(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:N. Raises ValueError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N")
+    device, gpus = torch.device(name), torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise ValueError(f"device {name!r} is not available: torch {torch.__version__} sees {gpus} CUDA GPUs; use --device cpu")
+    return device
+
+
+def find_threads(asked: int, seeds: int, cfg: Any) -> int:
+    """As asked; 0 chooses one thread for small updates, which more threads only slow down, and up to four for large ones.
+
+    The size is that of a hidden layer's product over the stack: seeds x batch x particles or samples x width^2. The choice depends on
+    nothing that changes from run to run, since the number of threads moves the last digits of a sum.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return asked or (min(4, cores) if work(seeds, cfg) >= LARGE else 1)
+
+
+def work(seeds: int, cfg: Any) -> int:
+    """The size of an update: seeds x batch x particles or samples x width^2 of the widest layer; of what has no layers, its batch."""
+    widths, each = (*getattr(cfg, "hidden", ()), *getattr(cfg, "critic_hidden", ())), getattr(cfg, "particles", getattr(cfg, "samples", 1))
+    return int(seeds * cfg.batch * each * max(widths, default=1) ** 2)
+
+
+@contextmanager
+def tuned() -> Iterator[None]:
+    """Within, settings of the process that make updates on a CPU faster and leave their results alone to about 1e-38.
+
+    Numbers below the normal range count as zero: the moments of units that have died fall there, and make Adam five times slower. And
+    glibc keeps what is freed: else each large temporary is fetched from the system anew.
+    """
+    torch.set_flush_denormal(True)
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+        mallopt(-3, 2**26)  # M_MMAP_THRESHOLD
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on a device: of a GPU, or of the machine and the container that this process is in."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    bounds = []
+    if found := re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo")):
+        bounds.append(1024 * int(found[1]))
+    if (limit := _read("/sys/fs/cgroup/memory.max").strip()).isdigit():
+        bounds.append(int(limit) - int(_read("/sys/fs/cgroup/memory.current")))
+    return min(bounds, default=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that numbers depend on, as installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def about(device: torch.device, threads: int) -> dict[str, Any]:
+    """What a run's config.json says about where it ran."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "device": str(device),
+        "device_name": name,
+        "threads": threads,
+        "system": f"{platform.system()} {platform.machine()}",
+        "host": platform.node(),
+        "process": os.getpid(),
+        "commit": commit(Path(__file__).resolve().parents[2]),
+    }
+
+
+def commit(root: Path) -> str | None:
+    """The git commit of a checkout, "-dirty" where files differ from it; None where ``root`` is not a checkout's top."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return None
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,115 @@
+"""The storage of a replay: the transitions of S seeds on a device, one ring per environment, each observation stored once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wgf.agents.tasks.fleet import Outcome
+from wgf.agents.training.protocol import Batch
+
+
+class Ring:
+    """A ring of rows (observation, action, reward, discount) for each of the n environments of a seed.
+
+    A transition is a row and the observation of the next. The end of an episode takes one more row, for its last observation:
+    ``_starts`` lists the rows that begin a transition, oldest first from slot ``_first``, and a row that is overwritten leaves it. Each
+    seed draws with a generator of its own.
+
+    With ``n_step`` above 1 a sample is n steps of one environment together: r_0 + gamma r_1 + ..., the discount of as many steps, and
+    the state behind the last of them. Fewer steps where the episode ends or has not gone on yet: a time limit bootstraps from its own
+    last observation.
+    """
+
+    def __init__(
+        self, seeds: Sequence[int], rows: int, obs: int, action: int, gamma: float, device: torch.device, n_step: int = 1, envs: int = 1
+    ) -> None:
+        self.obs_size, self.action_size, self.gamma, self.n_step, self.envs = obs, action, gamma, n_step, envs
+        rings = len(seeds) * envs
+        self.data = torch.zeros(rings, rows, obs + action + 2, device=device)
+        self.count = np.zeros(rings, dtype=np.int64)  # transitions in each ring
+        self._generators = [np.random.default_rng([seed, 1]) for seed in seeds]
+        self._starts = np.zeros((rings, rows), dtype=np.int64)
+        self._last = np.zeros((rings, rows), dtype=bool)  # rows whose transition no other follows, or none yet
+        self._head, self._first, self._each = np.zeros_like(self.count), np.zeros_like(self.count), np.arange(rings)
+        self._ended = np.ones(rings, dtype=bool)
+
+    @staticmethod
+    def bytes(rings: int, rows: int, obs: int, action: int) -> int:
+        """Memory of so many rings, before they are made."""
+        return rings * rows * (4 * (obs + action + 2) + 9)
+
+    def grow(self, rows: int) -> None:
+        """Makes room for ``rows`` rows per ring, of rings that have not gone round; what they hold stays."""
+        more = rows - self.data.shape[1]
+        if more > 0:
+            self.data = torch.cat([self.data, self.data.new_zeros(len(self.data), more, self.data.shape[2])], 1)
+            self._starts, self._last = (np.pad(x, ((0, 0), (0, more))) for x in (self._starts, self._last))
+
+    def add(self, obs: Tensor, action: Tensor, outcome: Outcome) -> None:
+        """Stores one transition of every environment: obs (S, n, D), action (S, n, A) and what the environments answered."""
+        d, rows = self.obs_size, self.data.shape[1]
+        row, after = self._head, (self._head + 1) % rows
+        self._forget(row)
+        self._forget(after)
+        next_obs, reward, terminated, truncated = (t.flatten(0, 1).cpu().numpy() for t in outcome[1:])
+        written = np.zeros((2, *self.data.shape[::2]), np.float32)
+        written[0, :, :d], written[0, :, d:-2] = obs.flatten(0, 1).cpu().numpy(), action.flatten(0, 1).cpu().numpy()
+        written[0, :, -2], written[0, :, -1] = reward, self.gamma * (1.0 - terminated)
+        written[1, :, :d] = next_obs
+        place = torch.from_numpy(np.concatenate([row, after]) + np.tile(rows * self._each, 2))
+        ring, values = self.data.flatten(0, 1), torch.from_numpy(written)
+        ring.index_copy_(0, place.to(ring.device), values.to(ring).flatten(0, 1))
+        self._starts[self._each, (self._first + self.count) % rows] = row
+        self._last[self._each, row - 1] &= self._ended  # the row before, where it is the same episode's
+        self._last[self._each, row] = True
+        self._ended = terminated | truncated
+        self.count = self.count + 1
+        self._head = (row + 1 + self._ended) % rows
+
+    def sample(self, batch: int) -> Batch:
+        """``batch`` transitions per seed, uniform with replacement over where they begin in all its environments."""
+        rows = self.data.shape[1]
+        ring, slot = self._drawn(batch)
+        row = self._starts[ring, (self._first[ring] + slot) % rows]
+        steps = self._steps(ring, row)
+        here, after = self._rows(ring, np.stack([row, (row + steps) % rows]))
+        obs, action, reward, discount = here.split([self.obs_size, self.action_size, 1, 1], -1)
+        if self.n_step == 1:
+            return Batch(obs, action, reward[..., 0], discount[..., 0], after[..., : self.obs_size])
+        return Batch(obs, action, *self._together(ring, row, steps), after[..., : self.obs_size])
+
+    def _drawn(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rings and slots (S, B): one number drawn over all transitions of a seed says which environment and which of its transitions."""
+        ends = self.count.reshape(-1, self.envs).cumsum(1)  # (S, n): transitions up to and with each environment
+        drawn = np.stack([g.integers(0, total, batch) for g, total in zip(self._generators, ends[:, -1], strict=True)])
+        ring = (drawn[..., None] >= ends[:, None]).sum(-1) + self.envs * np.arange(len(ends))[:, None]
+        return ring, drawn - (ends.flatten() - self.count)[ring]
+
+    def _steps(self, ring: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """How many of n steps from each row (S, B) there are."""
+        if self.n_step == 1:
+            return np.ones_like(row)
+        window = (row[..., None] + np.arange(self.n_step)) % self.data.shape[1]
+        last = self._last[ring[..., None], window]
+        return np.where(last.any(-1), last.argmax(-1) + 1, self.n_step)
+
+    def _together(self, ring: np.ndarray, row: np.ndarray, steps: np.ndarray) -> tuple[Tensor, Tensor]:
+        """sum_k gamma^k r_k over ``steps`` rows, and gamma^(steps - 1) times the last one's discount, (S, B) each."""
+        window = (row + np.arange(self.n_step)[:, None, None]) % self.data.shape[1]
+        reward, discount = self._rows(ring, window)[..., -2:].unbind(-1)
+        k = torch.arange(self.n_step, device=reward.device)[:, None, None]
+        count = torch.from_numpy(steps).to(reward.device)
+        weight = torch.pow(self.gamma, k.to(reward))
+        return (weight * reward * (k < count)).sum(0), (weight * discount * (k == count - 1)).sum(0)
+
+    def _rows(self, ring: np.ndarray, row: np.ndarray) -> Tensor:
+        """Rows (..., S, B) of rings (S, B), (..., S, B, numbers)."""
+        place = torch.from_numpy(row + self.data.shape[1] * ring).to(self.data.device)
+        return self.data.flatten(0, 1).index_select(0, place.flatten()).view(*place.shape, -1)
+
+    def _forget(self, row: np.ndarray) -> None:
+        stale = (self.count > 0) & (self._starts[self._each, self._first] == row)
+        self._first = (self._first + stale) % self.data.shape[1]
+        self.count = self.count - stale

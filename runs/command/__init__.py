@@ -1,0 +1,1 @@
+"""The command line: what parses, lists and shows."""

@@ -1,0 +1,149 @@
+"""The command line, ``wgf COMMAND ...``. What is heavy is imported when a command needs it."""
+
+import difflib
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import make_dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import wgf
+from wgf.runs.command.answers import answer, refuse, say
+
+HELP = """usage: wgf COMMAND ...
+
+Wasserstein gradient flows on particles: train and compare policies, fit Bayesian networks.
+
+  wgf train AGENT --env ENV      trains an agent; all its seeds are one stacked computation
+  wgf compare --env ENV          trains what is missing, then writes a figure and a table of several agents
+  wgf eval RUN                   plays episodes with a saved policy: tells their returns, and films one if asked
+  wgf agents                     lists the agents and their presets
+  wgf multigoal                  trains two agents on the task with four goals and draws what they do
+  wgf bnn --data DIR             fits Bayesian networks to the standard sets, beside the published table
+  wgf bnn-data fetch --data DIR  fetches these sets
+  wgf --version                  tells the versions of wgf and of torch
+
+  python -m wgf.runs.studies     lists the studies: one short recipe per figure or table of a paper
+
+  wgf COMMAND --help             lists the options of a command (wgf train AGENT --help: those of an agent)
+
+  wgf train dp-wgf-v --env Hopper-v5 --seeds 5 --steps 200000 --preset paper --device auto
+  wgf compare --env Hopper-v5 --agents sac dp-wgf-v --seeds 5 --steps 100000
+  tensorboard --logdir runs
+
+exit codes: 0 done, 2 the command cannot be carried out as given, 70 a run failed, 75 interrupted, policies saved
+"""
+
+
+def main() -> None:
+    """Entry point of the console script. A warning is one line, without the code that gave it."""
+    warnings.formatwarning = lambda message, *about, **more: f"wgf: {message}\n"
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: Sequence[str]) -> int:
+    """Runs a command line; returns its exit code: 0 done, 2 unusable arguments, 70 a run failed, 75 interrupted."""
+    commands: dict[str, Callable[[Sequence[str]], int]] = {
+        "train": _train,
+        "compare": _compare,
+        "eval": _eval,
+        "agents": _agents,
+        "multigoal": partial(_study, "multigoal"),
+        "bnn": partial(_study, "bnn"),
+        "bnn-data": _bnn_data,
+    }
+    if not args or args[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if args[0] == "--version":
+        say(f"wgf {wgf.__version__} (torch {version('torch')})")
+        return 0
+    if args[0] not in commands:
+        near = difflib.get_close_matches(args[0], commands, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return refuse(f"command {args[0]!r} is unknown; choose from {', '.join(commands)}{hint}")
+    return answer(lambda: commands[args[0]](args[1:]))
+
+
+def _train(args: Sequence[str]) -> int:
+    from wgf.agents.training.schedule import Schedule
+    from wgf.runs.command.arguments import parse
+    from wgf.runs.command.options import Place, What
+
+    if args and args[0] in ("-h", "--help"):
+        print("usage: wgf train AGENT --env ENV ...    (wgf train AGENT --help: all options)\n")
+        return _agents([])
+    if not args or args[0].startswith("-"):
+        return refuse("train needs an agent first, as in: wgf train dp-wgf-v --env Hopper-v5 (see wgf agents)")
+    from wgf.runs.trainer import training
+
+    name, preset, env = args[0], _ahead(args, "--preset", What.preset), _ahead(args, "--env", What.env)
+    cfg = training.resolve(name, preset, env)
+    groups = {"task": What(env=env, preset=preset), "agent": cfg, "schedule": Schedule(), "place": Place()}  # type: ignore[arg-type]
+    chosen = parse(_together("Train", groups), args[1:], default=_together("Train", groups)(**groups), prog=f"wgf train {name}")
+    what = chosen.task
+    job = training.Job(name, name, what.preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
+    return training.report(job, training.run(job, say))
+
+
+def _compare(args: Sequence[str]) -> int:
+    from wgf.agents.training.schedule import Schedule
+    from wgf.runs.command.arguments import parse
+    from wgf.runs.command.options import Contest, Place
+
+    groups = {"task": Contest(), "schedule": Schedule(), "place": Place()}
+    kind = _together("Compare", groups)
+    chosen = parse(kind, args, default=kind(**groups), prog="wgf compare")
+    from wgf.runs.trainer.compare import compare
+
+    return compare(chosen.task, chosen.schedule, chosen.place, say)
+
+
+def _eval(args: Sequence[str]) -> int:
+    from wgf.runs.command.arguments import parse
+    from wgf.runs.command.options import Show
+
+    chosen = parse(Show, args, prog="wgf eval")
+    from wgf.runs.command.show import show
+
+    say(show(chosen.run, chosen.episodes, chosen.video))
+    return 0
+
+
+def _study(name: str, args: Sequence[str]) -> int:
+    from wgf.runs.studies.main import run
+
+    return run(name, args, f"wgf {name}")
+
+
+def _bnn_data(args: Sequence[str]) -> int:
+    from wgf.runs.studies.main import run
+
+    if args[:1] not in (["fetch"], ["--help"], ["-h"]):
+        return refuse("bnn-data needs a word first, as in: wgf bnn-data fetch --data DIR")
+    return run("bnn_data", [a for a in args if a != "fetch"], "wgf bnn-data fetch")
+
+
+def _agents(args: Sequence[str]) -> int:
+    if args and args[0] not in ("-h", "--help"):
+        return refuse(f"agents takes no arguments, not {args[0]!r}")
+    from wgf.runs.command.catalogue import catalogue
+
+    print(catalogue(), end="")
+    return 0
+
+
+def _together(name: str, groups: dict[str, Any]) -> Any:
+    return make_dataclass(name, [(field, type(value)) for field, value in groups.items()], frozen=True)
+
+
+def _ahead(args: Sequence[str], option: str, default: str) -> str:
+    """The value of an option that decides what the others mean, read before the rest; the last one counts."""
+    for i in reversed(range(len(args))):
+        if args[i] == option and i + 1 < len(args):
+            return args[i + 1]
+        if args[i].startswith(option + "="):
+            return args[i].split("=", 1)[1]
+    return default

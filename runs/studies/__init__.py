@@ -1,0 +1,1 @@
+"""Studies: one short recipe per figure or table of a paper."""

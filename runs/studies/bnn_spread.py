@@ -1,0 +1,132 @@
+"""How far a W2 velocity shrinks a posterior: the spread at which particles come to rest, against the posterior's, known in closed form.
+
+    python -m wgf.runs.studies bnn_spread --out runs/results/bnn
+
+Bayesian linear regression at fixed precisions: W ~ N(S gamma A^T y, S), S = (gamma A^T A + lambda I)^-1, A the inputs with a column of
+ones. A velocity that is zero at x = x_prev lets the flow rest where it does without it; Eq. 9 and the entropic map do not.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wgf import flow, svgd, trusted
+from wgf.bnn.model import Model, Prior
+from wgf.runs.trainer.tables import write_rows
+from wgf.transport import VELOCITIES
+
+FEATURES, ROWS, GAMMA, LAM = 2, 30, 0.2, 1.5
+LR, INNER = 0.05, 4
+M, SCALE = 20, 0.4  # where the other one varies
+PARTICLES, SCALES = (5, 10, 20, 40, 80), (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Stationary spread of particles under each W2 velocity, against their number and the velocity's factor."""
+
+    out: Path = Path("runs/spread")
+    """Folder for spread.csv and spread.png, made if missing."""
+    steps: int = 400
+    """JKO steps, of four gradient steps each."""
+    repeats: int = 5
+    """Starts, whose mean and range are shown."""
+
+
+class Problem:
+    """One data set, its posterior's mean (3,) and covariance (3, 3), and the score of weights (S, M, 3)."""
+
+    def __init__(self) -> None:
+        g = torch.Generator().manual_seed(0)
+        self.x = torch.randn(1, ROWS, FEATURES, generator=g, dtype=torch.float64)
+        self.y = torch.randn(1, ROWS, generator=g, dtype=torch.float64) + 1.0
+        a = torch.cat([self.x[0], self.x.new_ones(ROWS, 1)], -1)
+        self.covariance = torch.linalg.inv(GAMMA * a.mT @ a + LAM * torch.eye(FEATURES + 1, dtype=torch.float64))
+        self.mean = self.covariance @ (GAMMA * a.mT @ self.y[0])
+
+    def score(self, w: Tensor) -> Tensor:
+        """grad log p(W | data), by the network without hidden layers."""
+        precisions = torch.tensor([GAMMA, LAM], dtype=w.dtype).log().expand(*w.shape[:-1], 2)
+        model = Model(FEATURES, (), w.shape[0], w.shape[1], centred=True, prior=Prior())
+        return model.score(torch.cat([w, precisions], -1), self.x, self.y, ROWS)[..., :-2]
+
+    def spread(self, w: Tensor) -> Tensor:
+        """sqrt(tr(S^-1 cov) / d) of particles (S, M, d), (S,): 1 where their covariance is the posterior's."""
+        centred = w - w.mean(-2, keepdim=True)
+        covariance = centred.mT @ centred / w.shape[-2]
+        ratio: Tensor = torch.linalg.solve(self.covariance, covariance)
+        return ratio.diagonal(dim1=-2, dim2=-1).mean(-1).sqrt()
+
+
+def rest(problem: Problem, name: str, particles: int, scale: float, options: Options) -> Tensor:
+    """Spreads (repeats,) at which SVGD plus ``scale`` times the named W2 velocity, "none" for nothing, comes to rest."""
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(options.repeats, particles, FEATURES + 1, generator=g, dtype=torch.float64)
+    with trusted():
+        if name == "none":
+            for _ in range(options.steps * INNER):
+                x = x + LR * svgd.velocity(x, problem.score(x))
+            return problem.spread(x)
+        scheme = flow.jko(problem.score, h=1.0 / scale, lr=LR, inner_steps=INNER, kl=svgd.velocity, w2=VELOCITIES[name])
+        state = scheme.init(x)
+        for _ in range(options.steps):
+            state = scheme.step(state)
+    return problem.spread(state.x)
+
+
+def table(options: Options) -> list[tuple[str, int, float, int, float]]:
+    """(velocity, particles, scale, repeat, spread), against the particles at SCALE and against the scale at M."""
+    problem, rows = Problem(), []
+    for name in ("none", *VELOCITIES):
+        places = [(m, SCALE) for m in PARTICLES] + [(M, s) for s in SCALES if s != SCALE]
+        for particles, scale in places:
+            if name == "none" and scale != SCALE:
+                continue
+            found = rest(problem, name, particles, scale, options).tolist()
+            rows += [(name, particles, scale, i, value) for i, value in enumerate(found)]
+    return rows
+
+
+def draw(rows: Sequence[tuple[str, int, float, int, float]], path: Path) -> None:
+    """Spread against the number of particles and against the scale, a colour a velocity."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained", sharey=True)
+    for i, name in enumerate(dict.fromkeys(row[0] for row in rows)):
+        style = {"color": "black" if name == "none" else f"C{i - 1}", "label": name, "linestyle": "--" if name == "none" else "-"}
+        for axes, column, kept in ((left, 1, 2), (right, 2, 1)):
+            fixed = SCALE if kept == 2 else M
+            places = sorted({row[column] for row in rows if row[0] == name and row[kept] == fixed})
+            values = [[row[4] for row in rows if row[0] == name and row[kept] == fixed and row[column] == place] for place in places]
+            if len(places) == 1:
+                axes.axhline(np.mean(values[0]), **style)
+                continue
+            axes.plot(places, [np.mean(v) for v in values], marker="o", markersize=4, **style)
+            axes.fill_between(places, [min(v) for v in values], [max(v) for v in values], color=style["color"], alpha=0.2, linewidth=0)
+    left.set(title=f"scale {SCALE}", xlabel="particles", ylabel="deviation at rest / posterior's", xscale="log")
+    right.set(title=f"{M} particles", xlabel="scale of the W2 velocity", xscale="log")
+    for axes, ticks in ((left, PARTICLES), (right, SCALES)):
+        axes.grid(alpha=0.3)
+        axes.set_ylim(bottom=0.0)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+    left.legend(loc="lower left", fontsize=8)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main(options: Options, say: Callable[[str], None]) -> int:
+    """Writes spread.csv and spread.png; returns the exit code 0."""
+    rows = table(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_rows(options.out / "spread.csv", ["velocity", "particles", "scale", "repeat", "spread"], rows)
+    draw(rows, options.out / "spread.png")
+    say(f"{options.out / 'spread.csv'}, {options.out / 'spread.png'}")
+    return 0

@@ -1,0 +1,43 @@
+"""One entry for all studies: the same errors in one line, the same --help, the same exit codes.
+
+A study is a module of this folder with a dataclass ``Options`` and a function ``main(options, say) -> exit code``, and its name in STUDIES.
+"""
+
+import difflib
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from wgf.runs.command.answers import answer, refuse, say
+from wgf.runs.command.arguments import parse
+from wgf.runs.command.catalogue import first_line
+from wgf.runs.command.options import Fetch, Study
+
+PROG = "python -m wgf.runs.studies"
+STUDIES = ("bnn", "bnn_data", "bnn_spread", "figure1", "multigoal", "natural", "wpo_mixture")
+LIGHT: dict[str, Any] = {"bnn": Study, "bnn_data": Fetch}  # options that stand outside the study, so that --help needs no torch
+
+
+def main(args: Sequence[str]) -> int:
+    """Runs ``NAME [options]``; returns its exit code: 0 done, 2 unusable arguments, 70 a run failed, 75 interrupted."""
+    if not args or args[0] in ("-h", "--help"):
+        say(f"usage: {PROG} NAME ...    ({PROG} NAME --help: its options)\n")
+        say("\n".join(f"  {name:12} {first_line(f'wgf.runs.studies.{name}')}" for name in STUDIES))
+        return 0
+    name = args[0]
+    if name not in STUDIES:
+        near = difflib.get_close_matches(name, STUDIES, n=1)
+        return refuse(f"study {name!r} is unknown; choose from {', '.join(STUDIES)}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+    return run(name, args[1:], f"{PROG} {name}")
+
+
+def run(name: str, args: Sequence[str], prog: str) -> int:
+    """Runs one study with the options of a command line; returns its exit code. ``prog`` is how a person started it."""
+
+    def study() -> int:
+        kind = LIGHT.get(name) or import_module(f"wgf.runs.studies.{name}").Options
+        options = parse(kind, args, prog=prog)
+        code: int = import_module(f"wgf.runs.studies.{name}").main(options, say)
+        return code
+
+    return answer(study)

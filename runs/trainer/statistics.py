@@ -1,0 +1,59 @@
+"""Numbers for a comparison of runs: interquartile mean, bootstrap intervals, probability of improvement, episodes to a threshold."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import trim_mean
+
+Values = NDArray[np.float64]
+
+# A bootstrap resamples the few seeds that there are, and so takes the spread between seeds for smaller than it is.
+COVERAGE = "With five seeds, a 95 % bootstrap interval covers about 84 % (mean) to 89 % (interquartile mean) of the time."
+
+
+class Interval(NamedTuple):
+    """A statistic with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:,.4g} [{self.low:,.4g}, {self.high:,.4g}]"
+
+
+def iqm(values: Values) -> Values:
+    """Interquartile mean over the first axis: the mean without the lowest and the highest quarter, each rounded down."""
+    return np.asarray(trim_mean(values, 0.25, axis=0))
+
+
+def bootstrap(statistic: Callable[..., float], *samples: Values, resamples: int = 2000) -> Interval:
+    """``statistic(*samples)`` with the 2.5 and 97.5 percentiles over resamples of each sample (runs), drawn with replacement."""
+    draw = np.random.default_rng(0)
+    values = [statistic(*(x[draw.integers(0, len(x), len(x))] for x in samples)) for _ in range(resamples)]
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Interval(float(statistic(*samples)), float(low), float(high))
+
+
+def improvement(x: Values, y: Values) -> float:
+    """P(X > Y) + P(X = Y) / 2 over all pairs of runs: 1/2 where neither is better."""
+    return float(((x[:, None] > y[None]) + 0.5 * (x[:, None] == y[None])).mean())
+
+
+def band(curves: Values, resamples: int = 500) -> tuple[Values, Values, Values]:
+    """IQM of curves (runs, points) at each point, and its 95 % bootstrap band: three arrays (points,)."""
+    draw = np.random.default_rng(0)
+    middles = np.stack([iqm(curves[draw.integers(0, len(curves), len(curves))]) for _ in range(resamples)])
+    low, high = np.percentile(middles, [2.5, 97.5], axis=0)
+    return iqm(curves), low, high
+
+
+def episodes_to(returns: Values, threshold: float, window: int = 10) -> float:
+    """Episodes until the mean of the last ``window`` training returns reaches ``threshold``; inf where it never does."""
+    if len(returns) < window:
+        return np.inf
+    means = np.convolve(returns, np.ones(window), mode="valid") / window
+    above = np.flatnonzero(means >= threshold)
+    return float(above[0] + window) if len(above) else np.inf

@@ -1,0 +1,40 @@
+"""Tables of rows with named cells, as text, Markdown and CSV: what every report and every study writes."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, str]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table as Markdown; the first row's names are its head."""
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *([row[k] for k in head] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def text(rows: Sequence[Row]) -> str:
+    """The table in aligned columns."""
+    head = list(rows[0])
+    width = {k: max(len(k), *(len(row[k]) for row in rows)) for k in head}
+    lines = [dict(zip(head, head, strict=True)), *rows]
+    return "\n".join("  ".join(line[k].ljust(width[k]) for k in head).rstrip() for line in lines) + "\n"
+
+
+def write(path: Path, rows: Sequence[Row], note: str = "") -> str:
+    """Writes path.md, path.txt and path.csv, a note under the first two; returns what path.txt holds."""
+    shown = text(rows) + (f"\n{note}\n" if note else "")
+    path.with_suffix(".md").write_text(markdown(rows) + (f"\n{note}\n" if note else ""))
+    path.with_suffix(".txt").write_text(shown)
+    write_rows(path.with_suffix(".csv"), list(rows[0]), [list(row.values()) for row in rows])
+    return shown
+
+
+def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a CSV file with a head."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows(rows)

@@ -1,0 +1,147 @@
+"""One stacked training from names and numbers: resolves them, makes the folders, trains, and says how it ended."""
+
+import json
+import math
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wgf.agents import Agent, registry
+from wgf.agents.training import machine
+from wgf.agents.training.agent import resolve
+from wgf.agents.training.loop import Tick
+from wgf.agents.training.protocol import Memory
+from wgf.agents.training.ranges import check
+from wgf.agents.training.record import FINISHED, INTERRUPTED
+from wgf.agents.training.rollout import Rollout
+from wgf.agents.training.schedule import Schedule
+from wgf.runs.command.answers import FAILED, STOPPED
+from wgf.runs.command.arguments import parse
+from wgf.runs.command.options import Place
+from wgf.runs.command.progress import Progress
+
+__all__ = ["Job", "exit_code", "length", "override", "report", "resolve", "run", "stop_signals"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One agent in one environment for some seeds. ``label`` names its folder; ``cfg`` is the agent's resolved configuration."""
+
+    label: str
+    agent: str
+    preset: str
+    cfg: Any
+    env: str
+    seeds: tuple[int, ...]
+    schedule: Schedule
+    place: Place
+
+    def __post_init__(self) -> None:
+        check(self.cfg)
+
+    def folder(self, seed: int) -> Path:
+        """OUT/NAME/ENV/AGENT/seed-K."""
+        return Path(self.place.out) / self.place.name / self.env.replace("/", "_") / self.label / f"seed-{seed}"
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same experiment, seed apart, as JSON would give it back."""
+        about = {"agent": self.agent, "preset": self.preset, "env": self.env, "backend": self.place.backend}
+        return json.loads(json.dumps({**about, "config": asdict(self.cfg), "schedule": asdict(self.schedule)}))  # type: ignore[no-any-return]
+
+
+def override(cfg: Any, settings: Sequence[str]) -> Any:
+    """cfg with "field=value" settings. Raises ValueError for a field that is not there or a value that does not fit it."""
+    known = sorted(f.name for f in fields(cfg))
+    pairs = [s.partition("=") for s in settings]
+    for (field, equals, _), setting in zip(pairs, settings, strict=True):
+        if field not in known or not equals:
+            raise ValueError(f"setting {setting!r} is not FIELD=VALUE; the fields of this agent are {', '.join(known)}")
+    args = [part for field, _, value in pairs for part in (f"--{field.replace('_', '-')}", value)]
+    return parse(type(cfg), args, default=cfg, prog="wgf train AGENT")
+
+
+def run(job: Job, say: Callable[[str], None]) -> list[str]:
+    """Trains every seed of a job side by side; returns how each ended. Raises ValueError before anything is written."""
+    place = job.place
+    threads = machine.find_threads(place.threads, len(job.seeds), job.cfg)
+    for seed in job.seeds:
+        if job.folder(seed).is_dir() and any(job.folder(seed).iterdir()):
+            raise ValueError(f"{job.folder(seed)} already holds a run; give another --name or --out, or move it away")
+    torch.set_num_threads(threads)
+    settings = {name: value for name, value in vars(job.schedule).items() if name != "steps"}
+    agent = Agent(
+        job.agent, job.env, seeds=job.seeds, preset=job.preset, device=place.device, backend=place.backend, compile=place.compile,
+        **vars(job.cfg), **settings,
+    )  # fmt: skip
+    say(agent.needs(job.schedule.steps))
+    steps, words = length(job.schedule, registry.find(job.agent, job.preset)[0].memory(job.cfg, job.schedule))
+    say(f"{job.label} on {job.env}: {_seeds(job.seeds)}, {words}, {agent.device}, {threads} thread{'s' * (threads > 1)}")
+    if place.compile == "auto" and agent.compiles(job.schedule.steps):
+        say("updates run as machine code, which takes up to a minute to compile; --compile False does without")
+    with stop_signals() as stopping, Progress(job.label, steps, len(job.seeds)) as progress:
+        folder = job.folder(0).parent
+        endings = agent.train(job.schedule.steps, lambda step, metrics, _: progress.tell(Tick(step, metrics)), folder, stopping)
+    agent.close()
+    return endings
+
+
+def length(schedule: Schedule, memory: Memory[Any]) -> tuple[int, str]:
+    """How many steps per seed a training will take, and the words for it: rollouts are whole segments; a warm-up may last longer."""
+    if not isinstance(memory, Rollout):
+        words = f"{schedule.steps:,} steps each"
+        if schedule.steps < schedule.warmup:
+            short = f"{schedule.steps:,} steps end before the warm-up of {schedule.warmup:,}"
+            words += f" (nothing is learned, since {short}; give more --steps or a smaller --warmup)"
+        return schedule.steps, words
+    updates = math.ceil(schedule.steps / memory.size)
+    steps, asked = updates * memory.size, f" ({schedule.steps:,} were asked for)" if schedule.steps % memory.size else ""
+    return steps, f"{steps:,} steps each{asked}, " + (f"{updates:,} updates of {memory.size:,} steps" if updates > 1 else "one update")
+
+
+def exit_code(endings: Sequence[str]) -> int:
+    """0 when every run finished, 75 when one was interrupted, 70 when one failed."""
+    if INTERRUPTED in endings:
+        return STOPPED
+    return 0 if all(e == FINISHED for e in endings) else FAILED
+
+
+def report(job: Job, endings: Sequence[str]) -> int:
+    """A line on stderr for each way of not finishing, with the seeds that went it; returns the exit code."""
+    for ending in dict.fromkeys(endings):
+        if ending != FINISHED:
+            seeds = [k for k, e in zip(job.seeds, endings, strict=True) if e == ending]
+            print(f"wgf: {job.folder(seeds[0]).parent}, {_seeds(seeds)} {ending}; the last saved policy is kept", file=sys.stderr)
+    return exit_code(endings)
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Within, the first Ctrl-C or SIGTERM only sets a flag, so that the loop can save and leave; the second acts as ever."""
+    asked: list[int] = []
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+    def note(number: int, frame: Any) -> None:
+        asked.append(number)
+        restore()
+
+    for s in before:
+        signal.signal(s, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        restore()
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    whole = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"seed{'s' * (len(seeds) > 1)} " + (f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds)))

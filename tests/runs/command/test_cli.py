@@ -1,0 +1,129 @@
+"""The command line before any training: help, listings and what cannot be understood."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from wgf.agents.registry import AGENTS
+from wgf.runs.command.arguments import UsageError, parse
+from wgf.runs.command.options import What
+
+
+def imports(*args):
+    """(modules that a command line imports, its stdout)."""
+    code = (
+        "import sys; from wgf.runs.command.cli import run\n"
+        "try: run(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
+    return set(done.stderr.split()), done.stdout
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--help"], [], ["agents"], ["train", "--help"], ["compare", "--help"], ["eval", "--help"], ["bnn", "--help"], ["bnn-data", "--help"]],
+)
+def test_help_imports_nothing_heavy(args):
+    modules, out = imports(*args)
+    assert not modules & {"torch", "gymnasium", "mujoco", "matplotlib", "scipy", "tensorboard"}
+    assert "wgf" in out
+
+
+def test_help_names_every_command_and_exit_code(person):
+    code, out, err = person("--help")
+    assert (code, err) == (0, "")
+    for words in ("wgf train AGENT", "wgf compare", "wgf eval RUN", "wgf agents", "75 interrupted"):
+        assert words in out
+
+
+def test_the_version_is_told_with_torchs_and_without_importing_it():
+    modules, out = imports("--version")
+    assert out == f"wgf {version('wgflow')} (torch {version('torch')})\n"
+    assert "torch" not in modules
+
+
+def test_agents_lists_every_preset_and_the_default(person):
+    code, out, _ = person("agents")
+    assert code == 0
+    lines = out.splitlines()
+    listed = [line.split()[:3] for line in lines if "--preset" in line and not line.startswith(("The ", "--"))]
+    assert listed == [[name, "--preset", preset] for name in AGENTS for preset in AGENTS[name]]
+    assert all("(default)" in line for line in lines if "--preset paper " in line)
+    assert "The default is --preset paper" in out
+
+
+@pytest.mark.parametrize(("agent", "words"), [("sac", "--components"), ("dp-wgf-v", "--w2-scale"), ("soft-q", "--particles")])
+def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, agent, words):
+    code, out, _ = person("train", agent, "--help")
+    assert code == 0
+    assert words in out
+    assert "128,128" in out
+    assert "256,256" in person("train", agent, "--preset", "modern", "--help")[1]
+    assert "256,256" in person("train", agent, "--preset=modern", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (
+            ["trian"],
+            "command 'trian' is unknown; choose from train, compare, eval, agents, multigoal, bnn, bnn-data (did you mean 'train'?)",
+        ),
+        (["agents", "x"], "agents takes no arguments, not 'x'"),
+        (["eval"], "RUN is missing (see wgf eval --help)"),
+        (["eval", "a", "b"], "argument 'b' is not understood"),
+        (["eval", "a", "--epsodes", "2"], "option --epsodes is unknown; did you mean --episodes?"),
+        (["compare", "--seeds", "two"], "--seeds is 'two'; it must be a whole number"),
+        (["compare", "--seeds", "0"], "seeds is 0; it must be at least 1"),
+        (["compare", "--agents"], "agents is empty; name at least one"),
+        (["compare", "--agents", "sac", "sac"], "agent 'sac' is named twice"),
+        (["compare", "--agents", "a2c"], "agent 'a2c' is unknown; choose from"),
+        (["compare", "--agents", "sac:speed=1"], "setting 'speed=1' is not FIELD=VALUE; the fields of this agent are activation, "),
+        (["compare", "--agents", "sac:lr"], "setting 'lr' is not FIELD=VALUE"),
+        (["compare", "--agents", "sac:lr=x"], "--lr is 'x'; it must be a number"),
+        (["train", "sac", "--hidden", "64", "64"], "argument '64' is not understood; put commas between numbers, as in 64,64 (see"),
+        (["train", "sac", "--hidden", "64,x"], "--hidden: 'x' in '64,x' is not a whole number; put commas between numbers, as in 64,64"),
+        (["train", "sac", "--hidden", "64,0"], "hidden is 64,0; it must be layers of at least 1 unit"),
+        (["train", "sac", "--hidden"], "--hidden needs a value (see wgf train sac --help)"),
+        (["compare", "--agents", "sac:hidden=8,y"], "--hidden: 'y' in '8,y' is not a whole number"),
+        (["compare", "--agents", "sac:lr=-1"], "lr is -1.0; it must be above 0"),
+        (["compare", "--agents", "sac:preset=best"], "preset 'best' is unknown"),
+        (["compare", "--agents", "sac:activation=../../x"], "activation is ../../x; it must be tanh or relu"),
+        (["compare", "--preset", "best"], "--preset is 'best'; choose from 'paper', 'modern'"),
+    ],
+)
+def test_what_cannot_be_understood_is_one_line(person, args, words):
+    code, _, err = person(*args)
+    assert code == 2
+    assert words in err
+    assert err.startswith("wgf: ")
+    assert err.count("\n") == 1
+    assert list(person.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_an_error_is_one_line_in_any_terminal(script, encoding):
+    _, err = script("train", "sac", "--lr", "fast", env={"PYTHONIOENCODING": encoding, "LC_ALL": "C"}).communicate(timeout=300)
+    assert err == "wgf: --lr is 'fast'; it must be a number (see wgf train sac --help)\n"
+
+
+def test_a_script_can_use_the_options_too():
+    assert parse(What, ["--seeds", "3"], prog="x").chosen() == (0, 1, 2)
+    with pytest.raises(UsageError, match=r"^option --seed is unknown; did you mean --first-seed or --seeds\? \(see x --help\)$"):
+        parse(What, ["--seed", "3"], prog="x")
+
+
+@pytest.mark.parametrize("where", ["empty", "results", "package"])
+def test_it_works_from_any_folder(script, tmp_path, where):
+    if where == "results":
+        (tmp_path / "runs" / "old" / "results").mkdir(parents=True)
+    if where == "package":  # as in a checkout of another project
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "__init__.py").write_text("raise SystemExit('the wrong runs')")
+    process = script("train", "sac", "--env", "Nothing-v0")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert err.startswith("wgf: environment 'Nothing-v0' cannot be made")

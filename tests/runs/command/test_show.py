@@ -1,0 +1,139 @@
+"""wgf eval: returns and films of saved policies, and what it refuses."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from wgf.agents.training import checkpoint
+
+RUN = "runs/main/InvertedPendulum-v5/sac/seed-3"
+
+
+@pytest.fixture
+def trained(person, tiny):
+    assert person("train", "sac", "--env", "InvertedPendulum-v5", "--first-seed", 3, *tiny)[0] == 0
+    return person
+
+
+def refused(person, words, *args):
+    code, out, err = person("eval", *args)
+    assert code == 2
+    assert out == ""
+    assert words in err
+    assert err.startswith("wgf: ")
+    assert err.count("\n") == 1
+
+
+def test_a_policy_shows_what_its_training_measured(trained):
+    """The first two evaluation episodes are those of training: same starts, same policy."""
+    code, out, err = trained("eval", RUN, "--episodes", 2)
+    assert (code, err) == (0, "")
+    measured = json.loads((trained.folder / RUN / "result.json").read_text())["eval_return"]
+    assert f"sac on InvertedPendulum-v5, seed 3, step 60: return {measured:.1f} +- " in out
+    assert len(out.splitlines()[1].split()) == 3
+    assert trained("eval", RUN)[1].count("\n") == 2
+    assert len(trained("eval", RUN)[1].splitlines()[1].split()) == 11  # ten episodes
+
+
+def film(person, *args):
+    return subprocess.run(
+        [sys.executable, "-c", "from wgf.runs.command.cli import main; main()", "eval", RUN, "--episodes", "1", *args],
+        cwd=person.folder, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_a_film_shows_the_first_episode_without_a_display(trained, monkeypatch):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    done = film(trained, "--video", "film.mp4")
+    if "cannot be rendered" in done.stderr:
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        pytest.skip("no EGL on this machine")
+    assert (done.returncode, done.stderr) == (0, "")
+    line = done.stdout.splitlines()[-1]
+    total = float(done.stdout.splitlines()[1].split()[1])
+    frames = int(line.split("(")[1].split()[0])
+    assert line == f"video: film.mp4 ({frames} frames, return {total:.1f})"
+    reader = ffmpeg.read_frames(str(trained.folder / "film.mp4"))
+    meta = next(reader)
+    pictures = list(reader)
+    assert meta["size"] == (480, 480)
+    assert len(pictures) == frames
+    assert len(set(pictures[0])) > 20  # not a blank
+    assert pictures[0] != pictures[-1]
+
+
+def test_a_film_that_cannot_be_rendered_is_one_line(trained, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    done = film(trained, "--video", "film.mp4")
+    assert done.returncode == 2
+    assert "cannot be rendered" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("video", ["film.avi", "nowhere/film.mp4"])
+def test_a_film_needs_a_place(trained, video):
+    refused(trained, f"video '{video}' must be an .mp4 file in a folder that exists", RUN, "--video", video)
+
+
+def test_a_film_needs_its_package(trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    code, _, err = trained("eval", RUN, "--episodes", 1, "--video", "film.mp4")
+    assert (code, err) == (2, "wgf: video needs the package imageio-ffmpeg: pip install imageio-ffmpeg\n")
+
+
+def test_a_folder_that_is_no_run_is_refused(trained):
+    refused(trained, "nowhere/policy.json cannot be read: No such file or directory; give the folder of a run", "nowhere")
+    refused(trained, "policy.json cannot be read: No such file or directory; give the folder of a run", "runs")
+    refused(trained, "episodes is 0; it must be at least 1", RUN, "--episodes", 0)
+    refused(trained, "--episodes is 'x'; it must be a whole number", RUN, "--episodes", "x")
+
+
+def reseal(folder, **changes):
+    about = json.loads((folder / "policy.json").read_text()) | changes
+    del about["seal"]
+    (folder / "policy.json").write_text(json.dumps({**about, "seal": checkpoint._seal(about)}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"agent": "a2c"}, "agent 'a2c' is unknown"),
+        ({"agent": ["sac"]}, "does not describe an agent of this version: agent is ['sac']"),
+        ({"preset": "modern"}, "does not describe an agent of this version"),
+        ({"agent": "soft-q"}, "does not describe an agent of this version"),
+        ({"config": {"lr": -1.0}}, "lr is -1.0; it must be above 0"),
+        ({"config": {"speed": 1.0}}, "does not describe an agent of this version"),
+        ({"config": 3}, "does not describe an agent of this version"),
+        ({"obs_size": 5}, "was trained on 5 observation and 1 action numbers"),
+        ({"obs_size": -5}, "was trained on -5 observation"),
+        ({"obs_size": 10**15}, "was trained on 1000000000000000 observation"),
+        ({"obs_size": "4"}, "does not describe an agent of this version"),
+        ({"env": "Nothing-v0"}, "environment 'Nothing-v0' cannot be made"),
+        ({"env": "Pendulum-v1"}, "was trained on 4 observation and 1 action numbers; 'Pendulum-v1' has 3 and 1 here"),
+    ],
+)
+def test_a_policy_of_something_else_is_one_line(trained, changes, words):
+    reseal(trained.folder / RUN, **changes)
+    refused(trained, words, RUN)
+
+
+@pytest.mark.parametrize("missing", ["agent", "config", "obs_size", "env", "backend", "seed", "step"])
+def test_a_policy_that_lacks_a_field_is_one_line(trained, missing):
+    folder = trained.folder / RUN
+    about = json.loads((folder / "policy.json").read_text())
+    about = {k: v for k, v in about.items() if k not in (missing, "seal")}
+    (folder / "policy.json").write_text(json.dumps({**about, "seal": checkpoint._seal(about)}))
+    refused(trained, "does not describe an agent of this version", RUN)
+
+
+def test_a_damaged_policy_is_refused(trained):
+    folder = trained.folder / RUN
+    shutil.copy(folder / "config.json", folder / "policy-60.safetensors")
+    refused(trained, "policy-60.safetensors is damaged: its sha256 is not the one in policy.json", RUN)

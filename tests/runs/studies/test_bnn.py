@@ -1,0 +1,230 @@
+"""Bayesian regression as a person runs it, on a small set of the standard form; what is written, read back."""
+
+import csv
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm, ttest_rel
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from wgf.bnn import Settings, compiled, data
+from wgf.runs.command import cli
+from wgf.runs.studies import bnn, bnn_report, bnn_toy
+
+QUICK = ["--sets", "small", "--iterations", "40", "--particles", "4"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A set of 60 rows, ten of which occur twice, with three splits."""
+    random = np.random.default_rng(0)
+    x = random.uniform(-1.0, 1.0, (50, 2))
+    rows = np.column_stack([x, 3.0 * x[:, 0] - x[:, 1] ** 2 + 0.1 * random.standard_normal(50)])
+    (tmp_path / "sets" / "small").mkdir(parents=True)
+    np.savetxt(tmp_path / "sets" / "small" / "data.txt", np.concatenate([rows, rows[:10]]))
+    monkeypatch.setitem(data.SETS, "small", data.Set(60, 2, "nothing", None, splits=3, hidden=7, batch=16))
+    monkeypatch.setenv("WGF_DATA", str(tmp_path / "sets"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(path, name):
+    return np.array([float(row[name]) for row in read(path)])
+
+
+def test_a_study_is_fitted_written_and_found_again(folder, capsys):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", "wgf:w2=debiased"]) == 0
+    shown = capsys.readouterr().out
+    study = folder / "runs" / "bnn"
+    assert all((study / name).read_bytes()[:4] == b"\x89PNG" for name in ("small.png", "toy.png"))
+    base, other = (study / "small" / label for label in ("svgd", "wgf,w2=debiased"))
+    rows = {row["method"]: row for row in read(study / "table.csv")}
+    assert list(rows) == ["svgd", "svgd, without repeated rows", "wgf,w2=debiased", "wgf,w2=debiased, without repeated rows"]
+    for label, place in (("svgd", base), ("wgf,w2=debiased", other)):
+        for part, row in (("", label), ("_unseen", f"{label}, without repeated rows")):
+            rmse = column(place / "splits.csv", f"rmse{part}")
+            assert rows[row]["RMSE"] == f"{rmse.mean():.4g} ± {rmse.std(ddof=1) / np.sqrt(3):.2g}"
+        dev = column(place / "splits.csv", "dev_log_likelihood")
+        assert rows[label]["dev log-likelihood"] == f"{dev.mean():.4g} ± {dev.std(ddof=1) / np.sqrt(3):.2g}"
+    a, b = column(other / "splits.csv", "log_likelihood"), column(base / "splits.csv", "log_likelihood")
+    interval = ttest_rel(a, b).confidence_interval(0.95)
+    assert rows["wgf,w2=debiased"]["log-likelihood - svgd"] == f"{(a - b).mean():+.3g} [{interval.low:+.3g}, {interval.high:+.3g}]"
+    assert rows["svgd"]["log-likelihood - svgd"] == "-"
+    assert "pictures: runs/bnn/small.png, runs/bnn/toy.png" in shown
+    before = (base / "splits.csv").stat().st_mtime_ns
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
+    assert (base / "splits.csv").stat().st_mtime_ns == before
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--iterations", "41"]) == 2
+    assert "holds a fit with settings.iterations = 40, not 41; give another --name or --out" in capsys.readouterr().err
+
+
+def test_a_flow_is_tuned_on_the_dev_part_of_each_split(folder, capsys):
+    methods = ["--methods", "svgd", "svgd:lr=0.1", "wgf:w2_scale=0"]
+    assert cli.run(["bnn", *QUICK, *methods, "--tuned", "True"]) == 0
+    shown, study = capsys.readouterr().out, folder / "runs" / "bnn"
+    rows = {row["method"]: row for row in read(study / "tuned.csv")}
+    assert "svgd, tuned over 2" in rows
+    assert f"tuned: {study.relative_to(folder) / 'tuned.md'} .csv .txt" in shown
+    labels = ("svgd", "svgd,lr=0.1")
+    dev, rmse = (
+        np.array([column(study / "small" / label / "splits.csv", name) for label in labels]) for name in ("dev_log_likelihood", "rmse")
+    )
+    taken = rmse[dev.argmax(0), np.arange(3)]
+    assert rows["svgd, tuned over 2"]["RMSE"] == f"{taken.mean():.4g} ± {taken.std(ddof=1) / np.sqrt(3):.2g}"
+    assert rows["wgf, tuned over 1"]["taken"] == "3 w2_scale=0"
+
+
+def test_wgf_without_its_w2_term_is_the_fit_of_svgd_and_not_fitted_again(folder):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd:lr=0.01", "wgf:lr=0.01:w2=eq9_mean:w2_scale=0:inner_steps=2"]) == 0
+    study = folder / "runs" / "bnn"
+    assert [place.name for place in (study / "small").iterdir()] == ["svgd,lr=0.01"]
+    rows = {row["method"]: row for row in read(study / "table.csv")}
+    assert rows["wgf,lr=0.01,w2=eq9_mean,w2_scale=0,inner_steps=2"]["RMSE - svgd,lr=0.01"] == "+0 [+0, +0]"
+    assert cli.run(["bnn", *QUICK, "--methods", "wgf:lr=0.01", "--name", "with"]) == 0
+    assert (folder / "runs" / "with" / "small" / "wgf,lr=0.01" / "splits.csv").exists()
+
+
+def test_a_compiled_study_is_the_study(folder, monkeypatch, recordings):
+    monkeypatch.setattr(compiled, "_made", {})
+    for name, switch in (("plain", "False"), ("quick", "True")):
+        assert cli.run(["bnn", *QUICK, "--methods", "svgd", "svgd:lr=0.01", "--compile", switch, "--name", name]) == 0
+    assert len(recordings) == 1  # for both step sizes
+    for name, switch in (("plain", False), ("quick", True)):
+        assert json.loads((folder / "runs" / name / "small" / "svgd" / "config.json").read_text())["compile"] is switch
+    plain, quick = (column(folder / "runs" / name / "small" / "svgd" / "splits.csv", "rmse") for name in ("plain", "quick"))
+    np.testing.assert_allclose(quick, plain, rtol=1e-3)  # float32, forty steps
+
+
+@pytest.mark.parametrize("value", ["True", "False"])
+def test_a_switch_is_set_like_any_other_field(folder, value):
+    assert cli.run(["bnn", *QUICK, "--methods", f"svgd:centred={value}"]) == 0
+    config = json.loads((folder / "runs" / "bnn" / "small" / f"svgd,centred={value}" / "config.json").read_text())
+    assert config["settings"]["centred"] is (value == "True")
+
+
+def test_a_switch_that_is_neither_is_one_line(folder, capsys):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd:centred=maybe"]) == 2
+    err = capsys.readouterr().err
+    assert "centred" in err
+    assert "maybe" in err
+    assert "'True', 'False'" in err
+    assert err.count("\n") == 1
+
+
+def test_scores_follow_from_the_predictions(folder):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd:particles=1"]) == 0
+    place = folder / "runs" / "bnn" / "small" / "svgd,particles=1"
+    one = {name: column(place / "predictions.csv", name) for name in ("split", "target", "mean", "std", "probability")}
+    scores = {name: column(place / "splits.csv", name) for name in bnn.SCORES}
+    rows = data.load(folder / "sets", "small")
+    for s, split in enumerate(data.splits("small")):
+        target, mean, std = (one[name][one["split"] == s] for name in ("target", "mean", "std"))
+        np.testing.assert_array_equal(target, rows.y[split.test])
+        density = norm.logpdf(target, mean, std)  # one particle: one Gaussian
+        assert scores["rmse"][s] == pytest.approx(np.sqrt(((mean - target) ** 2).mean()), rel=1e-9)
+        assert scores["log_likelihood"][s] == pytest.approx(density.mean(), rel=1e-9)
+        np.testing.assert_allclose(one["probability"][one["split"] == s], norm.cdf(target, mean, std), rtol=1e-9)
+        new = ~data.repeated(rows, split)
+        assert 0 < new.sum() < len(new)
+        assert scores["rmse_unseen"][s] == pytest.approx(np.sqrt(((mean - target)[new] ** 2).mean()), rel=1e-9)
+        assert scores["log_likelihood_unseen"][s] == pytest.approx(density[new].mean(), rel=1e-9)
+
+
+def test_curves_are_in_tensorboard_and_end_where_the_scores_are(folder):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd:keep=last"]) == 0
+    place = folder / "runs" / "bnn" / "small" / "svgd,keep=last"
+    events = EventAccumulator(str(place))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {
+        "bnn/rmse", "bnn/log_likelihood", "bnn/dev_rmse", "bnn/dev_log_likelihood", "bnn/log_lambda", "bnn/weights", "bnn/spread",
+    }  # fmt: skip
+    for name in ("rmse", "dev_log_likelihood"):
+        last = events.Scalars(f"bnn/{name}")[-1]
+        assert last.step == 40
+        assert last.value == pytest.approx(column(place / "splits.csv", name).mean(), rel=1e-6)
+    steps, values = bnn_report.curve(place / "curves.csv", "rmse")
+    assert steps.tolist() == list(range(2, 41, 2))
+    assert values[-1] == pytest.approx(column(place / "splits.csv", "rmse").mean(), rel=1e-12)
+
+
+def test_a_split_does_not_depend_on_the_splits_beside_it(folder):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--splits", "1", "--name", "one"]) == 0
+    both = [column(folder / "runs" / name / "small" / "svgd" / "splits.csv", "rmse") for name in ("bnn", "one")]
+    assert len(both[1]) == 1
+    assert both[0][0] == pytest.approx(both[1][0], rel=1e-4)  # float32
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--splits", "1", "--name", "other", "--seed", "1"]) == 0
+    assert column(folder / "runs" / "other" / "small" / "svgd" / "splits.csv", "rmse")[0] != both[1][0]
+
+
+def test_a_fit_that_was_stopped_does_not_count(folder, monkeypatch):
+    first = bnn.measures
+
+    def stop(*args):
+        signal.raise_signal(signal.SIGINT)
+        return first(*args)
+
+    monkeypatch.setattr(bnn, "measures", stop)
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 75
+    assert not (folder / "runs" / "bnn" / "small" / "svgd" / "result.json").exists()
+    monkeypatch.setattr(bnn, "measures", first)
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--sets", "bostn"], "set 'bostn' is unknown; choose from boston, concrete"),
+        (["--methods", "sgvd"], "method 'sgvd' is unknown; choose from wgf, svgd, blob, langevin, ensemble, dropout"),
+        (["--methods", "wgf:w3=exact"], "setting 'w3=exact' is not FIELD=VALUE; the fields"),
+        (["--methods", "svgd:lr=-1"], "lr is -1.0; allowed is a positive, finite number"),
+        (["--methods", "svgd:lr=1e30"], "small svgd,lr=1e30: the particles are not finite after 2 iterations; lower lr, which is 1e+30"),
+        (["--splits", "4"], "splits is 4; small has 3, and 0 takes them all"),
+        (["--data", "nowhere"], "data is 'nowhere', which is not a folder; give the one that holds boston/data.txt and so on"),
+        (["--sets", "boston"], "there is no "),
+        (["--device", "cuda:99"], "device 'cuda:99' is not available"),
+        (["--particles", "x"], "--particles is 'x'; it must be a whole number"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(folder, capsys, args, says):
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", *args]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"wgf: {says}")
+    assert error.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(folder, capsys):
+    (folder / "file").write_text("")
+    assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--out", "file"]) == 2
+    assert capsys.readouterr().err == "wgf: file/bnn/small/svgd cannot be written: Not a directory\n"
+
+
+def test_data_must_be_named(folder, capsys, monkeypatch):
+    monkeypatch.delenv("WGF_DATA")
+    assert cli.run(["bnn", *QUICK]) == 2
+    assert "data is not given; name the folder that holds boston/data.txt and so on by --data or WGF_DATA" in capsys.readouterr().err
+
+
+def test_coverage_is_the_share_of_targets_inside():
+    probability = torch.rand(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
+    np.testing.assert_allclose(bnn_report.coverage(probability), bnn_report.LEVELS, atol=4 * 0.5 / np.sqrt(200_000))
+    np.testing.assert_allclose(bnn_report.coverage(np.array([0.5, 0.02, 0.99, 0.3]))[bnn_report.LEVELS == 0.5], 0.5)
+
+
+def test_the_uncertainty_of_the_toy_grows_away_from_its_data(tmp_path):
+    settings = {"svgd": Settings(flow="svgd", iterations=1500), "ensemble": Settings(flow="ensemble", iterations=1500)}
+    widths = bnn_toy.draw(settings, 0, tmp_path / "toy.png")
+    inside = np.abs(bnn_toy.GRID) < 3.0
+    for width in widths.values():
+        assert min(width[0], width[-1]) > 1.5 * width[inside].mean()
+    x, y = bnn_toy.points(0)
+    assert np.abs(x).max() < 4.0
+    assert (y - x**3).std() == pytest.approx(3.0, abs=4.0 * 3.0 / np.sqrt(40))

@@ -1,0 +1,103 @@
+"""Fetching the sets from a real server on this machine, whose files are right, altered, missing or cut."""
+
+import functools
+import hashlib
+import http.server
+import io
+import threading
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wgf.bnn import data
+from wgf.runs.command import cli
+from wgf.runs.studies.bnn_data import fetch
+
+ROWS = np.arange(12.0).reshape(4, 3)
+
+
+@pytest.fixture
+def origin(tmp_path, monkeypatch):
+    """A server of toy sets under the standard names; ``origin.folder`` is what it serves."""
+    known = hashlib.sha256(ROWS.astype("<f8").tobytes()).hexdigest()
+    for name in ("boston", "concrete"):
+        monkeypatch.setitem(data.SETS, name, data.Set(4, 2, "nothing", known))
+    monkeypatch.setitem(data.SETS, "naval", data.Set(2, 16, "nothing", None))
+    monkeypatch.setitem(data.SETS, "year", replace(data.SETS["year"], rows=2, features=2))
+    served = tmp_path / "served"
+    for folder in ("bostonHousing", "concrete", "naval-propulsion-plant"):
+        (served / folder / "data").mkdir(parents=True)
+    np.savetxt(served / "bostonHousing" / "data" / "data.txt", ROWS)
+    np.savetxt(served / "concrete" / "data" / "data.txt", ROWS + 1.0)
+    np.savetxt(served / "naval-propulsion-plant" / "data" / "data.txt", np.arange(36.0).reshape(2, 18))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("YearPredictionMSD.txt", "2001,1,2\n1999,3,4\n")
+    (served / "year.zip").write_bytes(packed.getvalue())
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=served))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.url, server.folder = f"http://127.0.0.1:{server.server_port}", served
+    yield server
+    server.shutdown()
+
+
+def get(origin, folder, *names):
+    said = []
+    fetch(folder, names, said.append, origin.url, f"{origin.url}/year.zip")
+    return said
+
+
+def test_what_is_right_is_kept_and_not_fetched_again(origin, tmp_path):
+    home = tmp_path / "home"
+    assert get(origin, home, "boston") == [f"boston: 4 rows of 2 features, in {home}/boston/data.txt"]
+    np.testing.assert_array_equal(np.column_stack(data.load(home, "boston")), ROWS)
+    (origin.folder / "bostonHousing" / "data" / "data.txt").unlink()
+    assert get(origin, home, "boston") == [f"boston: already in {home}"]
+    assert [p.name for p in home.iterdir()] == ["boston"]
+
+
+def test_the_second_target_of_naval_is_left_out_and_year_is_unpacked(origin, tmp_path):
+    get(origin, tmp_path / "home", "naval", "year")
+    np.testing.assert_array_equal(data.load(tmp_path / "home", "naval").y, [16.0, 34.0])
+    np.testing.assert_array_equal(data.load(tmp_path / "home", "year").y, [2001.0, 1999.0])
+
+
+def test_altered_numbers_are_refused_and_nothing_is_kept(origin, tmp_path):
+    with pytest.raises(ValueError, match=r"concrete/data.txt holds other numbers than the published concrete"):
+        get(origin, tmp_path / "home", "concrete")
+    assert not (tmp_path / "home" / "concrete" / "data.txt").exists()
+
+
+def test_what_is_not_there_is_named_with_its_address(origin, tmp_path):
+    (origin.folder / "bostonHousing" / "data" / "data.txt").unlink()
+    (origin.folder / "year.zip").write_bytes(b"PK no")
+    home = tmp_path / "home"
+    address = f"{origin.url}/bostonHousing/data/data.txt"
+    with pytest.raises(
+        ValueError, match=rf"boston cannot be fetched from {address}: HTTP Error 404: .*; put the file into {home}/boston by"
+    ):
+        get(origin, home, "boston")
+    with pytest.raises(ValueError, match=r"year cannot be fetched from .*/year.zip: File is not a zip file"):
+        get(origin, home, "year")
+
+
+def test_an_altered_file_at_home_is_not_overwritten(origin, tmp_path):
+    (tmp_path / "home" / "boston").mkdir(parents=True)
+    (tmp_path / "home" / "boston" / "data.txt").write_text("1 2 3\n")
+    with pytest.raises(ValueError, match=r"boston/data.txt has 1 lines; boston has 4 rows"):
+        get(origin, tmp_path / "home", "boston")
+    assert (tmp_path / "home" / "boston" / "data.txt").read_text() == "1 2 3\n"
+
+
+def test_an_unknown_set_is_one_line(tmp_path, capsys):
+    assert cli.run(["bnn-data", "--data", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "wgf: bnn-data needs a word first, as in: wgf bnn-data fetch --data DIR\n"
+    assert cli.run(["bnn-data", "fetch", "--data", str(tmp_path), "--sets", "bostn"]) == 2
+    assert capsys.readouterr().err.startswith("wgf: set 'bostn' is unknown; choose from boston, concrete")

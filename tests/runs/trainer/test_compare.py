@@ -1,0 +1,203 @@
+"""wgf compare: what it trains, what it reuses, and the figure and table that it writes."""
+
+import csv
+import fcntl
+import json
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from wgf.runs.trainer import compare
+from wgf.runs.trainer.reuse import difference
+
+SHORT = (
+    "--env",
+    "InvertedPendulum-v5",
+    "--seeds",
+    2,
+    "--steps",
+    60,
+    "--warmup",
+    20,
+    "--eval-every",
+    30,
+    "--log-every",
+    15,
+    "--eval-episodes",
+    2,
+)
+SAC, DP = "sac:hidden=8,8:batch=8", "dp-wgf-v:w2_scale=0:hidden=8,8:batch=8"
+
+
+def folder(person, label, seed=0):
+    return person.folder / "runs" / "main" / "InvertedPendulum-v5" / label.replace(":", ",") / f"seed-{seed}"
+
+
+def stamps(person):
+    return {p: p.stat().st_mtime_ns for p in person.folder.rglob("metrics.csv")}
+
+
+def test_a_comparison_trains_what_is_missing_and_reuses_the_rest(person):
+    code, out, err = person("compare", *SHORT, "--agents", SAC)
+    assert (code, err) == (0, "")
+    first = stamps(person)
+    assert len(first) == 2
+    code, out, err = person("compare", *SHORT, "--agents", SAC, DP)
+    assert (code, err) == (0, "")
+    assert first.items() <= stamps(person).items()
+    assert len(stamps(person)) == 4
+    assert json.loads((folder(person, DP) / "config.json").read_text())["config"]["w2_scale"] == 0.0
+    again = stamps(person)
+    code, out, err = person("compare", *SHORT, "--agents", SAC, DP)
+    assert (code, err) == (0, "")
+    assert stamps(person) == again
+    assert "replay:" not in out  # nothing was trained
+    results = folder(person, SAC).parents[1]
+    with open(results / "compare.csv", newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert [row["agent"] for row in rows] == [SAC.replace(":", ","), DP.replace(":", ",")]
+    assert list(rows[0]) == [
+        "agent", "seeds", "steps", "final return, IQM [95 %]", "best average return", "episodes to 950",
+        f"P(better than {SAC.replace(':', ',')})", "steps/s, all seeds",
+    ]  # fmt: skip
+    assert (results / "compare.txt").read_text() in out
+    lines = (results / "compare.md").read_text().splitlines()
+    assert [cell.strip() for cell in lines[0].strip("|").split("|")] == list(rows[0])
+    assert len(lines) == 6
+    assert lines[-1].startswith("With five seeds, a 95 % bootstrap interval covers about 84 % (mean) to 89 %")
+    assert lines[-1] in out
+    picture = image.imread(results / "compare.png")
+    assert (results / "compare.pdf").read_bytes().startswith(b"%PDF")
+    colours = {tuple(c) for c in np.rint(255 * picture[..., :3].reshape(-1, 3)).astype(int).tolist()}
+    assert {(31, 119, 180), (255, 127, 14)} <= colours  # both curves
+
+
+def test_unfinished_runs_are_moved_aside_and_trained_again(person):
+    person("compare", *SHORT, "--agents", SAC)
+    (folder(person, SAC, 0) / "result.json").unlink()  # died
+    (folder(person, SAC, 1) / "result.json").write_text('{"status": "interrupted"}')
+    code, _, err = person("compare", *SHORT, "--agents", SAC)
+    assert code == 0
+    assert err.count("was not finished: moved to seed-") == err.count("\n") == 2
+    aside = folder(person, SAC, 0).with_name("seed-0.unfinished-1")
+    assert (aside / "metrics.csv").exists()
+    assert json.loads((folder(person, SAC, 1) / "result.json").read_text())["status"] == "finished"
+
+
+def test_a_seed_that_is_trained_again_alone_is_the_one_of_the_stack(person):
+    person("compare", *SHORT, "--agents", SAC)
+    before = (folder(person, SAC, 1) / "metrics.csv").read_text()
+    (folder(person, SAC, 1) / "result.json").unlink()
+    person("compare", *SHORT, "--agents", SAC)
+
+    def returns(text):
+        return [float(r["value"]) for r in csv.DictReader(text.splitlines()) if r["tag"] == "charts/episodic_return"]
+
+    after = returns((folder(person, SAC, 1) / "metrics.csv").read_text())
+    assert returns(before)[:2] == after[:2]
+
+
+def test_runs_of_other_settings_are_refused(person, tiny):
+    person("train", "sac", "--env", "InvertedPendulum-v5", *tiny)
+    code, _, err = person("compare", *SHORT, "--agents", "sac")
+    assert code == 2
+    holds = "wgf: runs/main/InvertedPendulum-v5/sac/seed-0 holds a run with config.hidden = [8, 8], not [128, 128]"
+    assert err == f"{holds}; give another --name or --out\n"
+
+
+def test_a_run_that_is_being_written_is_refused(person):
+    person("compare", *SHORT, "--agents", SAC)
+    (folder(person, SAC) / "result.json").unlink()
+    with open(folder(person, SAC) / "metrics.csv") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        code, _, err = person("compare", *SHORT, "--agents", SAC)
+    assert code == 2
+    assert "seed-0 is being written by another process; wait for it" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("config.json", "{", "config.json is not JSON"),
+        ("result.json", "[]", "result.json holds no JSON object"),
+        ("metrics.csv", "a,b\n1,2\n", "metrics.csv cannot be read as a run's metrics"),
+        ("metrics.csv", "step,tag,value\n30,eval/return,many\n", "metrics.csv cannot be read as a run's metrics"),
+        ("metrics.csv", "step,tag,value\n", "metrics.csv lacks evaluations"),
+        ("metrics.csv", "step,tag,value\n7,eval/return,1\n", "metrics.csv lacks evaluations"),
+    ],
+)
+def test_damaged_runs_are_named(person, name, text, words):
+    person("compare", *SHORT, "--agents", SAC)
+    (folder(person, SAC, 1) / name).write_text(text)
+    code, _, err = person("compare", *SHORT, "--agents", SAC)
+    assert code == 2
+    assert words in err
+    assert "seed-1" in err
+    assert err.count("\n") == 1
+
+
+def test_mixed_versions_are_told(person):
+    person("compare", *SHORT, "--agents", SAC)
+    path = folder(person, SAC, 1) / "config.json"
+    config = json.loads(path.read_text())
+    here = config["versions"]["mujoco"]
+    config["versions"]["mujoco"] = "2.1.0"
+    path.write_text(json.dumps(config))
+    code, _, err = person("compare", *SHORT, "--agents", SAC)
+    assert code == 0
+    assert err == f"wgf: these runs mix mujoco 2.1.0 and {here}: their returns may differ for that alone\n"
+
+
+def test_a_run_that_fails_ends_the_comparison(person):
+    code, _, err = person("compare", *SHORT, "--agents", "sac:hidden=8,8:lr=1e30")
+    assert code == 70
+    assert "failed: losses/" in err
+    assert "seeds 0, 1" in err or err.count("seed ") >= 2
+
+
+def curves(label, finals, episodes, rate=10.0):
+    evals = np.stack([np.zeros(len(finals)), np.array(finals) * 2, np.array(finals)], 1)
+    return compare.Curves(label, np.array([10.0, 20.0, 30.0]), evals, [np.array(e, dtype=float) for e in episodes], rate)
+
+
+def test_the_table_holds_the_numbers_of_the_curves():
+    a = curves("a", [1.0, 2.0, 3.0, 4.0, 100.0], [[0] * 5 + [9] * 20] * 3 + [[0] * 20] * 2)
+    b = curves("b", [2.0, 2.0, 2.0, 2.0, 2.0], [[0] * 20] * 5, rate=1234.6)
+    first, second = compare.table([a, b], 9.0)
+    assert first["final return, IQM [95 %]"].startswith("3 [")  # mean of 2, 3, 4
+    assert second["final return, IQM [95 %]"] == "2 [2, 2]"
+    assert first["best average return"] == "44"  # twice the mean of 1, 2, 3, 4, 100
+    assert first["episodes to 9"] == "15 (3/5 seeds)"
+    assert second["episodes to 9"] == "not reached"
+    assert first["P(better than a)"] == "-"
+    assert second["P(better than a)"].startswith("0.3 [")  # b beats 1, ties 2: (5 + 2.5) / 25
+    assert (first["steps/s, all seeds"], second["steps/s, all seeds"]) == ("10", "1,235")
+    assert (first["seeds"], first["steps"]) == ("5", "30")
+    assert "episodes to" not in " ".join(compare.table([a], None)[0])
+
+
+@pytest.mark.parametrize(("env", "threshold"), [("Hopper-v5", "2000"), ("Walker2d-v4", "3000"), ("HalfCheetah-v5", "4800")])
+def test_thresholds_are_the_papers_or_gymnasiums(env, threshold):
+    found = compare.THRESHOLDS.get(env.rpartition("-")[0], compare.reward_threshold(env))
+    assert f"{found:g}" == threshold
+
+
+def test_rates_count_every_seed_of_a_stack_and_are_averaged_over_runs(tmp_path):
+    for name, seconds in (("a", 2.5), ("b", 5.0)):
+        (tmp_path / name).mkdir()
+        metrics = "step,tag,value\n30,eval/return,1\n5,charts/episodic_return,7\n9,charts/episodic_return,8\n"
+        (tmp_path / name / "metrics.csv").write_text(metrics)
+        (tmp_path / name / "result.json").write_text(f'{{"step": 30, "stack": 4, "seconds": {seconds}}}')
+    read = compare.read("x", [tmp_path / "a", tmp_path / "b"])
+    assert read.rate == (48.0 + 24.0) / 2
+    assert read.steps.tolist() == [30.0]
+    assert read.evals.tolist() == [[1.0], [1.0]]
+    assert read.episodes[0].tolist() == [7.0, 8.0]
+
+
+def test_the_first_difference_is_named_by_its_path():
+    assert difference({"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 2, "d": 4}, "e": 5}) == "b.d = 4, not 3"
+    assert difference({"a": 1}, {}) == "a = None, not 1"
+    assert difference({"a": {"b": 1}}, {"a": {"b": 1}}) is None

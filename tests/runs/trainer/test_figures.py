@@ -1,0 +1,107 @@
+"""The style of the figures: what they name, where the legend lies, which files they leave."""
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import image
+
+from wgf.agents.registry import AGENTS
+from wgf.runs.trainer.figures import NAMES, caption, display, figure, returns, thousands
+from wgf.runs.trainer.statistics import band
+
+STEPS = np.array([10_000.0, 20_000.0])
+RUNS = np.array([[0.0, 1.0], [1.0, 3.0], [2.0, 5.0]])
+
+
+def test_every_agent_has_a_name_to_show():
+    assert set(NAMES) == set(AGENTS)
+    assert len(set(NAMES.values())) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("dp-wgf-v", "DP-WGF-V"),
+        ("soft-q,alpha=1", "soft Q-learning, alpha = 1"),
+        ("wpo,critic_hidden=128,128,n_step=1", "WPO, critic_hidden = 128,128, n_step = 1"),
+        ("Stable-Baselines3", "Stable-Baselines3"),
+    ],
+)
+def test_a_label_is_shown_by_the_agents_name_and_its_settings(label, shown):
+    assert display(label) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (500, "500"), (999, "999"), (1000, "1k"), (2500, "2.5k"), (20_000, "20k"), (1e6, "1M"), (1.5e6, "1.5M"), (-20_000, "-20k")],
+)
+def test_thousands_are_short(value, shown):
+    assert thousands(value) == shown
+
+
+def test_a_caption_names_seeds_and_interval():
+    assert caption(5).startswith("5 seeds: interquartile mean and 95 % bootstrap interval")
+    assert "84 % (mean) to 89 %" in caption(5)
+    assert caption(1) == "1 seed"
+
+
+def test_a_figure_leaves_png_and_pdf_with_one_legend_below_all_curves(tmp_path):
+    with figure(tmp_path / "found.png", columns=2, note="three seeds", panel=(3.0, 2.0)) as axes:
+        for ax in axes[0]:
+            returns(ax, STEPS, RUNS, "SAC")
+            returns(ax, STEPS, 2.0 * RUNS, "soft Q-learning")
+        drawn = axes[0, 0].figure
+    (legend,) = drawn.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["SAC", "soft Q-learning"]
+    assert legend.get_title().get_text() == "three seeds"
+    top = legend.get_window_extent().y1
+    assert all(top <= ax.get_tightbbox().y0 for ax in axes.flat)
+    assert legend.get_window_extent().y0 >= 0.0
+    assert drawn.get_size_inches()[1] > 2.0  # it grows, and the curves keep their height
+    assert image.imread(tmp_path / "found.png").shape[:2] == tuple(int(150 * n) for n in drawn.get_size_inches()[::-1])
+    assert (tmp_path / "found.pdf").read_bytes().startswith(b"%PDF")
+    assert not matplotlib.pyplot.get_fignums()
+
+
+def test_long_names_stand_in_one_column_and_a_bare_figure_has_no_legend(tmp_path):
+    with figure(tmp_path / "long", panel=(3.0, 2.0)) as axes:
+        for k in range(3):
+            axes[0, 0].plot([k], label=f"WPO, critic_hidden = 128,128, n_step = {k}")
+        drawn = axes[0, 0].figure
+    boxes = [text.get_window_extent() for text in drawn.legends[0].get_texts()]
+    assert boxes[0].y0 > boxes[1].y0 > boxes[2].y0
+    with figure(tmp_path / "bare") as axes:
+        axes[0, 0].plot([1, 2])
+        drawn = axes[0, 0].figure
+    assert drawn.legends == []
+
+
+def test_curves_are_the_interquartile_mean_with_its_band(tmp_path):
+    middle, low, high = band(RUNS)
+    with figure(tmp_path / "found") as axes:
+        ax = axes[0, 0]
+        returns(ax, STEPS, RUNS, "SAC", each=True)
+        bold, *thin = ax.lines
+        np.testing.assert_array_equal(bold.get_ydata(), middle)
+        np.testing.assert_array_equal([line.get_ydata() for line in thin], RUNS)
+        assert {line.get_color() for line in ax.lines} == {bold.get_color()}
+        edge = ax.collections[0].get_paths()[0].vertices
+        for k, step in enumerate(STEPS):
+            assert {low[k], high[k]} == set(edge[edge[:, 0] == step, 1])
+        assert ax.xaxis.get_major_formatter()(20_000.0, 0) == "20k"
+
+
+def test_one_evaluation_alone_is_a_dot(tmp_path):
+    with figure(tmp_path / "one") as axes:
+        returns(axes[0, 0], STEPS[:1], RUNS[:, :1], "SAC")
+        returns(axes[0, 0], STEPS, RUNS, "WPO", color="C3")
+        dot, curve = axes[0, 0].lines
+        assert (dot.get_marker(), curve.get_marker()) == ("o", "None")
+        assert curve.get_color() == "C3"
+
+
+def test_a_figure_that_goes_wrong_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), figure(tmp_path / "found"):
+        1 / 0  # noqa: B018
+    assert not list(tmp_path.iterdir())
+    assert not matplotlib.pyplot.get_fignums()

@@ -1,0 +1,259 @@
+"""wgf train, as a person meets it."""
+
+import csv
+import json
+import os
+import pty
+import resource
+import signal
+import time
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from wgf.agents.training import checkpoint
+
+SHARED_TAGS = {
+    "charts/episodic_return", "charts/episodic_length", "charts/steps_per_second", "eval/return", "eval/return_std", "eval/length",
+    "losses/q", "losses/q_values", "losses/policy",
+}  # fmt: skip
+OWN_TAGS = {
+    "ddpg": set(),
+    "sac": {"losses/v", "policy/entropy"},
+    "dp-wgf": {"flow/kl_speed", "flow/w2_speed", "flow/w2"},
+    "dp-wgf-v": {"losses/v", "flow/kl_speed", "flow/w2_speed", "flow/w2", "policy/entropy", "policy/alpha"},
+    "soft-q": {"flow/kl_speed"},
+}
+MODULE = """
+import gymnasium as gym, numpy as np
+
+class Task(gym.Env):
+    observation_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    steps = 0
+    def __init__(self, fault=None): self.fault = fault
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if self.fault == "reset": raise RuntimeError("no fuel")
+        return np.zeros(2, np.float32), {}
+    def step(self, action):
+        Task.steps += 1
+        if self.fault and Task.steps == 40: raise RuntimeError("the gearbox broke")
+        return np.zeros(2, np.float32), 1.0, False, False, {}
+
+gym.register("Fine-v0", entry_point=Task, max_episode_steps=10)
+gym.register("Stuck-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": "reset"})
+gym.register("Breaks-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": True})
+"""
+
+
+@pytest.mark.parametrize("agent", list(OWN_TAGS))
+def test_a_run_leaves_its_folder_and_agents_share_their_tags(person, tiny, agent):
+    code, out, err = person("train", agent, "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny)
+    assert (code, err) == (0, "")
+    assert "replay: 2 x 122 rows of 4 + 1 + 2 numbers = 0.0 MiB on cpu" in out
+    assert "seeds 0, 1, 60 steps each, cpu, 1 thread" in out
+    assert [p.name for p in person.folder.iterdir()] == ["runs"]
+    for seed in (0, 1):
+        folder = person.folder / "runs" / "main" / "InvertedPendulum-v5" / agent / f"seed-{seed}"
+        names = {p.name for p in folder.iterdir() if "tfevents" not in p.name}
+        assert names == {"config.json", "metrics.csv", "policy-60.safetensors", "policy.json", "result.json"}
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        assert set(events.Tags()["scalars"]) >= SHARED_TAGS | OWN_TAGS[agent]
+        with open(folder / "metrics.csv", newline="") as f:
+            rows = list(csv.DictReader(f))
+        for tag in events.Tags()["scalars"]:
+            shown = [(e.step, e.value) for e in events.Scalars(tag)]
+            kept = [(int(r["step"]), float(r["value"])) for r in rows if r["tag"] == tag]
+            assert [step for step, _ in shown] == [step for step, _ in kept]
+            assert [value for _, value in shown] == pytest.approx([value for _, value in kept], rel=1e-6)
+        assert [e.step for e in events.Scalars("eval/return")] == [30, 60]
+        assert [e.step for e in events.Scalars("losses/q")] == [30, 45, 60]
+
+
+def test_the_configuration_says_all_that_a_result_depends_on(person, tiny):
+    person("train", "sac", "--env", "InvertedPendulum-v5", "--first-seed", 7, "--threads", 2, "--name", "try", "--out", "deep/er", *tiny)
+    config = json.loads((person.folder / "deep/er/try/InvertedPendulum-v5/sac/seed-7/config.json").read_text())
+    assert config["config"] == {
+        "hidden": [8, 8], "activation": "tanh", "batch": 8, "lr": 3e-4, "gamma": 0.99, "tau": 0.01, "components": 4,
+        "regularization": 0.001, "reward_scale": 1.0,
+    }  # fmt: skip
+    assert config["schedule"] == {
+        "steps": 60, "warmup": 20, "replay": 1_000_000, "log_every": 15, "eval_every": 30, "eval_episodes": 2, "normalize": "none"
+    }  # fmt: skip
+    assert config.items() >= {"agent": "sac", "preset": "paper", "seed": 7, "device": "cpu", "threads": 2, "backend": "gymnasium"}.items()
+    assert config["versions"]["torch"] == torch.__version__.partition("+")[0] or config["versions"]["torch"] == torch.__version__
+    assert {"python", "wgflow", "gymnasium", "mujoco", "numpy"} <= set(config["versions"])
+    assert config["commit"] is None or len(config["commit"].removesuffix("-dirty")) == 40
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+
+
+def test_the_paper_preset_scales_the_rewards_of_its_table(person, tiny):
+    person("train", "sac", "--env", "Swimmer-v5", *tiny)
+    config = json.loads((person.folder / "runs/main/Swimmer-v5/sac/seed-0/config.json").read_text())
+    assert config["config"]["reward_scale"] == 100.0
+
+
+def test_a_run_is_not_overwritten(person, tiny):
+    person("train", "sac", "--env", "InvertedPendulum-v5", *tiny)
+    before = {p: p.read_bytes() for p in person.folder.rglob("*") if p.is_file()}
+    code, _, err = person("train", "sac", "--env", "InvertedPendulum-v5", *tiny)
+    assert code == 2
+    assert err == "wgf: runs/main/InvertedPendulum-v5/sac/seed-0 already holds a run; give another --name or --out, or move it away\n"
+    assert {p: p.read_bytes() for p in person.folder.rglob("*") if p.is_file()} == before
+
+
+def test_envpool_trains_and_evaluates(person, tiny):
+    pytest.importorskip("envpool")
+    code, _, err = person("train", "sac", "--env", "InvertedPendulum-v5", "--backend", "envpool", *tiny)
+    assert (code, err) == (0, "")
+    code, out, _ = person("eval", "runs/main/InvertedPendulum-v5/sac/seed-0", "--episodes", 2)
+    assert code == 0
+    assert "over 2 episodes" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "train needs an agent first, as in: wgf train dp-wgf-v --env Hopper-v5 (see wgf agents)"),
+        (["--env", "Hopper-v5"], "train needs an agent first"),
+        (["sacc"], "agent 'sacc' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, "),
+        (["sacc"], "trpo, wpo (did you mean 'sac'?)"),
+        (["sac", "--preset", "papre"], "preset 'papre' is unknown; choose from paper, modern (did you mean 'paper'?)"),
+        (["sac", "--stesp", "5"], "option --stesp is unknown; did you mean --steps? (see wgf train sac --help)"),
+        (["sac", "more"], "argument 'more' is not understood (see wgf train sac --help)"),
+        (["sac", "--steps", "1e5"], "--steps is '1e5'; it must be a whole number"),
+        (["sac", "--steps", "0"], "steps is 0; it must be at least 1"),
+        (["sac", "--steps"], "--steps needs a value (see wgf train sac --help)"),
+        (["sac", "--lr", "fast"], "--lr is 'fast'; it must be a number"),
+        (["sac", "--lr", "0"], "lr is 0.0; it must be above 0"),
+        (["sac", "--tau", "2"], "tau is 2.0; it must be above 0, at most 1"),
+        (["sac", "--gamma", "1.5"], "gamma is 1.5; it must be from 0 to 1"),
+        (["sac", "--seeds", "0"], "seeds is 0; it must be at least 1"),
+        (["sac", "--first-seed", "-1"], "first-seed is -1; seeds must lie from 0 to 999,999"),
+        (["sac", "--threads", "-1"], "threads is -1; it must be at least 0"),
+        (["sac", "--eval-episodes", "0"], "eval_episodes is 0; it must be at least 1"),
+        (["sac", "--device", "gpu"], "device 'gpu' is unknown; use auto, cpu, cuda or cuda:N"),
+        (["sac", "--device", "cuda:99"], "device 'cuda:99' is not available"),
+        (["sac", "--backend", "brax"], "--backend is 'brax'; choose from 'gymnasium', 'envpool'"),
+        (["sac", "--name", "a/b"], "name is 'a/b'; it must be the name of one folder"),
+        (["dp-wgf", "--w2", "none"], "--w2 is 'none'; choose from 'common_noise', "),
+        (["dp-wgf-v", "--particles", "30"], "particles is 30; it must be a multiple of components, 4"),
+        (["svpg", "--compile", "True"], "compile is True; allowed is False for svpg, which learns from rollouts, not from a replay"),
+        (["sac", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'?"),
+        (["sac", "--env", "CartPole-v1"], "environment 'CartPole-v1' has Discrete(2) actions"),
+        (["sac", "--env", "Humanoid-v5", "--steps", "100000000", "--replay", "100000000"], "give a smaller --replay or fewer --seeds"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(person, args, words):
+    code, _, err = person("train", *args)
+    assert code == 2
+    assert words in err
+    assert err.startswith("wgf: ")
+    assert err.count("\n") == 1
+    assert list(person.folder.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_one_line(person, tiny):
+    (person.folder / "runs").write_text("a file")
+    code, _, err = person("train", "sac", "--env", "InvertedPendulum-v5", *tiny)
+    assert code == 2
+    assert err == "wgf: runs/main/InvertedPendulum-v5/sac/seed-0 cannot be written: Not a directory; write to another folder\n"
+
+
+def test_a_task_of_ones_own_lies_where_the_person_is(person, tiny):
+    (person.folder / "my_task.py").write_text(MODULE)
+    code, _, err = person("train", "sac", "--env", "my_task:Fine-v0", *tiny)
+    assert (code, err) == (0, "")
+    assert person("eval", "runs/main/my_task:Fine-v0/sac/seed-0", "--episodes", 1)[1].endswith("returns: 10.0\n")
+    code, _, err = person("train", "sac", "--env", "my_task:Stuck-v0", *tiny)
+    assert (code, err) == (2, "wgf: environment 'my_task:Stuck-v0' raised RuntimeError: no fuel\n")
+    assert not (person.folder / "runs" / "main" / "my_task:Stuck-v0").exists()
+
+
+def test_an_environment_that_raises_is_one_line_and_exit_70(script, tiny, tmp_path):
+    (tmp_path / "my_task.py").write_text(MODULE)
+    process = script("train", "sac", "--env", "my_task:Breaks-v0", "--seeds", 3, "--eval-every", 1000, *tiny[:-6])
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 70
+    assert err == (
+        "wgf: runs/main/my_task:Breaks-v0/sac, seeds 0 to 2 failed: environment 'my_task:Breaks-v0' raised RuntimeError: "
+        "the gearbox broke at step 14; the last saved policy is kept\n"
+    )
+
+
+def test_a_full_disk_is_one_line_and_exit_70(script, tiny):
+    """Files may grow to 9 KiB: the policy fits, the metrics of the whole training do not."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9 << 10, resource.RLIM_INFINITY))
+
+    process = script(
+        "train", "sac", "--env", "InvertedPendulum-v5", *tiny, "--steps", 5000, "--hidden", 2, "--log-every", 5, preexec_fn=limit
+    )
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 70
+    assert err.endswith("cannot be written: File too large; the last saved policy is kept\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_policy_and_closes_the_log(script, tiny, tmp_path, number):
+    process = script(
+        "train", "dp-wgf-v", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny, "--steps", 1_000_000, "--eval-every", 1_000_000
+    )
+    folders = [tmp_path / "runs" / "main" / "InvertedPendulum-v5" / "dp-wgf-v" / f"seed-{k}" for k in (0, 1)]
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not (folders[0].is_dir() and b"losses/q" in (folders[0] / "metrics.csv").read_bytes()):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 75
+    assert err == "wgf: runs/main/InvertedPendulum-v5/dp-wgf-v, seeds 0, 1 interrupted; the last saved policy is kept\n"
+    for folder in folders:
+        ended = json.loads((folder / "result.json").read_text())
+        assert ended["status"] == "interrupted"
+        about, _ = checkpoint.load(folder)
+        assert about["step"] == ended["step"] > 0
+        with open(folder / "metrics.csv", newline="") as f:
+            assert [int(row["step"]) for row in csv.DictReader(f)][-1] == ended["step"]
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        assert events.Scalars("losses/q")[-1].step == ended["step"]
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
+def test_a_terminal_shows_a_bar_and_a_pipe_plain_lines(script, tiny):
+    options = ("train", "sac", "--env", "InvertedPendulum-v5", *tiny)
+    plain, _ = script(*options, "--name", "plain").communicate(timeout=300)
+    assert "sac  60/60  " in plain
+    assert "\x1b" not in plain
+    main, side = pty.openpty()
+    process = script(*options, "--name", "bar", stdout=side, stderr=side, env={"TERM": "xterm", "COLUMNS": "120"})
+    os.close(side)
+    shown = b""
+    try:
+        while chunk := os.read(main, 4096):
+            shown += chunk
+    except OSError:  # the terminal is gone with the process
+        pass
+    assert process.wait(timeout=300) == 0
+    text = shown.decode()
+    assert "\x1b[" in text
+    assert "60/60" in text
+    assert "steps/s" in text
+    assert "left" in text
+
+
+def test_without_a_compiler_a_training_says_so_in_one_line_and_runs_as_it_is(script, tiny, tmp_path):
+    nowhere = {"CXX": str(tmp_path / "g++"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    process = script("train", "ddpg", "--env", "InvertedPendulum-v5", *tiny, "--compile", "True", env=nowhere)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert err.startswith("wgf: not compiled: ")
+    assert err.count("\n") == 1
+    config = json.loads((tmp_path / "runs/main/InvertedPendulum-v5/ddpg/seed-0/config.json").read_text())
+    assert config["compile"] is True
