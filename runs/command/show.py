@@ -1,4 +1,4 @@
-"""A saved policy at work: returns over episodes, and a film of one."""
+"""Plays episodes with a saved policy: tells their returns, and films one of them."""
 
 import os
 from contextlib import closing
@@ -31,7 +31,7 @@ class Saved(NamedTuple):
 
 
 def load(run: Path) -> Saved:
-    """The policy of a run folder. Raises ValueError, in one line, for a folder that is none."""
+    """Loads the policy of a run folder. Raises ValueError, in one line, for a folder without one."""
     about, tensors = checkpoint.load(run)
     try:
         for field, kind in ABOUT.items():
@@ -48,9 +48,9 @@ def load(run: Path) -> Saved:
 
 
 def show(run: Path, episodes: int, video: Path | None) -> str:
-    """Mean, spread and every return of ``episodes`` deterministic episodes of each policy of a seed; films the first of the best if asked.
+    """Plays ``episodes`` deterministic episodes with each policy of a seed; films the best policy's first episode if asked.
 
-    Returns the text to print.
+    Returns the text to print: mean, standard deviation and every return.
     """
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}; it must be at least 1")
@@ -83,7 +83,7 @@ def show(run: Path, episodes: int, video: Path | None) -> str:
 
 
 def film(name: str, act: Policy, seed: int, video: Path) -> tuple[int, float]:
-    """Writes the first episode as mp4, without a display; returns frames and return. Raises ValueError where that cannot be done."""
+    """Films one episode as mp4; no display is needed. Returns the number of frames and the return. Raises ValueError where it cannot."""
     os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         import imageio_ffmpeg  # type: ignore[import-untyped]
