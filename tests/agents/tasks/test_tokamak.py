@@ -38,7 +38,7 @@ def test_an_observation_is_the_profiles_at_five_radii_the_scalars_the_current_an
 
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymtorax", None)
-    with pytest.raises(ValueError, match=r"^environment 'wgf/IterHybrid-v0' needs the extra tokamak: pip install 'wgf\[tokamak\]'$"):
+    with pytest.raises(ValueError, match=r"^environment 'wgf/IterHybrid-v0' needs the extra tokamak: pip install 'wgflow\[tokamak\]'$"):
         envs.make("wgf/IterHybrid-v0", 1)
 
 
