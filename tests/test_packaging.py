@@ -150,7 +150,7 @@ def test_constraints_name_versions_and_no_index():
 
 def test_a_wheel_trains_beside_packages_that_own_the_names_agents_policies_and_runs(person, tmp_path):
     (folder := tmp_path / "empty").mkdir()
-    args = ("--env", "Pendulum-v1", "--steps", 60, "--warmup", 20, "--batch", 8, "--hidden", 8, 8, "--eval-every", 60, "--eval-episodes", 1)
+    args = ("--env", "Pendulum-v1", "--steps", 60, "--warmup", 20, "--batch", 8, "--hidden", 8, "--eval-every", 60, "--eval-episodes", 1)
     call(person.with_name("wgf"), "train", "sac", *args, "--out", "found", cwd=folder)
     (policy,) = folder.rglob("*.safetensors")
     assert policy.parent == folder / "found" / "main" / "Pendulum-v1" / "sac" / "seed-0"
