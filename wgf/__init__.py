@@ -11,13 +11,10 @@ if TYPE_CHECKING:
     from wgf.door import trusted
 
 __all__ = ["__version__", "agents", "bnn", "flow", "kernels", "natural", "policies", "svgd", "transport", "trusted"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("wgflow")
     if name == "trusted":
         return import_module("wgf.door").trusted
     if name in __all__:
