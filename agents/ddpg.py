@@ -1,16 +1,16 @@
 """Deep deterministic policy gradient (Lillicrap et al. 2016, arXiv 1509.02971)."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from wgf.agents.targets import td_target
-from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.descent import Adam, descend_, squared_error
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.mlp import polyak_
+from wgf.agents.training.targets import td_target
+from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
 from wgf.policies.deterministic import DeterministicPolicy
 
@@ -46,23 +46,37 @@ class Config:
 PRESETS = {"paper": Config(), "modern": Config(hidden=(400, 300), activation="relu", batch=256, lr=1e-3, tau=0.005)}
 
 
-@dataclass
-class State:
-    """Networks and optimisers, every tensor with the seeds as its first axis."""
+class Nets(NamedTuple):
+    """The functions of theta."""
 
     policy: DeterministicPolicy
-    policy_target: DeterministicPolicy
     q: QNetwork
-    q_target: QNetwork
-    policy_adam: Adam
-    q_adam: Adam
 
 
-def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds."""
-    policy = DeterministicPolicy(obs, action, cfg.hidden, cfg.activation, generators).to(device)
-    q = QNetwork(obs, action, 1, cfg.hidden, cfg.activation, generators).to(device)
-    return State(policy, deepcopy(policy), q, deepcopy(q), Adam(policy.theta, cfg.lr), Adam(q.theta, cfg.critic_lr))
+@dataclass
+class State:
+    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change."""
+
+    nets: Nets
+    policy: Adam
+    policy_target: Tensor
+    q: Adam
+    q_target: Tensor
+
+
+def networks(cfg: Config, obs: int, action: int) -> Nets:
+    """The networks of a configuration, for so many numbers of an observation and of an action."""
+    policy = DeterministicPolicy(MLP((obs, *cfg.hidden, action), cfg.activation))
+    return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
+
+
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """A fresh state of len(generators) seeds."""
+    nets = nets or networks(cfg, obs, action)
+    policy, q = nets.policy.init(generators).to(device), nets.q.init(1, generators).to(device)
+    return State(nets, Adam(policy, cfg.lr), policy.clone(), Adam(q, cfg.critic_lr), q.clone())
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
@@ -72,12 +86,12 @@ def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
     """mu(s) + exploration xi, cut to [-1, 1], (S, n, A)."""
-    return torch.add(state.policy(obs), noise, alpha=cfg.exploration).clamp(-1.0, 1.0)
+    return torch.add(greedy(cfg, state, obs), noise, alpha=cfg.exploration).clamp(-1.0, 1.0)
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
     """mu(s), (S, n, A)."""
-    return state.policy(obs)  # type: ignore[no-any-return]
+    return state.nets.policy.mode(state.policy.theta, obs)
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> None:
@@ -85,23 +99,18 @@ def noise(cfg: Config, action: int, draw: Streams) -> None:
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: None) -> Info:
-    """One gradient step of each network on one minibatch."""
-    # Update Q function: y = r + discount Q_target(s', mu_target(s'))
-    next_value = state.q_target.least(batch.next_obs, state.policy_target(batch.next_obs))
-    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_error = regress_(state.q_adam, q, pull_back, y)
+    """Takes one gradient step of each network on one minibatch."""
+    policy, q = state.nets
 
-    # Update policy: ascend the mean of Q(s, mu(s)), grad_theta J = mean grad_a Q grad_theta mu
-    action, policy_back = state.policy.vjp(batch.obs)
-    value, slope = state.q.action_gradient(batch.obs, action)
-    state.policy_adam.step(policy_back(slope / -cfg.batch))
+    # Update Q function: y = r + discount Q_target(s', mu_target(s'))
+    next_value = q.least(state.q_target, batch.next_obs, policy.mode(state.policy_target, batch.next_obs))
+    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
+    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
+
+    # Update policy: ascend the mean of Q(s, mu(s))
+    loss = descend_(state.policy, lambda theta: -q.least(state.q.theta, batch.obs, policy.mode(theta, batch.obs)).mean(-1))
 
     # Update targets
-    polyak_(state.q_target, state.q, cfg.tau)
-    polyak_(state.policy_target, state.policy, cfg.tau)
-    return lambda: {
-        "losses/q": regression_loss(q_error),
-        "losses/q_values": q.mean((1, 2)),
-        "losses/policy": -value.mean(-1),
-    }
+    state.q_target.lerp_(state.q.theta, cfg.tau)
+    state.policy_target.lerp_(state.policy.theta, cfg.tau)
+    return lambda: {"losses/q": q_loss, "losses/q_values": q_values, "losses/policy": loss}

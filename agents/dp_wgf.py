@@ -1,7 +1,6 @@
 """DP-WGF: direct policy learning as a Wasserstein gradient flow (Zhang et al. 2018, Sec. 4.2 and Algorithm 1, App. G)."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -9,13 +8,14 @@ import torch
 from torch import Tensor
 
 from wgf import svgd
-from wgf.agents.targets import expected_value, mean_square, pull, soft_value, speed, td_target, w2_velocity
-from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.descent import Adam, descend_, squared_error
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.mlp import polyak_
-from wgf.policies.critics import QNetwork, best
-from wgf.policies.sampler import SamplingNetwork, fixed_noise
+from wgf.agents.training.targets import against, log_mean_exp, mean_square, soft_value, speed, td_target, w2_velocity
+from wgf.mlp import MLP
+from wgf.policies.critics import QNetwork
+from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
+from wgf.transport import W2Name
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,15 @@ class Config:
     """Action particles a state (App. E.3)."""
     alpha: float = 1.0
     """Temperature."""
-    w2: Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"] = "eq9_sum"
+    w2: W2Name = "eq9_sum"
     """W2 velocity: Eq. 9 as printed (eq9_sum), its mean, or a transport map to the previous policy's particles."""
     w2_scale: float = 0.4
     """Scale of the Wasserstein trust region (Table 5): epsilon of Eq. 9's forms, 1/h of the transport maps; 0 turns it off."""
     previous: Literal["last", "average"] = "last"
     """Previous policy (App. E.1): the last iterate, or its moving average with rate tau."""
-    backup: Literal["soft", "expected"] = "soft"
-    """Value of the next state: log-integral of exp(Q) over uniform actions (entropy included), or E_pi Q (Prop. 8, entropy taken off)."""
+    backup: Literal["normalizer", "soft", "expected"] = "normalizer"
+    """Value of the next state. normalizer: log E_q[exp(Q) / q] - H(q) over uniform actions, as Sec. 4.2 writes it; soft: the same with the
+    entropy left in, A log 2 more, as soft Q-learning has it; expected: E_pi Q, Prop. 8's."""
     squash: Literal["exact", "soft_q"] = "soft_q"
     """Particles on u with the exact density, or on tanh(u) with the barrier of soft Q-learning's public code."""
     reward_scale: float = 1.0
@@ -57,35 +58,57 @@ class Config:
 PRESETS = {
     "paper": Config(),
     "modern": Config(
-        hidden=(256, 256), activation="relu", batch=256, tau=0.005, members=2, w2="common_noise", previous="average", squash="exact"
+        hidden=(256, 256),
+        activation="relu",
+        batch=256,
+        tau=0.005,
+        members=2,
+        w2="common_noise",
+        previous="average",
+        backup="soft",
+        squash="exact",
     ),
 }
 
 
-@dataclass
-class State:
-    """Networks and optimisers, every tensor with the seeds as its first axis."""
+class Nets(NamedTuple):
+    """The functions of theta."""
 
     policy: SamplingNetwork
-    previous: SamplingNetwork
     q: QNetwork
-    q_target: QNetwork
-    policy_adam: Adam
-    q_adam: Adam
+
+
+@dataclass
+class State:
+    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change."""
+
+    nets: Nets
+    policy: Adam
+    previous: Tensor
+    q: Adam
+    q_target: Tensor
 
 
 class Noise(NamedTuple):
-    """xi ~ N(0, I) (S, B, M, A) of the particles, and the next states' (S, B, M, A): uniform on (-1, 1) or N(0, I) by the backup."""
+    """xi ~ N(0, I) (S, B, M, A) of the particles, and the next states', as many: N(0, I) for an expected value, else uniform on (-1, 1)."""
 
     policy: Tensor
     value: Tensor
 
 
-def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds; the noise has as many numbers as an action."""
-    policy = SamplingNetwork(obs, action, action, cfg.hidden, cfg.activation, generators).to(device)
-    q = QNetwork(obs, action, cfg.members, cfg.hidden, cfg.activation, generators).to(device)
-    return State(policy, deepcopy(policy), q, deepcopy(q), Adam(policy.theta, cfg.lr), Adam(q.theta, cfg.lr))
+def networks(cfg: Config, obs: int, action: int) -> Nets:
+    """The networks of a configuration; the noise has as many numbers as an action."""
+    policy = SamplingNetwork(MLP((obs + action, *cfg.hidden, action), cfg.activation), action)
+    return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
+
+
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """A fresh state of len(generators) seeds."""
+    nets = nets or networks(cfg, obs, action)
+    policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
+    return State(nets, Adam(policy, cfg.lr), policy.clone(), Adam(q, cfg.lr), q.clone())
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
@@ -95,54 +118,62 @@ def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
     """One draw of the sampling network, (S, n, A)."""
-    return state.policy.act(obs, noise)[..., 0, :]
+    return torch.tanh(state.nets.policy.particles(state.policy.theta, obs, noise))[..., 0, :]
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
     """Of M fixed draws the one with the largest Q, (S, n, A)."""
-    xi = fixed_noise(cfg.particles, state.policy.noise_size, obs).expand(*obs.shape[:-1], -1, -1)
-    return best(state.q, obs, state.policy.act(obs, xi))
+    policy, q = state.nets
+    return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs, cfg.particles))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     """The noise of one update."""
     shape = (cfg.batch, cfg.particles, action)
-    return Noise(draw.normal(*shape), 2.0 * draw.uniform(*shape) - 1.0 if cfg.backup == "soft" else draw.normal(*shape))
+    return Noise(draw.normal(*shape), draw.normal(*shape) if cfg.backup == "expected" else 2.0 * draw.uniform(*shape) - 1.0)
 
 
 def next_value(cfg: Config, state: State, obs: Tensor, value_noise: Tensor) -> Tensor:
     """V(s') (S, B) by the chosen backup."""
+    policy, q = state.nets
+    if cfg.backup == "expected":
+        return q.least(state.q_target, obs, torch.tanh(policy.particles(state.policy.theta, obs, value_noise))).mean(-1)
+    at_uniform = q.least(state.q_target, obs, value_noise)
     if cfg.backup == "soft":
-        return soft_value(state.q_target.least(obs, value_noise), cfg.alpha, value_noise.shape[-1])
-    return expected_value(state.q_target.least(obs, state.policy.act(obs, value_noise)))
+        return soft_value(at_uniform, cfg.alpha, value_noise.shape[-1])
+    return cfg.alpha * log_mean_exp(at_uniform / cfg.alpha)
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
-    """One gradient step of each network on one minibatch."""
+    """Takes one gradient step of each network on one minibatch."""
+    policy, q = state.nets
+    squash = SQUASH[cfg.squash]
+
     # Update Q function
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value(cfg, state, batch.next_obs, noise.value))
-    q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_error = regress_(state.q_adam, q, pull_back, y)
+    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
 
-    # Update policy: particle velocity of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi), pulled back through the sampling network
-    u, pull_back = state.policy.vjp(batch.obs, noise.policy)
-    action, squash = torch.tanh(u), SQUASH[cfg.squash]
-    value, slope = state.q.action_gradient(batch.obs, action)
-    x, score = squash.coordinate(u), squash.score(action, slope, cfg.alpha)
-    x_prev = squash.coordinate(state.previous(batch.obs, noise.policy))
-    kl = svgd.unbiased(x, score)
-    w2 = w2_velocity(cfg.w2, cfg.w2_scale, x, x_prev)
-    polyak_(state.previous, state.policy, 1.0 if cfg.previous == "last" else cfg.tau)  # Update prior policy parameters
-    state.policy_adam.step(pull_back(squash.pull_back(action, pull(kl + w2))))
+    # Update prior policy parameters, after its last use
+    x_prev = squash.coordinate(policy.particles(state.previous, batch.obs, noise.policy))
+    state.previous.lerp_(state.policy.theta, 1.0 if cfg.previous == "last" else cfg.tau)
+
+    # Update policy: the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at its particles x, by the loss -<v, x>
+    def flow(theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        x = squash.coordinate(policy.particles(theta, batch.obs, noise.policy))
+        value, score = squash.score(lambda a: q.least(state.q.theta, batch.obs, a), x, cfg.alpha)
+        kl, w2 = svgd.unbiased(x.detach(), score), w2_velocity(cfg.w2, cfg.w2_scale, x.detach(), x_prev)
+        return against(kl + w2, x), (x, value, kl, w2)
+
+    _, (x, value, kl, w2) = descend_(state.policy, flow)
 
     # Update target
-    polyak_(state.q_target, state.q, cfg.tau)
+    state.q_target.lerp_(state.q.theta, cfg.tau)
     return lambda: {
-        "losses/q": regression_loss(q_error),
-        "losses/q_values": q.mean((1, 2)),
+        "losses/q": q_loss,
+        "losses/q_values": q_values,
         "losses/policy": -value.mean((1, 2)),
         "flow/kl_speed": speed(kl),
         "flow/w2_speed": speed(w2),
         "flow/w2": mean_square(x - x_prev),
-        "policy/spread": action.std(-2, correction=0).mean((1, 2)),
+        "policy/spread": squash.action(x).std(-2, correction=0).mean((1, 2)),
     }

@@ -6,7 +6,6 @@ and the M action particles are M/K reparameterised draws of each theta_k. Evalua
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,13 +13,15 @@ import torch
 from torch import Tensor
 
 from wgf import svgd
-from wgf.agents.targets import entropy_value, mean_square, normalizer_value, pull, speed, td_target, temperature_gradient, w2_velocity
-from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.descent import Adam, descend_, squared_error
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.mlp import polyak_
+from wgf.agents.training.targets import against, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
+from wgf.mlp import MLP
 from wgf.policies.bayesian import BayesianPolicy
-from wgf.policies.critics import QNetwork, VNetwork, best
+from wgf.policies.critics import QNetwork, VNetwork
+from wgf.policies.gaussian import noise_size
 from wgf.policies.squash import SQUASH
+from wgf.transport import W2Name
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Config:
     """Weight particles theta_k, each a Gaussian policy; divides particles. SAC of the paper mixes four Gaussians."""
     temperature: Literal["fixed", "automatic"] = "fixed"
     """alpha = 1, or tuned to an entropy of -A."""
-    w2: Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"] = "eq9_sum"
+    w2: W2Name = "eq9_sum"
     """W2 velocity: Eq. 9 as printed (eq9_sum), its mean, or a transport map to the previous policy's particles."""
     w2_scale: float = 0.4
     """Scale of the Wasserstein trust region (Table 5): epsilon of Eq. 9's forms, 1/h of the transport maps; 0 turns it off."""
@@ -80,53 +81,58 @@ PRESETS = {
 }
 
 
-@dataclass
-class State:
-    """Networks and optimisers, every tensor with the seeds as its first axis."""
+class Nets(NamedTuple):
+    """The functions of theta."""
 
     policy: BayesianPolicy
-    previous: BayesianPolicy
     q: QNetwork
     v: VNetwork
-    v_target: VNetwork
-    log_alpha: Tensor
-    policy_adam: Adam
-    q_adam: Adam
-    v_adam: Adam
-    alpha_adam: Adam
 
 
-class Noise(NamedTuple):
-    """The component's choice pick ~ U(0, 1) (S, n) and xi ~ N(0, I) (S, n, A) of one action."""
+@dataclass
+class State:
+    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change."""
 
-    pick: Tensor
-    xi: Tensor
-
-
-def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds; alpha = 1."""
-    policy = BayesianPolicy(obs, action, cfg.components, cfg.hidden, cfg.activation, generators).to(device)
-    q = QNetwork(obs, action, cfg.members, cfg.hidden, cfg.activation, generators).to(device)
-    v = VNetwork(obs, cfg.hidden, cfg.activation, generators).to(device)
-    log_alpha = torch.zeros(len(generators), device=device)
-    policy_adam, q_adam, v_adam = (Adam(network.theta, cfg.lr) for network in (policy, q, v))
-    alpha_adam = Adam(log_alpha, cfg.lr)
-    return State(policy, deepcopy(policy), q, v, deepcopy(v), log_alpha, policy_adam, q_adam, v_adam, alpha_adam)
+    nets: Nets
+    policy: Adam
+    previous: Tensor
+    q: Adam
+    v: Adam
+    v_target: Tensor
+    log_alpha: Adam
 
 
-def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Noise:
-    """pick (S, n), xi (S, n, A)."""
-    return Noise(draw.uniform(n), draw.normal(n, action))
+def networks(cfg: Config, obs: int, action: int) -> Nets:
+    """The networks of a configuration, for so many numbers of an observation and of an action."""
+    policy = BayesianPolicy(MLP((obs, *cfg.hidden, 2 * action), cfg.activation), cfg.components, action)
+    q = QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation))
+    return Nets(policy, q, VNetwork(MLP((obs, *cfg.hidden, 1), cfg.activation)))
 
 
-def act(cfg: Config, state: State, obs: Tensor, noise: Noise) -> Tensor:
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """A fresh state of len(generators) seeds; alpha = 1."""
+    nets, seeds = nets or networks(cfg, obs, action), len(generators)
+    policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
+    v, log_alpha = nets.v.init((seeds,), generators).to(device), torch.zeros(seeds, device=device)
+    return State(nets, Adam(policy, cfg.lr), policy.clone(), Adam(q, cfg.lr), Adam(v, cfg.lr), v.clone(), Adam(log_alpha, cfg.lr))
+
+
+def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
+    """xi ~ N(0, I) and, of several components, a number that picks one: (S, n, A) or (S, n, A + 1)."""
+    return draw.normal(n, noise_size(cfg.components, action))
+
+
+def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
     """A draw from pi~: one of its components, then its Gaussian, (S, n, A)."""
-    return state.policy.act(obs, *noise)
+    return torch.tanh(state.nets.policy.law(state.policy.theta, obs).draw(noise))
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
     """The component mean with the largest Q, (S, n, A)."""
-    return best(state.q, obs, state.policy.modes(obs))
+    policy, q, _ = state.nets
+    return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
@@ -135,41 +141,50 @@ def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
-    """One gradient step of each network on one minibatch."""
-    alpha = state.log_alpha.exp()[:, None, None, None]
+    """Takes one gradient step of each network on one minibatch."""
+    policy, q, v = state.nets
+    squash, alpha = SQUASH[cfg.squash], state.log_alpha.theta.exp()[:, None, None]
 
     # Update Q function
-    y = td_target(cfg.reward_scale * batch.reward, batch.discount, state.v_target(batch.next_obs))
-    q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_error = regress_(state.q_adam, q, pull_back, y)
+    y = td_target(cfg.reward_scale * batch.reward, batch.discount, v(state.v_target, batch.next_obs))
+    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
 
-    # Update value function: the particles of the policy stand for E_{a ~ pi~}
-    u, log_prob, policy_back = state.policy.sample(batch.obs, noise)
-    action, squash = torch.tanh(u), SQUASH[cfg.squash]
-    value, slope = state.q.action_gradient(batch.obs, action)
-    target = (entropy_value if cfg.backup == "entropy" else normalizer_value)(value, log_prob, alpha[..., 0])
-    v_error = regress_(state.v_adam, *state.v.vjp(batch.obs), target)
+    # Update prior policy parameters, after its last use
+    x_prev = squash.coordinate(policy.law(state.previous, batch.obs).stratified(noise))
+    state.previous.lerp_(state.policy.theta, 1.0 if cfg.previous == "last" else cfg.tau)
 
-    # Update policy: particle velocity of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi), pulled back through the draws to every theta_k
-    x, score = squash.coordinate(u), squash.score(action, slope, alpha)
-    x_prev = squash.coordinate(state.previous.particles(batch.obs, noise))
-    kl = svgd.unbiased(x, score, groups=cfg.components)
-    w2 = w2_velocity(cfg.w2, cfg.w2_scale, x, x_prev)
-    polyak_(state.previous, state.policy, 1.0 if cfg.previous == "last" else cfg.tau)  # Update prior policy parameters
-    state.policy_adam.step(policy_back(squash.pull_back(action, pull(kl + w2))))
+    # Update policy: the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at its particles x, by the loss -<v, x>,
+    # through the draws to every theta_k
+    def flow(theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        law = policy.law(theta, batch.obs)
+        u = law.stratified(noise)
+        x, log_prob = squash.coordinate(u), law.detach().squashed_log_prob(u.detach())
+        value, score = squash.score(lambda a: q.least(state.q.theta, batch.obs, a), x, alpha)
+        kl = svgd.unbiased(x.detach(), score, groups=cfg.components)
+        w2 = w2_velocity(cfg.w2, cfg.w2_scale, x.detach(), x_prev)
+        return against(kl + w2, x), (x, log_prob, value, kl, w2)
+
+    _, (x, log_prob, value, kl, w2) = descend_(state.policy, flow)
+
+    # Update value function: the same particles, those of the policy before its step, stand for E_{a ~ pi~}
+    target = (entropy_value if cfg.backup == "entropy" else normalizer_value)(value, log_prob, alpha)
+    v_loss, _ = descend_(state.v, lambda theta: squared_error(v(theta, batch.obs), target))
+
+    # Update temperature: descend -log alpha (E[log pi~] + target entropy), the target -A
+    entropy, entropy_target = -log_prob.mean((1, 2)), -batch.action.shape[-1]
     if cfg.temperature == "automatic":
-        state.alpha_adam.step(temperature_gradient(log_prob, -batch.action.shape[-1]))
+        descend_(state.log_alpha, lambda log_alpha: log_alpha * (entropy - entropy_target))
 
     # Update target
-    polyak_(state.v_target, state.v, cfg.tau)
+    state.v_target.lerp_(state.v.theta, cfg.tau)
     return lambda: {
-        "losses/q": regression_loss(q_error),
-        "losses/q_values": q.mean((1, 2)),
-        "losses/v": regression_loss(v_error),
+        "losses/q": q_loss,
+        "losses/q_values": q_values,
+        "losses/v": v_loss,
         "losses/policy": -value.mean((1, 2)),
         "flow/kl_speed": speed(kl),
         "flow/w2_speed": speed(w2),
         "flow/w2": mean_square(x - x_prev),
-        "policy/entropy": -log_prob.mean((1, 2)),
-        "policy/alpha": alpha[:, 0, 0, 0],
+        "policy/entropy": entropy,
+        "policy/alpha": alpha[:, 0, 0],
     }

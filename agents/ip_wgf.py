@@ -2,27 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from wgf import svgd
-from wgf.agents import onpolicy, particles
-from wgf.agents.onpolicy import act, act_noise, estimate, explore, fit_, greedy, noise, policy_gradient
-from wgf.agents.particles import ParticleSettings, kernel, score, seen, segment
-from wgf.agents.targets import speed, w2_velocity
+from wgf.agents.training import onpolicy, particles
+from wgf.agents.training.onpolicy import Nets, act, act_noise, estimate, explore, fit_, greedy, networks, noise, policy_gradient
+from wgf.agents.training.particles import ParticleSettings, kernel, score, seen, segment
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
+from wgf.agents.training.targets import speed, w2_velocity
+from wgf.transport import W2Name
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "networks", "noise", "segment", "update"]
 
 
 @dataclass(frozen=True)
 class Config(ParticleSettings):
     """IP-WGF."""
 
-    w2: Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"] = "eq9_sum"
+    w2: W2Name = "eq9_sum"
     """W2 velocity: Eq. 9 as printed (eq9_sum), its mean, or a transport map to the particles of the last JKO iterate."""
     w2_scale: float = 4e-4
     """Scale of the W2 velocity: epsilon of Eq. 9's forms, 1/h of the transport maps; 0 turns it off and leaves SVPG. The paper gives none
@@ -42,28 +42,32 @@ class State(onpolicy.State):
     previous: Tensor = field(kw_only=True)
 
 
-def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds; the last iterate is the particles themselves."""
-    fresh = particles.init(cfg, obs, action, generators, device)
-    return State(**vars(fresh), previous=fresh.policy.theta.detach().clone())
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """A fresh state of len(generators) seeds; the last iterate is the particles themselves."""
+    fresh = particles.init(cfg, obs, action, generators, device, nets)
+    return State(**vars(fresh), previous=fresh.policy.theta.clone())
 
 
 def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
-    """One step of the particles on one segment, then their critics'."""
+    """Takes one step of the particles on one segment, then their critics'."""
+    policy, v = state.nets
+
     # Score of exp(J / alpha) p0
-    advantage, target = estimate(state.v, batch, cfg.reward_scale, cfg.gamma * cfg.lam)
-    gradient, x = policy_gradient(state.collector, batch, advantage), state.policy.theta.clone()
-    at = score(cfg, x, gradient, state.policy_adam)
+    advantage, target = estimate(lambda obs: v(state.v.theta, obs), batch, cfg.reward_scale, cfg.gamma * cfg.lam)
+    gradient, x = policy_gradient(policy, state.collector, batch, advantage), state.policy.theta.clone()
+    at = score(cfg, x, gradient, state.policy)
 
     # Update particles: along Eq. 7 and the W2 velocity to the last iterate
     kl = svgd.velocity(x, at, kernel(cfg, x))
     w2 = w2_velocity(cfg.w2, cfg.w2_scale, x, state.previous)
-    due = state.policy_adam.steps % cfg.inner_steps == 0
+    due = state.policy.steps % cfg.inner_steps == 0
     state.previous.copy_(torch.where(due, x, state.previous))
-    state.policy_adam.step(-(kl + w2))
+    state.policy.step(-(kl + w2))
 
     # Update critics
-    loss, after = fit_(state.v, state.v_adam, batch, target, cfg.critic_steps), state.policy.theta.clone()
+    loss, after = fit_(v, state.v, batch, target, cfg.critic_steps), state.policy.theta.clone()
     return lambda: {
         "losses/v": loss,
         "flow/kl_speed": speed(kl),

@@ -5,13 +5,26 @@ from dataclasses import dataclass
 
 import torch
 
-from wgf.agents.onpolicy import Settings, State, act, act_noise, begin, estimate, explore, fit_, greedy, noise, policy_gradient
-from wgf.agents.targets import speed
+from wgf.agents.training.onpolicy import (
+    Nets,
+    Settings,
+    State,
+    act,
+    act_noise,
+    begin,
+    estimate,
+    explore,
+    fit_,
+    greedy,
+    networks,
+    noise,
+    policy_gradient,
+)
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment, Shape
-from wgf.policies.gaussian import entropy
+from wgf.agents.training.targets import speed
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "networks", "noise", "segment", "update"]
 
 
 @dataclass(frozen=True)
@@ -27,26 +40,30 @@ def segment(cfg: Config) -> Shape:
     return Shape(1, cfg.envs, cfg.batch // cfg.envs)
 
 
-def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds."""
-    return begin(cfg, 1, obs, action, generators, device)
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """A fresh state of len(generators) seeds."""
+    return begin(cfg, 1, nets or networks(cfg, obs, action), generators, device)
 
 
 def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
-    """One step of the policy on one segment, then the critic's."""
+    """Takes one step of the policy on one segment, then the critic's."""
+    policy, v = state.nets
+
     # Advantages
-    advantage, target = estimate(state.v, batch, cfg.reward_scale, cfg.gamma * cfg.lam)
+    advantage, target = estimate(lambda obs: v(state.v.theta, obs), batch, cfg.reward_scale, cfg.gamma * cfg.lam)
 
     # Update policy: ascend J
-    log_std = state.policy.log_std.clone()
-    gradient = policy_gradient(state.collector, batch, advantage)
-    state.policy_adam.step(-gradient)
+    entropy = policy.entropy(state.policy.theta)
+    gradient = policy_gradient(policy, state.collector, batch, advantage)
+    state.policy.step(-gradient)
 
     # Update critic
-    loss = fit_(state.v, state.v_adam, batch, target, cfg.critic_steps)
+    loss = fit_(v, state.v, batch, target, cfg.critic_steps)
     return lambda: {
         "losses/v": loss,
         "losses/values": (target - advantage).mean((1, 2, 3)),
         "policy/gradient": speed(gradient),
-        "policy/entropy": entropy(log_std).mean(1),
+        "policy/entropy": entropy.mean(1),
     }

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wgf.agents.epochs import EpochSettings, networks, noise, samples, segment, taken
-from wgf.agents.onpolicy import State, act, act_noise, greedy, standardised
-from wgf.agents.training.descent import Adam
+from wgf.agents.training.compiled import piece
+from wgf.agents.training.descent import Adam, gradients, squared_error
+from wgf.agents.training.epochs import EpochSettings, minibatches, networks, noise, samples, segment, taken
+from wgf.agents.training.onpolicy import Nets, State, act, act_noise, greedy, standardised
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
-from wgf.policies.gaussian import entropy
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "networks", "noise", "segment", "update"]
 
 
 @dataclass(frozen=True)
@@ -31,45 +31,59 @@ class Config(EpochSettings):
 PRESETS = {"paper": Config(), "modern": Config()}
 
 
-def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds; deviations of 1 and means near 0."""
-    policy, v = networks(cfg, obs, action, generators, device)
-    return State(policy, v, Adam(policy.theta, cfg.lr), Adam(v.theta, cfg.lr))
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """A fresh state of len(generators) seeds; deviations of 1 and means near 0."""
+    nets, seeds = nets or networks(cfg, obs, action), len(generators)
+    policy, v = nets.policy.init(1, generators).to(device), nets.v.init((seeds, 1), generators).to(device)
+    return State(nets, Adam(policy, cfg.lr), Adam(v, cfg.lr))
 
 
 def update(cfg: Config, state: State, batch: Segment, noise: Tensor) -> Info:
-    """Epochs of minibatch steps on one segment."""
-    obs, action, advantage, target = samples(cfg, state.v, batch)
-    before, _ = state.policy.score(obs, action)
-    losses, clipped, distances = [], [], []
-    for epoch in noise.unbind(1):
-        for rows in torch.split(epoch, cfg.batch, -1):
-            s, a, gain, y, old = (taken(t, rows) for t in (obs, action, advantage, target, before))
-            gain = standardised(gain)
+    """Takes epochs of minibatch steps on one segment."""
+    policy, v = state.nets
+    obs, action, advantage, target = samples(cfg, lambda obs: v(state.v.theta, obs), batch)
+    before = policy.log_prob(state.policy.theta, obs, action)
+    told = [step_(cfg, state, rows, obs, action, advantage, target, before) for rows in minibatches(noise, cfg.batch)]
+    entropy = policy.entropy(state.policy.theta)
 
-            # Policy: ascend min(r A, clip(r) A), r = pi(a | s) / pi_old(a | s): r A grad log pi where the clip does not hold
-            log_prob, pull_back = state.policy.score(s, a)
-            ratio = torch.exp(log_prob - old)
-            held = torch.where(gain > 0.0, ratio > 1.0 + cfg.clip, ratio < 1.0 - cfg.clip)
-            ascent = pull_back((gain * ratio).masked_fill(held, 0.0) / rows.shape[-1])
+    def info() -> dict[str, Tensor]:
+        loss, clipped, distance = torch.stack(told).mean(0)
+        return {
+            "losses/v": loss,
+            "losses/values": (target - advantage).mean((1, 2)),
+            "policy/clipped": clipped,
+            "policy/kl": distance,
+            "policy/entropy": entropy.mean(1),
+        }
 
-            # Critic: descend (1/2) (V - y)^2
-            value, v_pull_back = state.v.vjp(s)
-            descent = v_pull_back((value - y) / rows.shape[-1])
+    return info
 
-            # Both, no longer than max_norm together
-            norm = (ascent.square().sum((1, 2)) + descent.square().sum((1, 2))).sqrt()
-            scale = (cfg.max_norm / (norm + 1e-6)).clamp_max(1.0)[:, None, None]
-            state.policy_adam.step(-scale * ascent)
-            state.v_adam.step(scale * descent)
-            losses.append(0.5 * (value - y).square().mean((1, 2)))
-            clipped.append(((ratio - 1.0).abs() > cfg.clip).to(ratio).mean((1, 2)))
-            distances.append((ratio - 1.0 - (log_prob - old)).mean((1, 2)))
-    log_std = state.policy.log_std.clone()
-    return lambda: {
-        "losses/v": torch.stack(losses).mean(0),
-        "losses/values": (target - advantage).mean((1, 2)),
-        "policy/clipped": torch.stack(clipped).mean(0),
-        "policy/kl": torch.stack(distances).mean(0),
-        "policy/entropy": entropy(log_std).mean(1),
-    }
+
+@piece
+def step_(
+    cfg: Config, state: State, rows: Tensor, obs: Tensor, action: Tensor, advantage: Tensor, target: Tensor, before: Tensor
+) -> Tensor:
+    """Takes one step of both networks on the rows (S, k) of a segment; the critic's loss, the share of ratios beyond the clip, and
+    E[r - 1 - log r], an estimate of KL(pi_old || pi): (3, S)."""
+    policy, v = state.nets
+    s, a, gain, y, old = (taken(t, rows) for t in (obs, action, advantage, target, before))
+    gain = standardised(gain)
+
+    # Descend -min(r A, clip(r) A) + (1/2) (V - y)^2, r = pi(a | s) / pi_old(a | s)
+    def loss(theta: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ratio = torch.exp(policy.log_prob(theta, s, a) - old)
+        surrogate = torch.minimum(ratio * gain, ratio.clamp(1.0 - cfg.clip, 1.0 + cfg.clip) * gain)
+        error, _ = squared_error(v(w, s), y)
+        return error - surrogate.mean((1, 2)), error, ratio
+
+    (down, down_v), (_, error, ratio) = gradients(loss, state.policy.theta, state.v.theta)
+
+    # Both gradients, no longer than max_norm together
+    norm = (down.square().sum((1, 2)) + down_v.square().sum((1, 2))).sqrt()
+    scale = (cfg.max_norm / (norm + 1e-6)).clamp_max(1.0)[:, None, None]
+    state.policy.step(scale * down)
+    state.v.step(scale * down_v)
+    clipped = ((ratio - 1.0).abs() > cfg.clip).to(ratio)
+    return torch.stack([error, clipped.mean((1, 2)), (ratio - 1.0 - ratio.log()).mean((1, 2))])

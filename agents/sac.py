@@ -1,19 +1,18 @@
 """Soft actor-critic with twin Q and automatic temperature (Haarnoja et al. 2018b, arXiv 1812.05905)."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from wgf.agents.targets import td_target, temperature_gradient
-from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.descent import Adam, descend_, squared_error
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.mlp import polyak_
+from wgf.agents.training.targets import td_target
+from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
 from wgf.policies.gaussian import GaussianPolicy
-from wgf.policies.squash import exact_score
 
 
 @dataclass(frozen=True)
@@ -41,26 +40,38 @@ class Config:
 PRESETS = {"modern": Config()}
 
 
-@dataclass
-class State:
-    """Networks and optimisers, every tensor with the seeds as its first axis."""
+class Nets(NamedTuple):
+    """The functions of theta."""
 
     policy: GaussianPolicy
     q: QNetwork
-    q_target: QNetwork
-    log_alpha: Tensor
-    policy_adam: Adam
-    q_adam: Adam
-    alpha_adam: Adam
 
 
-def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds; alpha = 1."""
-    policy = GaussianPolicy(obs, action, cfg.hidden, cfg.activation, generators).to(device)
-    q = QNetwork(obs, action, cfg.members, cfg.hidden, cfg.activation, generators).to(device)
+@dataclass
+class State:
+    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change."""
+
+    nets: Nets
+    policy: Adam
+    q: Adam
+    q_target: Tensor
+    log_alpha: Adam
+
+
+def networks(cfg: Config, obs: int, action: int) -> Nets:
+    """The networks of a configuration, for so many numbers of an observation and of an action."""
+    policy = GaussianPolicy(MLP((obs, *cfg.hidden, 2 * action), cfg.activation))
+    return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
+
+
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """A fresh state of len(generators) seeds; alpha = 1."""
+    nets = nets or networks(cfg, obs, action)
+    policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     log_alpha = torch.zeros(len(generators), device=device)
-    adams = Adam(policy.theta, cfg.lr), Adam(q.theta, cfg.lr), Adam(log_alpha, cfg.lr)
-    return State(policy, q, deepcopy(q), log_alpha, *adams)
+    return State(nets, Adam(policy, cfg.lr), Adam(q, cfg.lr), q.clone(), Adam(log_alpha, cfg.lr))
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
@@ -70,12 +81,12 @@ def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
     """A draw from the policy, (S, n, A)."""
-    return state.policy.act(obs, noise)
+    return state.nets.policy.draw(state.policy.theta, obs, noise).action
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
     """tanh(mean), (S, n, A)."""
-    return state.policy.mode(obs)
+    return state.nets.policy.mode(state.policy.theta, obs)
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
@@ -84,34 +95,33 @@ def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
-    """One gradient step of each network on one minibatch."""
-    alpha = state.log_alpha.exp()[:, None]
+    """Takes one gradient step of each network on one minibatch."""
+    policy, q = state.nets
+    alpha, entropy_target = state.log_alpha.theta.exp()[:, None], -batch.action.shape[-1]
 
-    # Draw from the policy, at the next states and at the states
-    sample, policy_back = state.policy.sample(torch.cat([batch.next_obs, batch.obs], 1), noise)
-    after, now = sample.parts(cfg.batch)
-
-    # Update Q function: y = r + discount (min Q_target(s', a') - alpha log pi(a' | s'))
-    next_value = state.q_target.least(batch.next_obs, after.action) - alpha * after.log_prob
+    # Update Q function: descend E[(Q(s, a) - y)^2] / 2, y = r + discount (min Q_target(s', a') - alpha log pi(a' | s'))
+    after = policy.draw(state.policy.theta, batch.next_obs, noise[:, : cfg.batch])
+    next_value = q.least(state.q_target, batch.next_obs, after.action) - alpha * after.log_prob
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_error = regress_(state.q_adam, q, pull_back, y)
+    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
 
-    # Update policy: descend alpha KL(pi || exp(Q / alpha)) through u = mean + std xi, a = tanh(u), min Q the value of an action
-    value, slope = state.q.action_gradient(batch.obs, now.action)
-    weight = alpha[..., None] / -cfg.batch
-    score = exact_score(now.action, slope, alpha[..., None])  # of log(exp(Q / alpha) (1 - a^2)); the entropy's own slope in log std is 1
-    state.policy_adam.step(policy_back(weight * score, weight))
+    # Update policy: descend E[alpha log pi(a | s) - min Q(s, a)], a = tanh(mean + std xi)
+    def policy_loss(theta: Tensor) -> tuple[Tensor, Tensor]:
+        now = policy.draw(theta, batch.obs, noise[:, cfg.batch :])
+        return (alpha * now.log_prob - q.least(state.q.theta, batch.obs, now.action)).mean(-1), now.log_prob
 
-    # Update temperature: towards an entropy of -A
-    state.alpha_adam.step(temperature_gradient(now.log_prob, -batch.action.shape[-1]))
+    loss, log_prob = descend_(state.policy, policy_loss)
+
+    # Update temperature: descend -log alpha (E[log pi] + target entropy), the target -A
+    entropy = -log_prob.mean(-1)
+    descend_(state.log_alpha, lambda log_alpha: log_alpha * (entropy - entropy_target))
 
     # Update target
-    polyak_(state.q_target, state.q, cfg.tau)
+    state.q_target.lerp_(state.q.theta, cfg.tau)
     return lambda: {
-        "losses/q": regression_loss(q_error),
-        "losses/q_values": q.mean((1, 2)),
-        "losses/policy": (alpha * now.log_prob - value).mean(-1),
-        "policy/entropy": -now.log_prob.mean(-1),
+        "losses/q": q_loss,
+        "losses/q_values": q_values,
+        "losses/policy": loss,
+        "policy/entropy": entropy,
         "policy/alpha": alpha[:, 0],
     }

@@ -4,19 +4,18 @@ The baseline of Zhang et al. 2018. The temperature is fixed at 1: the reward sca
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from wgf.agents.targets import td_target
-from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.descent import Adam, descend_, squared_error
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.mlp import polyak_
-from wgf.policies.critics import QNetwork, VNetwork, best
-from wgf.policies.gaussian import Mixture, MixturePolicy, draw, mixture_score, squashed
+from wgf.agents.training.targets import td_target
+from wgf.mlp import MLP
+from wgf.policies.critics import QNetwork, VNetwork
+from wgf.policies.gaussian import GaussianMixture, MixturePolicy, noise_size
 
 
 @dataclass(frozen=True)
@@ -46,89 +45,96 @@ class Config:
 PRESETS = {"paper": Config()}
 
 
-@dataclass
-class State:
-    """Networks and optimisers, every tensor with the seeds as its first axis."""
+class Nets(NamedTuple):
+    """The functions of theta."""
 
     policy: MixturePolicy
     q: QNetwork
     v: VNetwork
-    v_target: VNetwork
-    policy_adam: Adam
-    q_adam: Adam
-    v_adam: Adam
 
 
-class Noise(NamedTuple):
-    """The component's choice pick ~ U(0, 1) (S, B) and xi ~ N(0, I) (S, B, A)."""
+@dataclass
+class State:
+    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change."""
 
-    pick: Tensor
-    xi: Tensor
-
-
-def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds."""
-    policy = MixturePolicy(obs, action, cfg.components, cfg.hidden, cfg.activation, generators).to(device)
-    q = QNetwork(obs, action, 1, cfg.hidden, cfg.activation, generators).to(device)
-    v = VNetwork(obs, cfg.hidden, cfg.activation, generators).to(device)
-    adams = (Adam(network.theta, cfg.lr) for network in (policy, q, v))
-    return State(policy, q, v, deepcopy(v), *adams)
+    nets: Nets
+    policy: Adam
+    q: Adam
+    v: Adam
+    v_target: Tensor
 
 
-def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Noise:
-    """pick (S, n), xi (S, n, A)."""
-    return Noise(draw.uniform(n), draw.normal(n, action))
+def networks(cfg: Config, obs: int, action: int) -> Nets:
+    """The networks of a configuration, for so many numbers of an observation and of an action."""
+    policy = MixturePolicy(MLP((obs, *cfg.hidden, cfg.components * (1 + 2 * action)), cfg.activation), cfg.components, action)
+    q = QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation))
+    return Nets(policy, q, VNetwork(MLP((obs, *cfg.hidden, 1), cfg.activation)))
 
 
-def act(cfg: Config, state: State, obs: Tensor, noise: Noise) -> Tensor:
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """A fresh state of len(generators) seeds."""
+    nets, seeds = nets or networks(cfg, obs, action), len(generators)
+    policy, q = nets.policy.init(generators).to(device), nets.q.init(1, generators).to(device)
+    v = nets.v.init((seeds,), generators).to(device)
+    return State(nets, Adam(policy, cfg.lr), Adam(q, cfg.lr), Adam(v, cfg.lr), v.clone())
+
+
+def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
+    """xi ~ N(0, I) and, of several components, a number that picks one: (S, n, A) or (S, n, A + 1)."""
+    return draw.normal(n, noise_size(cfg.components, action))
+
+
+def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
     """A draw from the mixture, (S, n, A)."""
-    return state.policy.act(obs, *noise)
+    return torch.tanh(state.nets.policy.law(state.policy.theta, obs).draw(noise))
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
     """The component mean with the largest Q, (S, n, A)."""
-    return best(state.q, obs, state.policy.modes(obs))
+    policy, q, _ = state.nets
+    return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs))
 
 
-def noise(cfg: Config, action: int, draw: Streams) -> Noise:
+def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
     """The noise of one update."""
     return act_noise(cfg, action, cfg.batch, draw)
 
 
-def size(mixture: Mixture) -> Tensor:
+def size(law: GaussianMixture) -> Tensor:
     """Mean square of the means plus that of the log stds, (S,): what the penalty holds small."""
-    return (mixture.mean.square() + mixture.log_std.square()).mean((-3, -2, -1))
+    return (law.mean.square() + law.std.log().square()).mean((-3, -2, -1))
 
 
-def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
-    """One gradient step of each network on one minibatch."""
-    # Update Q function: y = r + discount V_target(s')
-    y = td_target(cfg.reward_scale * batch.reward, batch.discount, state.v_target(batch.next_obs))
-    mixture, policy_back = state.policy.vjp(batch.obs)
-    u = draw(mixture, *noise)
-    log_density, score = mixture_score(u, mixture)
-    sample = squashed(u, log_density)
-    q_sample = state.q.least(batch.obs, sample.action)
-    q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_error = regress_(state.q_adam, q, pull_back, y)
+def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
+    """Takes one gradient step of each network on one minibatch."""
+    policy, q, v = state.nets
+
+    # Update policy: likelihood ratio, E[grad log pi(a) (log pi(a) - Q(s, a) + V(s))], and a penalty on means and log stds. It comes
+    # first, so that its action, with its log pi(a | s) and Q(s, a), serves V too: nothing below depends on the policy's step
+    def policy_loss(theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        law = policy.law(theta, batch.obs)
+        u = law.detach().draw(noise)
+        log_prob, q_now = law.squashed_log_prob(u), q.least(state.q.theta, batch.obs, torch.tanh(u))
+        bracket = log_prob.detach() - q_now + v(state.v.theta, batch.obs)
+        return (log_prob * bracket).mean(-1) + 0.5 * cfg.regularization * size(law), (log_prob, q_now)
+
+    loss, (log_prob, q_now) = descend_(state.policy, policy_loss)
 
     # Update value function: V(s) towards Q(s, a) - log pi(a | s), a fresh
-    v, pull_back = state.v.vjp(batch.obs)
-    v_error = regress_(state.v_adam, v, pull_back, q_sample - sample.log_prob)
+    v_loss, _ = descend_(state.v, lambda theta: squared_error(v(theta, batch.obs), q_now - log_prob))
 
-    # Update policy: likelihood ratio, E[grad log pi(a) (log pi(a) - Q(s, a) + V(s))], and a penalty on means and log stds
-    bracket = sample.log_prob - q_sample + v
-    weight = (bracket / cfg.batch)[..., None]
-    penalty = cfg.regularization / mixture.mean[0].numel()
-    g_mean, g_log_std = (weight[..., None] * s + penalty * x for s, x in zip(score[1:], mixture[1:], strict=True))
-    state.policy_adam.step(policy_back(Mixture(weight * score.logits, g_mean, g_log_std)))
+    # Update Q function: y = r + discount V_target(s')
+    y = td_target(cfg.reward_scale * batch.reward, batch.discount, v(state.v_target, batch.next_obs))
+    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
 
     # Update target
-    polyak_(state.v_target, state.v, cfg.tau)
+    state.v_target.lerp_(state.v.theta, cfg.tau)
     return lambda: {
-        "losses/q": regression_loss(q_error),
-        "losses/q_values": q.mean((1, 2)),
-        "losses/v": regression_loss(v_error),
-        "losses/policy": (sample.log_prob * bracket).mean(-1) + cfg.regularization * 0.5 * size(mixture),
-        "policy/entropy": -sample.log_prob.mean(-1),
+        "losses/q": q_loss,
+        "losses/q_values": q_values,
+        "losses/v": v_loss,
+        "losses/policy": loss,
+        "policy/entropy": -log_prob.mean(-1),
     }

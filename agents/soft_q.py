@@ -1,7 +1,6 @@
 """Soft Q-learning with a sampling network trained by amortised SVGD (Haarnoja et al. 2017, Algorithm 1): DP-WGF's twin."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -9,18 +8,23 @@ import torch
 from torch import Tensor
 
 from wgf import svgd
-from wgf.agents.targets import pull, soft_value, speed, td_target
-from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.descent import Adam, descend_, squared_error
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.mlp import polyak_
-from wgf.policies.critics import QNetwork, best
-from wgf.policies.sampler import SamplingNetwork, fixed_noise
+from wgf.agents.training.targets import against, soft_value, speed, td_target
+from wgf.mlp import MLP
+from wgf.policies.critics import QNetwork
+from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
 
 
 @dataclass(frozen=True)
 class Config:
-    """Soft Q-learning as Zhang et al. 2018 compare with it: their Table 5. Departs: a smoothed target, not a copy every 1,000 steps."""
+    """Soft Q-learning as Zhang et al. 2018 compare with it: their Table 5.
+
+    Departs from the public code of Haarnoja et al. 2017 as DP-WGF does, its twin: a smoothed target, not a copy every 1,000 steps; all
+    particles on both sides of the kernel, where the code splits them into halves that attract and halves that move; 32 particles
+    and 32 uniform actions, where it has 16 of each; the bandwidth from the median over one set of particles.
+    """
 
     hidden: tuple[int, ...] = (128, 128)
     """Hidden units of every network (Table 5)."""
@@ -54,15 +58,21 @@ PRESETS = {
 }
 
 
-@dataclass
-class State:
-    """Networks and optimisers, every tensor with the seeds as its first axis."""
+class Nets(NamedTuple):
+    """The functions of theta."""
 
     policy: SamplingNetwork
     q: QNetwork
-    q_target: QNetwork
-    policy_adam: Adam
-    q_adam: Adam
+
+
+@dataclass
+class State:
+    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change."""
+
+    nets: Nets
+    policy: Adam
+    q: Adam
+    q_target: Tensor
 
 
 class Noise(NamedTuple):
@@ -72,11 +82,19 @@ class Noise(NamedTuple):
     value: Tensor
 
 
-def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds; the noise has as many numbers as an action."""
-    policy = SamplingNetwork(obs, action, action, cfg.hidden, cfg.activation, generators).to(device)
-    q = QNetwork(obs, action, cfg.members, cfg.hidden, cfg.activation, generators).to(device)
-    return State(policy, q, deepcopy(q), Adam(policy.theta, cfg.lr), Adam(q.theta, cfg.lr))
+def networks(cfg: Config, obs: int, action: int) -> Nets:
+    """The networks of a configuration; the noise has as many numbers as an action."""
+    policy = SamplingNetwork(MLP((obs + action, *cfg.hidden, action), cfg.activation), action)
+    return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
+
+
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """A fresh state of len(generators) seeds."""
+    nets = nets or networks(cfg, obs, action)
+    policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
+    return State(nets, Adam(policy, cfg.lr), Adam(q, cfg.lr), q.clone())
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
@@ -86,13 +104,13 @@ def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
     """One draw of the sampling network, (S, n, A)."""
-    return state.policy.act(obs, noise)[..., 0, :]
+    return torch.tanh(state.nets.policy.particles(state.policy.theta, obs, noise))[..., 0, :]
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
     """Of M fixed draws the one with the largest Q, (S, n, A)."""
-    xi = fixed_noise(cfg.particles, state.policy.noise_size, obs).expand(*obs.shape[:-1], -1, -1)
-    return best(state.q, obs, state.policy.act(obs, xi))
+    policy, q = state.nets
+    return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs, cfg.particles))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
@@ -101,27 +119,30 @@ def noise(cfg: Config, action: int, draw: Streams) -> Noise:
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
-    """One gradient step of each network on one minibatch."""
-    # Update Q function: y = r + discount V(s'), V the log-integral of exp(Q_target / alpha) over uniform actions
-    next_value = soft_value(state.q_target.least(batch.next_obs, noise.value), cfg.alpha, batch.action.shape[-1])
-    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_error = regress_(state.q_adam, q, pull_back, y)
+    """Takes one gradient step of each network on one minibatch."""
+    policy, q = state.nets
+    squash = SQUASH[cfg.squash]
 
-    # Update policy: the SVGD velocity of its particles, pulled back through the sampling network
-    u, pull_back = state.policy.vjp(batch.obs, noise.policy)
-    action, squash = torch.tanh(u), SQUASH[cfg.squash]
-    value, slope = state.q.action_gradient(batch.obs, action)
-    x, score = squash.coordinate(u), squash.score(action, slope, cfg.alpha)
-    kl = svgd.unbiased(x, score)
-    state.policy_adam.step(pull_back(squash.pull_back(action, pull(kl))))
+    # Update Q function: y = r + discount V(s'), V the log-integral of exp(Q_target / alpha) over uniform actions
+    next_value = soft_value(q.least(state.q_target, batch.next_obs, noise.value), cfg.alpha, batch.action.shape[-1])
+    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
+    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
+
+    # Update policy: the SVGD velocity v of its particles x, by the loss -<v, x>
+    def flow(theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        x = squash.coordinate(policy.particles(theta, batch.obs, noise.policy))
+        value, score = squash.score(lambda a: q.least(state.q.theta, batch.obs, a), x, cfg.alpha)
+        kl = svgd.unbiased(x.detach(), score)
+        return against(kl, x), (x, value, kl)
+
+    _, (x, value, kl) = descend_(state.policy, flow)
 
     # Update target
-    polyak_(state.q_target, state.q, cfg.tau)
+    state.q_target.lerp_(state.q.theta, cfg.tau)
     return lambda: {
-        "losses/q": regression_loss(q_error),
-        "losses/q_values": q.mean((1, 2)),
+        "losses/q": q_loss,
+        "losses/q_values": q_values,
         "losses/policy": -value.mean((1, 2)),
         "flow/kl_speed": speed(kl),
-        "policy/spread": action.std(-2, correction=0).mean((1, 2)),
+        "policy/spread": squash.action(x).std(-2, correction=0).mean((1, 2)),
     }

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from wgf import svgd
-from wgf.agents.onpolicy import State, act, act_noise, estimate, explore, fit_, greedy, noise, policy_gradient
-from wgf.agents.particles import ParticleSettings, init, kernel, score, seen, segment
-from wgf.agents.targets import speed
+from wgf.agents.training.onpolicy import State, act, act_noise, estimate, explore, fit_, greedy, networks, noise, policy_gradient
+from wgf.agents.training.particles import ParticleSettings, init, kernel, score, seen, segment
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
+from wgf.agents.training.targets import speed
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "explore", "greedy", "init", "networks", "noise", "segment", "update"]
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,18 @@ PRESETS = {"paper": Config(), "modern": Config(lam=0.97, alpha=1.0)}
 
 
 def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
-    """One step of the particles on one segment, then their critics'."""
+    """Takes one step of the particles on one segment, then their critics'."""
+    policy, v = state.nets
+
     # Score of exp(J / alpha) p0
-    advantage, target = estimate(state.v, batch, cfg.reward_scale, cfg.gamma * cfg.lam)
-    gradient, x = policy_gradient(state.collector, batch, advantage), state.policy.theta.clone()
-    at = score(cfg, x, gradient, state.policy_adam)
+    advantage, target = estimate(lambda obs: v(state.v.theta, obs), batch, cfg.reward_scale, cfg.gamma * cfg.lam)
+    gradient, x = policy_gradient(policy, state.collector, batch, advantage), state.policy.theta.clone()
+    at = score(cfg, x, gradient, state.policy)
 
     # Update particles: along (1/M) sum_j [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ]
-    v = svgd.velocity(x, at, kernel(cfg, x))
-    state.policy_adam.step(-v)
+    velocity = svgd.velocity(x, at, kernel(cfg, x))
+    state.policy.step(-velocity)
 
     # Update critics
-    loss, after = fit_(state.v, state.v_adam, batch, target, cfg.critic_steps), state.policy.theta.clone()
-    return lambda: {"losses/v": loss, "flow/kl_speed": speed(v), **seen(x, after, gradient)}
+    loss, after = fit_(v, state.v, batch, target, cfg.critic_steps), state.policy.theta.clone()
+    return lambda: {"losses/v": loss, "flow/kl_speed": speed(velocity), **seen(x, after, gradient)}

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor
 
 from wgf import natural
-from wgf.agents.epochs import EpochSettings, networks, noise, samples, segment, taken
-from wgf.agents.onpolicy import Networks, act, act_noise, greedy, standardised
-from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.descent import Adam, gradients
+from wgf.agents.training.epochs import EpochSettings, minibatches, networks, noise, samples, segment, taken
+from wgf.agents.training.onpolicy import Nets, act_noise, regress_, standardised
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
 from wgf.policies.diagonal import DiagonalPolicy
-from wgf.policies.gaussian import entropy, kl, log_prob
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "noise", "segment", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "networks", "noise", "segment", "update"]
 
 
 @dataclass(frozen=True)
@@ -44,67 +43,79 @@ PRESETS = {"paper": Config(hidden=(128, 128)), "modern": Config()}
 
 
 @dataclass
-class State(Networks):
-    """And the critic's optimiser; the policy has a step of its own."""
+class State:
+    """What an update changes, seeds first in every tensor: the policy, whose step is its own, and the critic; and the networks."""
 
-    v_adam: Adam
-
-
-def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds; deviations of 1 and means near 0."""
-    policy, v = networks(cfg, obs, action, generators, device)
-    return State(policy, v, Adam(v.theta, cfg.critic_lr))
+    nets: Nets
+    policy: Tensor
+    v: Adam
 
 
-def ascend_(cfg: Config, policy: DiagonalPolicy, obs: Tensor, action: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """A fresh state of len(generators) seeds; deviations of 1 and means near 0."""
+    nets, seeds = nets or networks(cfg, obs, action), len(generators)
+    policy, v = nets.policy.init(1, generators).to(device), nets.v.init((seeds, 1), generators).to(device)
+    return State(nets, policy, Adam(v, cfg.critic_lr))
+
+
+def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
+    """A draw from the policy, (S, n, A)."""
+    return state.nets.policy.draw(state.policy, obs[:, None], noise[:, None]).action[:, 0]
+
+
+def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
+    """The mean, (S, n, A)."""
+    return state.nets.policy.mode(state.policy, obs[:, None])[:, 0]
+
+
+def ascend(
+    cfg: Config, policy: DiagonalPolicy, theta: Tensor, obs: Tensor, action: Tensor, gain: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Raise L = E[r A], r = pi(a | s) / pi_old(a | s), with KL(pi_old || pi) <= target_kl; samples (S, M, B).
 
-    ``gain`` is A, standardised, so that L is 0 at first. Returns that KL, the fraction of the largest step that was taken
+    ``gain`` is A, standardised, so that L is 0 at first. Returns the new theta, that KL, the fraction of the largest step that was taken
     (0: none), and the direction's relative residual, (S, M) each.
     **Source** Schulman et al. 2015, Eq. 14 and App. C. **Limits** A = 0 stays.
     """
-    # Direction d = (F + damping I)^-1 g, g = grad L = E[A grad log pi]; largest step beta d with beta^2 d'(F + damping I) d / 2 = target_kl
-    log_prob_old, pull_back = policy.score(obs, action)
-    metric = natural.damped(policy.fisher(obs), cfg.damping)
-    step = natural.step(metric, pull_back(gain / gain.shape[-1]), eps=cfg.target_kl, steps=cfg.cg_steps)
+    old = policy.log_prob(theta, obs, action)
+
+    def surrogate(theta: Tensor) -> Tensor:
+        return (torch.exp(policy.log_prob(theta, obs, action) - old) * gain).mean(-1)
+
+    # Direction d = (F + damping I)^-1 g, g = grad L; largest step beta d with beta^2 d'(F + damping I) d / 2 = target_kl
+    (gradient,), _ = gradients(surrogate, theta)
+    metric = natural.damped(policy.fisher(theta, obs), cfg.damping)
+    step = natural.step(metric, gradient, eps=cfg.target_kl, steps=cfg.cg_steps)
 
     # Line search: the first of beta d, shrink beta d, shrink^2 beta d ... that raises L within the trust region
-    def law() -> tuple[Tensor, Tensor]:
-        return policy.mean(obs), policy.log_std[:, :, None].clone()
+    def acceptable(candidate: Tensor) -> Tensor:
+        return (surrogate(candidate) > 0.0) & (policy.kl(theta, candidate, obs).mean(-1) <= cfg.target_kl)
 
-    start, old = policy.theta.clone(), law()
-
-    def acceptable(theta: Tensor) -> Tensor:
-        policy.theta.copy_(theta)
-        new = law()
-        ratio = torch.exp(log_prob(action, *new) - log_prob_old)
-        return ((ratio * gain).mean(-1) > 0.0) & (kl(*old, *new).mean(-1) <= cfg.target_kl)
-
-    theta, fraction = natural.backtrack(acceptable, start, step.move, shrink=cfg.shrink, tries=cfg.tries)
-    policy.theta.copy_(theta)
-    return kl(*old, *law()).mean(-1), fraction, step.residual
+    found, fraction = natural.backtrack(acceptable, theta, step.move, shrink=cfg.shrink, tries=cfg.tries)
+    return found, policy.kl(theta, found, obs).mean(-1), fraction, step.residual
 
 
 def update(cfg: Config, state: State, batch: Segment, noise: Tensor) -> Info:
-    """One step of the policy on one segment, then the critic's epochs."""
+    """Takes one step of the policy on one segment, then the critic's epochs."""
+    policy, v = state.nets
+
     # Advantages
-    obs, action, advantage, target = samples(cfg, state.v, batch)
+    obs, action, advantage, target = samples(cfg, lambda obs: v(state.v.theta, obs), batch)
 
     # Policy: one step inside the trust region
-    moved, fraction, residual = ascend_(cfg, state.policy, obs, action, standardised(advantage))
-    log_std = state.policy.log_std.clone()
+    theta, moved, fraction, residual = ascend(cfg, policy, state.policy, obs, action, standardised(advantage))
+    state.policy.copy_(theta)
+    entropy = policy.entropy(state.policy)
 
     # Critic: descend (1/2) (V - y)^2
-    losses = []
-    for epoch in noise.unbind(1):
-        for rows in torch.split(epoch, cfg.batch, -1):
-            error = regress_(state.v_adam, *state.v.vjp(taken(obs, rows)), taken(target, rows))
-            losses.append(regression_loss(error))
+    losses = [regress_(v, state.v, taken(obs, rows), taken(target, rows)) for rows in minibatches(noise, cfg.batch)]
     return lambda: {
         "losses/v": torch.stack(losses).mean(0),
         "losses/values": (target - advantage).mean((1, 2)),
         "policy/kl": moved[:, 0],
         "policy/step": fraction[:, 0],
         "policy/residual": residual[:, 0],
-        "policy/entropy": entropy(log_std)[:, 0],
+        "policy/entropy": entropy[:, 0],
     }

@@ -1,33 +1,22 @@
 """Wasserstein policy optimisation (Pfau et al., ICML 2025): the policy follows the flow of its actions along grad_a Q."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
-from wgf.agents.targets import BOOTSTRAPS, td_target
-from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf import projection
+from wgf.agents.training.descent import Adam, descend_, squared_error
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.mlp import polyak_
-from wgf.policies.critics import QNetwork, best
-from wgf.policies.forms import FORMS
-from wgf.policies.gaussian import entropy
-from wgf.policies.unbounded import (
-    Law,
-    Parts,
-    UnboundedPolicy,
-    decoupled_kl,
-    decoupled_kl_gradient,
-    draw,
-    log_prob,
-    noise_size,
-)
+from wgf.agents.training.targets import BOOTSTRAPS, td_target
+from wgf.mlp import MLP
+from wgf.policies.critics import QNetwork
+from wgf.policies.gaussian import GaussianMixture, entropy, noise_size
+from wgf.policies.unbounded import UnboundedPolicy, block_fisher, decoupled_kl, flat, unflat
 
-FLOOR = -18.0  # of the dual variables: softplus(-18) = 1.5e-8
+FLOOR = -18.0  # of the logarithms of the KL weights
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,8 @@ class Config:
     critic_hidden: tuple[int, ...] = (512, 512, 256)
     """Hidden units of the critic, of the same kind."""
     policy: Literal["gaussian", "mixture", "squashed"] = "gaussian"
-    """gaussian: unbounded, its Fisher matrix in closed form; mixture of several, and one squashed by tanh: by conjugate gradients."""
+    """gaussian: unbounded; squashed: the same through tanh, whose Fisher matrix is the Gaussian's; both in closed form. mixture: several
+    Gaussians, by conjugate gradients."""
     components: int = 1
     """Gaussians of the mixture."""
     batch: int = 256
@@ -77,9 +67,9 @@ class Config:
     bound_std: float = 1e-6
     """Bound of the second, if hard."""
     dual_lr: float = 1e-2
-    """Adam's step size for the weights, if hard."""
+    """Adam's step size for the logarithms of the weights, if hard."""
     fisher: int = 64
-    """Further actions a state for the Fisher matrix of a mixture or a squashed Gaussian."""
+    """Further actions per state for the Fisher matrix of a mixture."""
     damping: float = 1e-2
     """Added to its diagonal."""
     cg_steps: int = 10
@@ -105,37 +95,56 @@ PRESETS = {
 }
 
 
-@dataclass
-class State:
-    """Networks and optimisers, every tensor with the seeds as its first axis. ``dual``: raw KL weights (S, 2, A), mean and std."""
+class Nets(NamedTuple):
+    """The functions of theta."""
 
     policy: UnboundedPolicy
-    policy_target: UnboundedPolicy
     q: QNetwork
-    q_target: QNetwork
-    dual: Tensor
-    policy_adam: Adam
-    q_adam: Adam
-    dual_adam: Adam
+
+
+@dataclass
+class State:
+    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change.
+
+    ``log_weight``: of the KL's parts, mean and std, (S, 2, A). ``moved``: those parts when the targets were copied last, (S, 2, A): how
+    far the policy went from one copy to the next.
+    """
+
+    nets: Nets
+    policy: Adam
+    policy_target: Tensor
+    q: Adam
+    q_target: Tensor
+    log_weight: Adam
+    moved: Tensor
 
 
 class Noise(NamedTuple):
-    """N(0, I) of one update, ``wgf.policies.unbounded.draw``'s: of N actions at the next states and at those of the minibatch, and of
-    those for the Fisher matrix; (S, B, n, ...) each."""
+    """N(0, I) of one update, ``GaussianMixture.draw``'s: of N actions at the next states and at those of the minibatch, and of those for
+    the Fisher matrix; (S, B, n, ...) each."""
 
     after: Tensor
     now: Tensor
     fisher: Tensor
 
 
-def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds."""
-    policy = UnboundedPolicy(obs, action, cfg.components, cfg.hidden, cfg.std0, generators).to(device)
-    q = QNetwork(obs, action, cfg.members, cfg.critic_hidden, "layernorm", generators).to(device)
-    weights = torch.tensor([cfg.kl_mean, cfg.kl_std], device=device, dtype=policy.theta.dtype)
-    dual = inverse_softplus(weights)[:, None].repeat(len(generators), 1, action)
-    adams = Adam(policy.theta, cfg.lr), Adam(q.theta, cfg.lr), Adam(dual, cfg.dual_lr)
-    return State(policy, deepcopy(policy), q, deepcopy(q), dual, *adams)
+def networks(cfg: Config, obs: int, action: int) -> Nets:
+    """The networks of a configuration, for so many numbers of an observation and of an action."""
+    net = MLP((obs, *cfg.hidden, cfg.components * (1 + 2 * action)), "layernorm")
+    q = QNetwork(MLP((obs + action, *cfg.critic_hidden, 1), "layernorm"))
+    return Nets(UnboundedPolicy(net, cfg.components, action, cfg.std0), q)
+
+
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """A fresh state of len(generators) seeds."""
+    nets, seeds = nets or networks(cfg, obs, action), len(generators)
+    policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
+    weights = torch.tensor([cfg.kl_mean, cfg.kl_std], device=device, dtype=policy.dtype)
+    log_weight = weights.log()[:, None].repeat(seeds, 1, action)
+    adams = Adam(policy, cfg.lr), Adam(q, cfg.lr), Adam(log_weight, cfg.dual_lr)
+    return State(nets, adams[0], policy.clone(), adams[1], q.clone(), adams[2], torch.zeros_like(log_weight))
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
@@ -145,70 +154,104 @@ def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
     """A draw from the policy, (S, n, A), as the critic sees it: cut to the cube, or squashed by tanh."""
-    return FORMS[cfg.policy].action(draw(state.policy(obs), noise[..., None, :]))[..., 0, :]
+    return bounded(cfg, state.nets.policy.law(state.policy.theta, obs).draw(noise))
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
     """The mean, or of several that with the largest Q, (S, n, A); cut or squashed."""
-    actions = FORMS[cfg.policy].action(state.policy(obs).mean)
-    return actions[..., 0, :] if cfg.components == 1 else best(state.q, obs, actions)
+    policy, q = state.nets
+    actions = bounded(cfg, policy.law(state.policy.theta, obs).mean)
+    return actions[..., 0, :] if cfg.components == 1 else q.best(state.q.theta, obs, actions)
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     """For ``update``."""
-    size, fisher = noise_size(cfg.components, action), 0 if cfg.policy == "gaussian" else cfg.fisher
+    size, fisher = noise_size(cfg.components, action), cfg.fisher if cfg.policy == "mixture" else 0
     return Noise(*(draw.normal(cfg.batch, n, size) for n in (cfg.samples, cfg.samples, fisher)))
 
 
-def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
-    """One gradient step of each network on one minibatch."""
-    form = FORMS[cfg.policy]
+def bounded(cfg: Config, u: Tensor) -> Tensor:
+    """A draw as an action: squashed by tanh, or what the environment makes of it, cut."""
+    return torch.tanh(u) if cfg.policy == "squashed" else u.clamp(-1.0, 1.0)
 
-    # Laws of the target policy, at the next states and at the states
-    after, target = state.policy_target(torch.cat([batch.next_obs, batch.obs], 1)).parts(cfg.batch)
+
+def slope(cfg: Config, state: State, obs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Q and its gradient at draws u (S, B, N, A), in u; of a squashed law through tanh, so that its flow stays finite far out.
+
+    Q is fitted inside the cube alone, since the environment cuts actions. Beyond it Q goes on as there where it falls outwards, and is
+    flat where it rises. Departs: the authors' open critic cuts too, which leaves no gradient outside, and a policy that is wholly out
+    there never learns to come back. Pinned by test_a_policy_beyond_the_bounds_comes_back.
+    """
+    action = bounded(cfg, u)
+    value, found = state.nets.q.slope(state.q.theta, obs, action)
+    found = SQUASH[cfg.squash](found)
+    if cfg.policy == "squashed":
+        return value, found * (1.0 - action.square())
+    return value, found.masked_fill((u.abs() > 1.0) & (found * u > 0.0), 0.0)
+
+
+def projected(cfg: Config, law: GaussianMixture, u: Tensor, slope: Tensor, noise: Tensor) -> GaussianMixture:
+    """The flow of draws u along their slopes, projected on the law's parameters and summed over the draws: what to add to them."""
+    if cfg.components == 1:
+        d_mean, d_std = projection.gaussian((u - law.mean) / law.std, slope)
+        return GaussianMixture(torch.zeros_like(law.logits), d_mean[..., None, :], d_std[..., None, :])
+
+    def log_prob(phi: Tensor, u: Tensor) -> Tensor:
+        return unflat(phi, law).log_prob(u)
+
+    draws, near = law.draw(noise), block_fisher(law)
+    return unflat(projection.direction(log_prob, flat(law), u, slope, draws, damping=cfg.damping, steps=cfg.cg_steps, likely=near), law)
+
+
+def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
+    """Takes one gradient step of each network on one minibatch."""
+    policy, q = state.nets
+    after, target = (policy.law(state.policy_target, obs) for obs in (batch.next_obs, batch.obs))
 
     # Update Q function: y = r + discount V(s'), V of Q_target at actions of the target policy
-    next_q = state.q_target.least(batch.next_obs, form.action(draw(after, noise.after)))
+    next_q = q.least(state.q_target, batch.next_obs, bounded(cfg, after.draw(noise.after)))
     next_value = BOOTSTRAPS[cfg.bootstrap](next_q, cfg.sharpness) + cfg.entropy * entropy(after.std.log())[..., 0]
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q, pull_back = state.q.vjp(batch.obs, batch.action)
-    q_error = regress_(state.q_adam, q, pull_back, y)
+    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
 
-    # The policy's direction: the flow of its actions along grad_a Q, and of its entropy, projected on its parameters
-    law, policy_back = state.policy.vjp(batch.obs)
-    u = draw(law, noise.now)
-    value, slope = state.q.action_gradient(batch.obs, form.action(u))
-    ascent = form.projected(law, u, form.slope(u, SQUASH[cfg.squash](slope)), noise.fisher, cfg.damping, cfg.cg_steps)
-    spread = cfg.samples * cfg.entropy / law.std
+    # Update policy: along the projected flow of its N actions, by the loss -<flow, phi>, with N times its entropy, inside a soft
+    # trust region sum_d weight KL(target policy || policy)
+    weight = state.log_weight.theta.exp()
 
-    # Update policy: ascend, and descend sum_d weight KL(target policy || policy)
-    weight = Parts(*(softplus(state.dual) + 1e-8)[:, :, None].unbind(1))
-    back = decoupled_kl_gradient(target, law, weight)
-    step = Law(back.logits - ascent.logits, back.mean - ascent.mean, back.std - ascent.std - spread)
-    state.policy_adam.step(policy_back(Law(*(g / cfg.batch for g in step))))
-
-    # Update KL weights: descend weight (bound - KL), per dimension
-    if cfg.kl == "hard":
+    def policy_loss(theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, GaussianMixture, Tensor]]:
+        law = policy.law(theta, batch.obs)
+        u = law.detach().draw(noise.now)
+        value, rise = slope(cfg, state, batch.obs, u)
+        flow = projected(cfg, law.detach(), u, rise, noise.fisher)
+        gain = sum((along * part).flatten(2).sum(-1) for along, part in zip(flow, law, strict=True))
+        gain = gain + cfg.samples * cfg.entropy * law.std.log().sum((-2, -1))
         kl = torch.stack([part.mean(1) for part in decoupled_kl(target, law)], 1)
+        return (weight * kl).sum((1, 2)) - gain.mean(-1), (value, u, law, kl)
+
+    _, (value, u, law, kl) = descend_(state.policy, policy_loss)
+
+    # Update KL weights: descend log weight (bound - KL), per dimension. Departs: Abdolmaleki et al. 2018 descend weight (bound - KL) in
+    # a raw weight, which Adam moves by its step size: from 1e4 it would need a million updates
+    if cfg.kl == "hard":
         bound = kl.new_tensor([cfg.bound_mean, cfg.bound_std])[:, None]
-        state.dual_adam.step(torch.sigmoid(state.dual) * (bound - kl))
-        state.dual.clamp_(min=FLOOR)
+        descend_(state.log_weight, lambda log_weight: (log_weight * (bound - kl)).sum((1, 2)))
+        state.log_weight.theta.clamp_(min=FLOOR)
 
     # Update targets: a copy every so many updates
-    due = (state.q_adam.steps % cfg.copy_every == 0).to(q)
-    polyak_(state.policy_target, state.policy, due)
-    polyak_(state.q_target, state.q, due)
+    due = (state.q.steps % cfg.copy_every == 0).to(kl)
+    state.policy_target.lerp_(state.policy.theta, due)
+    state.q_target.lerp_(state.q.theta, due)
+    state.moved.lerp_(kl, due)
 
     def info() -> dict[str, Tensor]:
-        kl = decoupled_kl(target, law)
         return {
-            "losses/q": regression_loss(q_error),
-            "losses/q_values": q.mean((1, 2)),
+            "losses/q": q_loss,
+            "losses/q_values": q_values,
             "losses/policy": -value.mean((1, 2)),
-            "policy/entropy": -log_prob(law, u).mean((1, 2)),
-            "policy/kl_mean": kl.mean.sum(-1).mean(1),
-            "policy/kl_std": kl.std.sum(-1).mean(1),
-            "policy/outside": (u.abs() > 1.0).to(q).mean((1, 2, 3)),
+            "policy/entropy": -law.log_prob(u).mean((1, 2)),
+            "policy/kl_mean": state.moved[:, 0].sum(-1),
+            "policy/kl_std": state.moved[:, 1].sum(-1),
+            "policy/outside": (u.abs() > 1.0).to(u).mean((1, 2, 3)),
         }
 
     return info
@@ -220,8 +263,3 @@ def cube_root(x: Tensor) -> Tensor:
 
 
 SQUASH: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda g: g, "cbrt": cube_root}
-
-
-def inverse_softplus(y: Tensor) -> Tensor:
-    """x of softplus(x) = y > 0."""
-    return y + torch.log(-torch.expm1(-y))

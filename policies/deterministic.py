@@ -1,27 +1,24 @@
-"""Deterministic policies mu(s) on (-1, 1)^A (Silver et al. 2014): one action a state."""
+"""Deterministic policies mu(s) on (-1, 1)^A (Silver et al. 2014): one action per state."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from wgf.mlp import VJP, Network, StackedMLP
-from wgf.policies.squash import through_tanh
+from wgf.mlp import Network
 
 
-class DeterministicPolicy(Network):
-    """mu(s) = tanh of a network; S seeds."""
+@dataclass(frozen=True)
+class DeterministicPolicy:
+    """mu(s) = tanh of a network of A numbers: theta (S, P)."""
 
-    def __init__(self, obs: int, action: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> None:
-        super().__init__()
-        self.net = StackedMLP([len(generators)], [obs, *hidden, action], activation, generators)
+    net: Network
 
-    def forward(self, obs: Tensor) -> Tensor:
-        """(S, B, D) -> (S, B, A)."""
-        return torch.tanh(self.net(obs))
+    def init(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """A fresh theta (S, P)."""
+        return self.net.init((len(generators),), generators)
 
-    def vjp(self, obs: Tensor) -> tuple[Tensor, VJP]:
-        """mu(s) (S, B, A), and g -> grad_theta <g, mu>."""
-        u, tape = self.net.evaluate(obs)
-        action = torch.tanh(u)
-        return action, lambda g: self.net.gradient(tape, through_tanh(action, g))
+    def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
+        """mu(s), (S, B, D) -> (S, B, A)."""
+        return torch.tanh(self.net(theta, obs))

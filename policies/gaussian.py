@@ -1,32 +1,32 @@
-"""Gaussian policies on (-1, 1)^A: diagonal and mixture, squashed by tanh. Noise is an argument: u = mean + std xi, a = tanh(u).
+"""Gaussian laws and the policies on (-1, 1)^A that tanh makes of them. Noise is an argument: u = mean + std xi, a = tanh(u).
 
-Densities keep the pre-tanh sample u, so nothing is inverted near the boundary:
+Densities keep the sample u before tanh, so nothing is inverted near the boundary:
 log pi(a) = log N(u; mean, std) - sum log(1 - tanh^2 u), with log(1 - tanh^2 u) = 2 (log 2 - u - softplus(-2 u)).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from wgf.mlp import Network, StackedMLP
+from wgf.mlp import Network
 
 LOG_STD = (-20.0, 2.0)  # bounds of log std, as in Haarnoja et al. 2018 and in today's SACs
 
 
-class Sample(NamedTuple):
-    """Actions (..., A) in (-1, 1), the pre-tanh u they come from, and log pi(a | s) (...)."""
+class Draw(NamedTuple):
+    """Actions (..., A), their log pi(a | s) (...), and what they were made of: u (..., A) before tanh."""
 
     action: Tensor
-    u: Tensor
     log_prob: Tensor
+    u: Tensor
 
-    def parts(self, n: int) -> tuple["Sample", "Sample"]:
-        """The first n states (S, n, A) and the others."""
-        return Sample(*(t[:, :n] for t in self)), Sample(*(t[:, n:] for t in self))
+
+# --- laws -------------------------------------------------------------------------------------------------------------
 
 
 def log_prob(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -56,117 +56,116 @@ def tanh_log_det(u: Tensor) -> Tensor:
     return (2.0 * (math.log(2.0) - u - softplus(-2.0 * u))).sum(-1)
 
 
-def squashed_log_prob(xi: Tensor, log_std: Tensor, u: Tensor) -> Tensor:
-    """log pi(a | s) of a = tanh u, u = mean + std xi: -sum [ xi^2 / 2 + log std + log(2 pi) / 2 + log(1 - tanh^2 u) ], (...).
+def squashed(u: Tensor, log_density: Tensor) -> Draw:
+    """a = tanh(u) with log pi(a) = log density of u - sum log(1 - tanh^2 u)."""
+    return Draw(torch.tanh(u), log_density - tanh_log_det(u), u)
 
-    The two functions above in few calls; softplus(u, beta=-2) = -softplus(-2 u) / 2.
+
+class GaussianMixture(NamedTuple):
+    """sum_k w_k N(mean_k, diag std_k^2), w = softmax(logits): logits (*b, K), mean and std (*b, K, A), one law for each entry of b.
+
+    Draws and densities are of points (*b, *n, A): any number of them for each law.
     """
-    terms = torch.addcmul(log_std, xi, xi, value=0.5).sub_(u, alpha=2.0).add_(softplus(u, beta=-2.0), alpha=4.0)
-    return -xi.shape[-1] * (0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0)) - terms.sum(-1)
-
-
-def mixture_log_prob(u: Tensor, logits: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """log sum_k w_k N(u; mean_k, std_k), w = softmax(logits): u (..., A), logits (..., K), mean and log_std (..., K, A) -> (...)."""
-    return torch.logsumexp(logits.log_softmax(-1) + log_prob(u[..., None, :], mean, log_std), -1)
-
-
-class Mixture(NamedTuple):
-    """A mixture of Gaussians, or a gradient in it: logits (..., K), means and log stds (..., K, A)."""
 
     logits: Tensor
     mean: Tensor
-    log_std: Tensor
+    std: Tensor
+
+    def detach(self) -> "GaussianMixture":
+        """The same numbers, held fixed."""
+        return GaussianMixture(*(t.detach() for t in self))
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """mean_k + std_k xi, (*b, *n, A), for noise ~ N(0, I) (*b, *n, ``noise_size``): xi and, of several components, one that picks k."""
+        points = noise.flatten(self.logits.ndim - 1, -2) if noise.ndim > self.logits.ndim else noise[..., None, :]
+        if self.mean.shape[-2] == 1:
+            return torch.addcmul(self.mean, self.std, points).reshape(noise.shape)
+        xi, pick = points[..., :-1], torch.special.ndtr(points[..., -1:])  # pick ~ U(0, 1)
+        edges = self.logits.softmax(-1).cumsum(-1)[..., None, :-1]
+        k = (pick > edges).sum(-1, keepdim=True).expand(xi.shape)
+        return (self.mean.gather(-2, k) + self.std.gather(-2, k) * xi).reshape(*noise.shape[:-1], -1)
+
+    def stratified(self, xi: Tensor) -> Tensor:
+        """mean_k + std_k xi, (*b, M, A), M / K draws of each component in their order, for xi ~ N(0, I) (*b, M, A)."""
+        deviation = self.std[..., None, :] * torch.unflatten(xi, -2, (self.mean.shape[-2], -1))
+        return (self.mean[..., None, :] + deviation).flatten(-3, -2)
+
+    def log_prob(self, u: Tensor) -> Tensor:
+        """log density at points u (*b, *n, A), (*b, *n)."""
+        n = u.ndim - self.logits.ndim
+        law = GaussianMixture(*(t.view(*self.logits.shape[:-1], *[1] * n, *t.shape[self.logits.ndim - 1 :]) for t in self))
+        z = (u[..., None, :] - law.mean) * law.std.reciprocal()
+        return torch.logsumexp(law.logits.log_softmax(-1) + standard_log_prob(z, law.std.log()), -1)
+
+    def squashed_log_prob(self, u: Tensor) -> Tensor:
+        """log density of a = tanh(u), (*b, *n)."""
+        return self.log_prob(u) - tanh_log_det(u)
 
 
-def mixture_score(u: Tensor, mixture: Mixture) -> tuple[Tensor, Mixture]:
-    """log sum_k w_k N_k(u), (...), and its gradient: r_k - w_k in the logits, r_k z_k / std_k in the means, r_k (z_k^2 - 1) in the
-    log stds, where z_k = (u - mean_k) / std_k and r_k = w_k N_k / sum_l w_l N_l, the responsibilities; u (..., A)."""
-    inverse = torch.exp(-mixture.log_std)
-    z = (u[..., None, :] - mixture.mean) * inverse
-    weights = mixture.logits.log_softmax(-1)
-    joint = weights + standard_log_prob(z, mixture.log_std)
-    log_density = torch.logsumexp(joint, -1)
-    r = torch.exp(joint - log_density[..., None])
-    return log_density, Mixture(r - weights.exp(), r[..., None] * z * inverse, r[..., None] * (z.square() - 1.0))
+def noise_size(components: int, action: int) -> int:
+    """Normal numbers behind one draw of a mixture: A, and one that picks among several components."""
+    return action + (components > 1)
 
 
-def clamped(g: Tensor, raw: Tensor) -> Tensor:
-    """g through log std = clamp(raw): zero where the bound holds."""
-    return torch.ops.aten.hardtanh_backward(g, raw, *LOG_STD)  # type: ignore[no-any-return]
+# --- policies: functions of theta -------------------------------------------------------------------------------------
 
 
-def squashed(u: Tensor, log_density: Tensor) -> Sample:
-    """a = tanh(u) with log pi(a) = log density of u - sum log(1 - tanh^2 u)."""
-    return Sample(torch.tanh(u), u, log_density - tanh_log_det(u))
+@dataclass(frozen=True)
+class GaussianPolicy:
+    """Tanh-squashed diagonal Gaussian: mean and log std are two halves of one network's output, 2 A numbers. theta (S, P)."""
 
+    net: Network
 
-class GaussianPolicy(Network):
-    """Tanh-squashed diagonal Gaussian whose mean and log std are two halves of one network's output; S seeds."""
+    def init(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """A fresh theta (S, P)."""
+        return self.net.init((len(generators),), generators)
 
-    def __init__(self, obs: int, action: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]) -> None:
-        super().__init__()
-        self.net = StackedMLP([len(generators)], [obs, *hidden, 2 * action], activation, generators)
+    def draw(self, theta: Tensor, obs: Tensor, xi: Tensor) -> Draw:
+        """One action per state, obs (S, B, D), for xi ~ N(0, I) (S, B, A): u = mean + std xi, a = tanh(u).
 
-    def sample(self, obs: Tensor, xi: Tensor) -> tuple[Sample, Callable[[Tensor, Tensor], Tensor]]:
-        """obs (S, B, D), xi ~ N(0, I) (S, B, A) -> the draw, and (g, h) -> grad_theta [<g, u> + <h, log std>].
-
-        g (S, n, A) and h, which broadcasts, may be of the last n states alone.
+        log pi = -sum [ xi^2 / 2 + log std + log(2 pi) / 2 + log(1 - tanh^2 u) ], in few calls: softplus(u, beta=-2) is
+        -softplus(-2 u) / 2.
         """
-        out, tape = self.net.evaluate(obs)
-        mean, raw = out.chunk(2, -1)
+        mean, raw = self.net(theta, obs).chunk(2, -1)
         log_std = raw.clamp(*LOG_STD)
-        deviation = log_std.exp().mul_(xi)
-        u = mean + deviation
+        u = torch.addcmul(mean, log_std.exp(), xi)
+        terms = torch.addcmul(log_std, xi, xi, value=0.5).sub(u, alpha=2.0).add(softplus(u, beta=-2.0), alpha=4.0)
+        constant = xi.shape[-1] * (0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0))
+        return Draw(torch.tanh(u), -constant - terms.sum(-1), u)
 
-        def pull_back(g: Tensor, h: Tensor) -> Tensor:
-            n = g.shape[1]
-            return self.net.gradient(tape.last(n), torch.cat([g, clamped(torch.addcmul(h, g, deviation[:, -n:]), raw[:, -n:])], -1))
-
-        return Sample(torch.tanh(u), u, squashed_log_prob(xi, log_std, u)), pull_back
-
-    def act(self, obs: Tensor, xi: Tensor) -> Tensor:
-        """The draw's action alone, (S, B, A)."""
-        mean, log_std = self.net(obs).chunk(2, -1)
-        return torch.tanh(mean + log_std.clamp(*LOG_STD).exp() * xi)
-
-    def mode(self, obs: Tensor) -> Tensor:
+    def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
         """tanh(mean), (S, B, A): the deterministic action of evaluation."""
-        return torch.tanh(self.net(obs).chunk(2, -1)[0])
+        return torch.tanh(self.net(theta, obs).chunk(2, -1)[0])
 
 
-class MixturePolicy(Network):
-    """Tanh-squashed mixture of K Gaussians, all from one network: logits (K), means and log stds (K, A). Source: SAC of 2017."""
+@dataclass(frozen=True)
+class MixturePolicy:
+    """Tanh-squashed mixture of K Gaussians, all from one network: K logits, K A means and K A log stds. theta (S, P).
 
-    def __init__(
-        self, obs: int, action: int, components: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]
-    ) -> None:
-        super().__init__()
-        self.shape = (components, action)
-        self.net = StackedMLP([len(generators)], [obs, *hidden, components * (1 + 2 * action)], activation, generators)
+    **Source** SAC of 2017, Haarnoja et al. 2018a.
+    """
 
-    def vjp(self, obs: Tensor) -> tuple[Mixture, Callable[[Mixture], Tensor]]:
-        """(S, B, D) -> the mixtures, and g -> grad_theta <g, mixtures>."""
-        k, a = self.shape
-        out, tape = self.net.evaluate(obs)
-        logits, mean, raw = torch.split(out, [k, k * a, k * a], -1)
+    net: Network
+    components: int
+    action: int
 
-        def pull_back(g: Mixture) -> Tensor:
-            return self.net.gradient(tape, torch.cat([g.logits, g.mean.flatten(-2), clamped(g.log_std.flatten(-2), raw)], -1))
+    def init(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """A fresh theta (S, P)."""
+        return self.net.init((len(generators),), generators)
 
-        mean, log_std = (torch.unflatten(t, -1, (k, a)) for t in (mean, raw.clamp(*LOG_STD)))
-        return Mixture(logits, mean, log_std), pull_back
+    def law(self, theta: Tensor, obs: Tensor) -> GaussianMixture:
+        """The law of u at states (S, B, D)."""
+        k, a = self.components, self.action
+        logits, mean, raw = torch.split(self.net(theta, obs), [k, k * a, k * a], -1)
+        mean, std = (torch.unflatten(t, -1, (k, a)) for t in (mean, raw.clamp(*LOG_STD).exp()))
+        return GaussianMixture(logits, mean, std)
 
-    def act(self, obs: Tensor, pick: Tensor, xi: Tensor) -> Tensor:
-        """One action a state (S, B, A); noise as in ``draw``."""
-        return torch.tanh(draw(self.vjp(obs)[0], pick, xi))
+    def draw(self, theta: Tensor, obs: Tensor, noise: Tensor) -> Draw:
+        """Actions (S, B, *n, A) at states (S, B, D), for noise ~ N(0, I) (S, B, *n, ``noise_size``)."""
+        law = self.law(theta, obs)
+        u = law.draw(noise)
+        return Draw(torch.tanh(u), law.squashed_log_prob(u), u)
 
-    def modes(self, obs: Tensor) -> Tensor:
-        """tanh(mean_k), (S, B, K, A)."""
-        return torch.tanh(self.vjp(obs)[0].mean)
-
-
-def draw(mixture: Mixture, pick: Tensor, xi: Tensor) -> Tensor:
-    """u of a mixture, (..., A): pick ~ U(0, 1) (...) chooses the component, xi ~ N(0, I) (..., A) draws from its Gaussian."""
-    edges = mixture.logits.softmax(-1).cumsum(-1)[..., :-1]
-    k = (pick[..., None] > edges).sum(-1)[..., None, None].expand(*pick.shape, 1, xi.shape[-1])
-    return (mixture.mean.gather(-2, k) + mixture.log_std.gather(-2, k).exp() * xi[..., None, :])[..., 0, :]
+    def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
+        """tanh(mean_k), (S, B, K, A): the actions among which evaluation chooses."""
+        return torch.tanh(self.law(theta, obs).mean)

@@ -1,38 +1,31 @@
 """The sampling network u = f(s, xi), a = tanh(u): a policy known by its draws alone (Zhang et al. 2018, Sec. 4.2)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from wgf.mlp import VJP, Network, StackedMLP
+from wgf.mlp import Network
 
 
-class SamplingNetwork(Network):
-    """f(s, xi): M action particles a state. The input is s and xi together; no density is available. S seeds."""
+@dataclass(frozen=True)
+class SamplingNetwork:
+    """f(s, xi): M action particles per state; ``net`` takes s and xi, of ``noise`` numbers, together. It has no density. theta (S, P)."""
 
-    def __init__(
-        self, obs: int, action: int, noise: int, hidden: Sequence[int], activation: str, generators: Sequence[torch.Generator]
-    ) -> None:
-        super().__init__()
-        self.noise_size = noise
-        self.net = StackedMLP([len(generators)], [obs + noise, *hidden, action], activation, generators)
+    net: Network
+    noise: int
 
-    def forward(self, obs: Tensor, xi: Tensor) -> Tensor:
-        """obs (S, B, D), xi ~ N(0, I) (S, B, M, Z) -> pre-tanh particles u (S, B, M, A)."""
-        return self.net(obs[..., None, :], xi)  # type: ignore[no-any-return]
+    def init(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """A fresh theta (S, P)."""
+        return self.net.init((len(generators),), generators)
 
-    def vjp(self, obs: Tensor, xi: Tensor) -> tuple[Tensor, VJP]:
-        """The particles u, and g -> grad_theta <g, u>."""
-        u, tape = self.net.evaluate(obs[..., None, :], xi)
-        return u, lambda g: self.net.gradient(tape, g)
+    def particles(self, theta: Tensor, obs: Tensor, xi: Tensor) -> Tensor:
+        """Particles u = f(s, xi) (S, B, M, A), before tanh, at states (S, B, D) for xi ~ N(0, I) (S, B, M, Z)."""
+        return self.net(theta, obs[..., None, :], xi)
 
-    def act(self, obs: Tensor, xi: Tensor) -> Tensor:
-        """Actions in (-1, 1): tanh f(s, xi), (S, B, M, A)."""
-        return torch.tanh(self(obs, xi))
-
-
-def fixed_noise(particles: int, size: int, like: Tensor) -> Tensor:
-    """The same N(0, 1) draws (M, Z) at every call: for an evaluation that is deterministic."""
-    generator = torch.Generator(like.device).manual_seed(0)
-    return torch.randn(particles, size, generator=generator, device=like.device, dtype=like.dtype)
+    def mode(self, theta: Tensor, obs: Tensor, candidates: int) -> Tensor:
+        """Actions tanh f(s, xi) (S, B, M, A) for the same M draws of xi at every call: evaluation, which is deterministic, chooses one."""
+        generator = torch.Generator(obs.device).manual_seed(0)
+        xi = torch.randn(candidates, self.noise, generator=generator, device=obs.device, dtype=obs.dtype)
+        return torch.tanh(self.particles(theta, obs, xi.expand(*obs.shape[:-1], -1, -1)))

@@ -1,7 +1,6 @@
 """Where particles live when actions are a = tanh(u), and the score of pi*(a) = exp(Q(s, a) / alpha) / Z there.
 
-The kernel and the W2 term see x = ``coordinate(u)``; ``score(a, slope, alpha)`` is grad log p in that coordinate, from
-slope = grad_a Q(s, a), and ``pull_back(a, v)`` = v dx/du. Shapes (..., M, A); alpha broadcasts.
+Kernel and W2 term see x = ``coordinate(u)``; ``action(x)`` is a, and log p(x) = Q(s, action(x)) / alpha + ``log_det(x)`` + const.
 """
 
 from collections.abc import Callable
@@ -10,39 +9,35 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wgf.policies.gaussian import tanh_log_det
+
 
 class Squash(NamedTuple):
-    """A coordinate for the particles, the score in it, and the way back to u."""
+    """A coordinate x (..., M, A) for the particles: u -> x, x -> a, and x -> the log-volume (..., M) that is added to Q / alpha."""
 
     coordinate: Callable[[Tensor], Tensor]
-    score: Callable[[Tensor, Tensor, Tensor | float], Tensor]
-    pull_back: Callable[[Tensor, Tensor], Tensor]
+    action: Callable[[Tensor], Tensor]
+    log_det: Callable[[Tensor], Tensor]
+
+    def score(self, q: Callable[[Tensor], Tensor], x: Tensor, alpha: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Q (..., M) and grad_x log p (..., M, A) at particles x, held fixed both. ``q``: actions (..., M, A) -> Q; alpha: (..., M)."""
+        at = x.detach().requires_grad_()
+        with torch.enable_grad():
+            value = q(self.action(at))
+            (score,) = torch.autograd.grad((value / alpha + self.log_det(at)).sum(), at)
+        return value.detach(), score
 
 
-def identity(u: Tensor) -> Tensor:
-    """x = u."""
-    return u
+def barrier(a: Tensor) -> Tensor:
+    """sum log(1 - a^2 + 1e-6), (...): what the public soft Q-learning code adds to Q / alpha at actions a."""
+    return torch.log(1.0 - a.square() + 1e-6).sum(-1)
 
 
-def through_tanh(a: Tensor, v: Tensor) -> Tensor:
-    """(1 - a^2) v, a gradient in a = tanh(u) carried to u."""
-    return torch.ops.aten.tanh_backward(v, a)  # type: ignore[no-any-return]
+def identity(x: Tensor) -> Tensor:
+    """x."""
+    return x
 
 
-def exact_score(a: Tensor, slope: Tensor, alpha: Tensor | float) -> Tensor:
-    """x = u, log p(u) = Q(s, tanh u) / alpha + sum log(1 - tanh^2 u): (1 - a^2) slope / alpha - 2 a. The law of a is pi*."""
-    return torch.sub(through_tanh(a, slope) / alpha, a, alpha=2.0)
-
-
-def soft_q_score(a: Tensor, slope: Tensor, alpha: Tensor | float) -> Tensor:
-    """x = a, log p(a) = Q / alpha + sum log(1 - a^2 + 1e-6): slope / alpha - 2 a / (1 - a^2 + 1e-6).
-
-    **Source** the public soft Q-learning code. Departs from pi*: this barrier at the boundary tilts the law to exp(Q / alpha) (1 - a^2).
-    """
-    return slope / alpha - 2.0 * a / (1.0 - a.square() + 1e-6)
-
-
-SQUASH = {
-    "exact": Squash(identity, exact_score, lambda a, v: v),
-    "soft_q": Squash(torch.tanh, soft_q_score, through_tanh),
-}
+# exact: x = u with the volume of tanh, so that the law of a is pi*. soft_q (**Source** the public soft Q-learning code): x = a with
+# a barrier at the boundary, which tilts the law to exp(Q / alpha) (1 - a^2).
+SQUASH = {"exact": Squash(identity, torch.tanh, tanh_log_det), "soft_q": Squash(torch.tanh, identity, barrier)}

@@ -74,7 +74,7 @@ def rest(problem: Problem, name: str, particles: int, scale: float, options: Opt
             for _ in range(options.steps * INNER):
                 x = x + LR * svgd.velocity(x, problem.score(x))
             return problem.spread(x)
-        scheme = flow.jko(problem.score, h=1.0 / scale, lr=LR, inner_steps=INNER, w2=VELOCITIES[name])
+        scheme = flow.jko(problem.score, h=1.0 / scale, lr=LR, inner_steps=INNER, kl=svgd.velocity, w2=VELOCITIES[name])
         state = scheme.init(x)
         for _ in range(options.steps):
             state = scheme.step(state)

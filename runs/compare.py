@@ -90,7 +90,7 @@ def mixed(folders: Sequence[Path]) -> list[str]:
     configs = [read_json(folder / "config.json") for folder in folders]
     rows: list[dict[str, Any]] = [{**c.get("versions", {}), "device": str(c.get("device")).partition(":")[0]} for c in configs]
     lines = []
-    for name in ("torch", "mujoco", "gymnasium", "envpool", "wgf", "device"):
+    for name in ("torch", "mujoco", "gymnasium", "envpool", "wgflow", "device"):
         found = sorted({str(row.get(name)) for row in rows})
         if len(found) > 1:
             lines.append(f"these runs mix {name} {' and '.join(found)}: their returns may differ for that alone")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 LARGE = 60e6
-PACKAGES = ("wgf", "torch", "gymnasium", "mujoco", "numpy", "envpool", "dm-control", "gymtorax")
+PACKAGES = ("wgflow", "torch", "gymnasium", "mujoco", "numpy", "envpool", "dm-control", "gymtorax")
 
 
 def find_device(name: str) -> torch.device:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from wgf.agents import registry
-from wgf.agents.targets import REWARD_SCALE
 from wgf.agents.training import envs as environments
 from wgf.agents.training.log import RunLog
 from wgf.agents.training.loop import Task, begin, policies, segment, train
@@ -23,6 +22,7 @@ from wgf.agents.training.ranges import check
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
 from wgf.agents.training.rollout import Rollout, side
 from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.targets import REWARD_SCALE
 from wgf.runs import machine
 from wgf.runs.arguments import parse
 from wgf.runs.options import Place

@@ -16,7 +16,8 @@ import tyro
 from torch import Tensor
 
 from wgf import projection, trusted
-from wgf.policies.unbounded import Law, draw, flat, log_prob_each, unflat
+from wgf.policies.gaussian import GaussianMixture
+from wgf.policies.unbounded import flat, unflat
 
 OPTIMUM = math.sqrt(50.0)
 STARTS = {"std 10": 10.0, "variance 10": math.sqrt(10.0)}
@@ -49,23 +50,23 @@ def climb(form: str, stds: Sequence[float], options: Options) -> Tensor:
     """logits, means and stds (iterations + 1, starts, seeds, 6) from equal weights, means 1 and -1 and each of ``stds``."""
     shape = (len(stds), options.seeds)
     std = torch.tensor(stds, dtype=torch.float64)[:, None, None, None].expand(*shape, 2, 1)
-    first = Law(torch.zeros_like(std[..., 0]), torch.tensor([[1.0], [-1.0]], dtype=std.dtype).expand_as(std), std)
+    first = GaussianMixture(torch.zeros_like(std[..., 0]), torch.tensor([[1.0], [-1.0]], dtype=std.dtype).expand_as(std), std)
     generators = [torch.Generator().manual_seed(k) for k in range(options.seeds)]
 
     def log_prob(phi: Tensor, a: Tensor) -> Tensor:
-        return log_prob_each(unflat(phi, first), a)
+        return unflat(phi, first).log_prob(a)
 
     path = [flat(first)]
     for _ in range(options.iterations):
         law = unflat(path[-1], first)
         noise = torch.stack([torch.randn(2 * options.batch, 2, generator=g, dtype=std.dtype) for g in generators])
-        a, others = draw(law, noise.expand(*shape, -1, -1)).chunk(2, -2)
+        a, others = law.draw(noise.expand(*shape, -1, -1)).chunk(2, -2)
         g = slope(a) / options.batch
         if form == "fisher":
             direction = projection.direction(log_prob, path[-1], a, g, others, damping=1e-3, steps=6)
         else:
             scale = law.std.square()
-            direction = projection.ascent(log_prob, path[-1], a, g) * flat(Law(scale[..., 0], scale, scale))
+            direction = projection.ascent(log_prob, path[-1], a, g) * flat(GaussianMixture(scale[..., 0], scale, scale))
         path.append(path[-1] + options.lr * direction)
     return torch.stack(path)
 

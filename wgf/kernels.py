@@ -7,7 +7,7 @@ exp(-|x - y|^2 / h): their bandwidth is h = 2 lengthscale^2, so lengthscale = sq
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,11 @@ from torch import Tensor
 from wgf.door import door, traced
 
 Repulsion = Callable[[Tensor], Tensor]
-BLOCK = 2**19  # entries of one block of rows of an M x N matrix: 4 MiB in float64, which stay in a cache
+BLOCK = 2**19  # entries of one block of rows of an M x N matrix on a CPU: 4 MiB in float64, which stay in a cache
+LARGE = 2**25  # and elsewhere, where every block costs a launch: 128 MiB in float32, of which three or four live at a time
+FEW = 6  # axes up to which squared differences are summed axis by axis on a CPU
+FEWER = 3  # and pulls, of which every axis is a sum of its own: here products in float64 are as quick
+MANY = 32  # axes up to which both go axis by axis elsewhere, where float64 may cost 32 to 64 times float32
 SUBSAMPLE = 2048  # particles a median looks at
 WORTH = 4096  # numbers from which on compiled code had better leave its own to call numpy
 
@@ -56,16 +60,39 @@ class IMQ:
 
 @door(x="*b M d", y="*b N d")
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """|x_i - y_j|^2 by one product, (..., M, N).
+    """|x_i - y_j|^2, (..., M, N).
 
-    Both clouds are centred and the product is taken in float64, so neither a common offset nor near-duplicates far from the
-    centre lose their digits; rounding below zero is clamped. Costs one (M, d) x (d, N) product; no (M, N, d) tensor is made.
+    Neither a common offset nor near-duplicates far from the centre lose their digits: few axes are summed axis by axis, in the dtype
+    of x; many are taken by one product (M, d) x (d, N) of centred clouds, in float64. No (M, N, d) tensor is made.
     """
     return distances_to(y)(x)
 
 
 def distances_to(y: Tensor) -> Callable[[Tensor], Tensor]:
     """x -> |x_i - y_j|^2, (..., M, N): what depends on y alone is prepared once, for use with many blocks of rows of x."""
+    return _by_axes(y) if _few(y, FEW) else _by_product(y)
+
+
+def _few(x: Tensor, on_cpu: int) -> bool:
+    return x.shape[-1] <= (on_cpu if x.is_cpu else MANY)
+
+
+def _by_axes(y: Tensor) -> Callable[[Tensor], Tensor]:
+    first, *others = y.mT.contiguous()[..., None, :].unbind(-3)
+
+    def distances(x: Tensor) -> Tensor:
+        start, *rest = x[..., None].unbind(-2)
+        cost = (start - first).square_()
+        for p, q in zip(rest, others, strict=True):
+            difference = p - q
+            cost.addcmul_(difference, difference)
+        return cost
+
+    return distances
+
+
+def _by_product(y: Tensor) -> Callable[[Tensor], Tensor]:
+    # Float64: |p|^2 + |q|^2 - 2 p.q leaves nothing of 1e-4 between points of size 1 in float32 (a test of near-duplicates holds it)
     centre = y.detach().double().mean(-2, keepdim=True)
     q = y.double() - centre
     right = torch.cat([-2.0 * q, torch.ones_like(q[..., :1]), q.square().sum(-1, keepdim=True)], -1).mT
@@ -78,9 +105,30 @@ def distances_to(y: Tensor) -> Callable[[Tensor], Tensor]:
     return distances
 
 
+def pull_between(x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
+    """weights a (..., M, N) -> sum_j a_ij (x_i - y_j), (..., M, d), where the difference of near points keeps its digits."""
+    if _few(y, FEWER):
+        pairs = list(zip(x[..., None].unbind(-2), y.mT[..., None, :].unbind(-3), strict=True))
+        return lambda a: torch.stack([torch.linalg.vecdot(a, p - q) for p, q in pairs], -1)
+    # Float64: the difference of two sums of size |x| is divided by the square of a short lengthscale (tests of duplicates hold it)
+    centre = y.double().mean(-2, keepdim=True)
+    p, q = x.double() - centre, y.double() - centre
+
+    def pull(a: Tensor) -> Tensor:
+        wide = a.double()
+        return torch.addcmul(-(wide @ q), p, wide.sum(-1, keepdim=True)).to(x.dtype)
+
+    return pull
+
+
+def block_of(x: Tensor) -> int:
+    """Entries of a block of an M x N matrix of the particles x: small ones for a CPU's cache, else as many as memory should hold."""
+    return BLOCK if x.is_cpu else LARGE
+
+
 def row_blocks(x: Tensor, y: Tensor) -> Iterator[slice]:
-    """Slices of the M rows of x for which a block of the (..., M, N) matrix stays below ``BLOCK`` entries."""
-    rows = max(1, BLOCK // (x[..., 0, 0].numel() * y.shape[-2]))
+    """Slices of the M rows of x for which a block of the (..., M, N) matrix stays within ``block_of(x)`` entries."""
+    rows = max(1, block_of(x) // (x[..., 0, 0].numel() * y.shape[-2]))
     for start in range(0, x.shape[-2], rows):
         yield slice(start, start + rows)
 
@@ -117,18 +165,9 @@ def _gaussian(radius: Tensor) -> Tensor:
 
 
 def _radial(x: Tensor, y: Tensor, slope: Tensor, lengthscale: Tensor | float) -> Repulsion:
-    """k = kappa(r), slope = -kappa'(r): grad_{y_j} k(x_i, y_j) = slope_ij (x_i - y_j) / lengthscale^2.
-
-    In float64: a short lengthscale would blow up the rounding of x_i - y_j.
-    """
-    centre = y.double().mean(-2, keepdim=True)
-
-    def repulsion(w: Tensor) -> Tensor:
-        weights = w.double()[..., None]
-        pull = slope.double() @ torch.cat([weights * (y - centre), weights], -1)
-        return (((x - centre) * pull[..., -1:] - pull[..., :-1]) / per_pair(lengthscale) ** 2).to(x.dtype)
-
-    return repulsion
+    """k = kappa(r), slope = -kappa'(r): grad_{y_j} k(x_i, y_j) = slope_ij (x_i - y_j) / lengthscale^2."""
+    pull = pull_between(x, y)
+    return lambda w: pull(slope * w[..., None, :]) / per_pair(lengthscale) ** 2
 
 
 # --- median bandwidths: a length each, detached, one function a convention -------------------------------------------
@@ -226,11 +265,51 @@ def median_cross(x: Tensor, y: Tensor, floor: float = 1e-3) -> Tensor:
     return _length(median(cost.flatten(-2)) / math.log(max(2, x.shape[-2])), floor)
 
 
-def median_rbf(x: Tensor) -> tuple[Tensor, Tensor, Callable[[slice], Tensor]]:
-    """x centred, in float64, (..., M, d); 1 / l^2 for l = ``median_svgd(x)``, (..., 1, 1); rows -> RBF(l)'s gram of them, (..., rows, M).
+# --- kernels by name, for those who choose one by an option: the RBF with each median of the particles as lengthscale ---
 
-    Distances are those of ``squared_distances``. Where the median looks at every particle, one product serves it and the gram.
+KernelName = Literal["svpg", "svgd", "full"]
+KERNELS: dict[str, Callable[[Tensor], Kernel]] = {
+    "svpg": lambda x: RBF(median_svpg(x)),
+    "svgd": lambda x: RBF(median_svgd(x)),
+    "full": lambda x: RBF(median_full(x)),
+}
+
+
+# --- the default kernel of SVGD ---------------------------------------------------------------------------------------
+
+
+def median_rbf(x: Tensor, w: Tensor) -> tuple[Callable[[slice], Tensor], Callable[[slice, Tensor], Tensor]]:
+    """rows -> RBF(l)'s gram of them, (..., rows, M), l = ``median_svgd(x)``; and, for weights a of these rows,
+    (rows, a) -> sum_j a_ij (w_j + (x_i - x_j) / l^2), (..., rows, d), for vectors w (..., M, d).
+
+    Where the median looks at every particle, the distances serve it and the gram.
     """
+    distances, move_by = _few_axes(x, w) if _few(x, FEWER) else _many_axes(x, w)
+    whole = by_rows(x, x, distances) if x.shape[-2] <= SUBSAMPLE else None
+    lengthscale = (median_svgd(x) if whole is None else _svgd_length(whole, x.shape[-2]))[..., None, None]
+
+    def gram(rows: slice) -> Tensor:
+        return _gaussian((distances(rows) if whole is None else whole[..., rows, :]) / (2.0 * lengthscale**2))
+
+    return gram, move_by(lengthscale)
+
+
+_Rows = Callable[[slice], Tensor]
+_Move = Callable[[slice, Tensor], Tensor]
+
+
+def _few_axes(x: Tensor, w: Tensor) -> tuple[_Rows, Callable[[Tensor], _Move]]:
+    to_x = distances_to(x)
+
+    def move_by(lengthscale: Tensor) -> _Move:
+        return lambda rows, a: torch.addcdiv(a @ w, pull_between(x[..., rows, :], x)(a), lengthscale**2)
+
+    return lambda rows: to_x(x[..., rows, :]), move_by
+
+
+def _many_axes(x: Tensor, w: Tensor) -> tuple[_Rows, Callable[[Tensor], _Move]]:
+    """By products in float64, as in ``squared_distances`` and ``pull_between``, and one product for both terms:
+    sum_j a_ij (w_j - x_j / l^2) + x_i sum_j a_ij / l^2."""
     p = x.to(torch.float64, copy=True).sub_(x.mean(-2, keepdim=True).double())
     norms = p.square().sum(-1)
 
@@ -238,10 +317,14 @@ def median_rbf(x: Tensor) -> tuple[Tensor, Tensor, Callable[[slice], Tensor]]:
         product = (p[..., rows, :] @ p.mT).mul_(-2.0)
         return product.add_(norms[..., rows, None]).add_(norms[..., None, :]).to(x.dtype).clamp_min_(0.0)
 
-    whole = by_rows(x, x, distances) if x.shape[-2] <= SUBSAMPLE else None
-    lengthscale = (median_svgd(x) if whole is None else _svgd_length(whole, x.shape[-2]))[..., None, None]
+    def move_by(lengthscale: Tensor) -> _Move:
+        slope = lengthscale.double() ** -2
+        drive = w.to(torch.float64, copy=True).addcmul_(p, -slope)
 
-    def gram(rows: slice) -> Tensor:
-        return _gaussian((distances(rows) if whole is None else whole[..., rows, :]) / (2.0 * lengthscale**2))
+        def move(rows: slice, a: Tensor) -> Tensor:
+            wide = a.double()
+            return (wide @ drive).addcmul_(p[..., rows, :], slope * wide.sum(-1, keepdim=True)).to(x.dtype)
 
-    return p, lengthscale.double() ** -2, gram
+        return move
+
+    return distances, move_by

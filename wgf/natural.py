@@ -111,15 +111,16 @@ class Step(NamedTuple):
 
 
 @door(gradient="*b P", eps=">0", steps=">=1", tol=">0")
-def step(metric: Product, gradient: Tensor, *, eps: float, steps: int, tol: float = 1e-10) -> Step:
+def step(metric: Product, gradient: Tensor, *, eps: float, steps: int, tol: float | None = None) -> Step:
     """The natural step: direction d = G^-1 g by conjugate gradients, size beta = sqrt(2 eps / d'Gd), so that beta^2 d'Gd / 2 = eps.
 
     **Source** Hoagland, Algorithms 1 and 2. **Sign** that of the gradient: add the move to ascend, subtract it to descend.
     **Units** eps is the divergence that G is the Hessian of: nats of KL for the Fisher metric, W2^2 / 2 for the Wasserstein metric.
+    ``steps`` and ``tol`` are those of ``conjugate_gradient``, and so is the residual |g - G d| / |g|.
     **Limits** g = 0 stays; so does d'Gd <= 0, where G sets no length; G = I is the gradient cut to the length sqrt(2 eps).
     """
-    direction, residual = conjugate_gradient(metric, gradient, steps=steps, tol=tol)
-    length = (direction * metric(direction)).sum(-1)
+    direction, residual, product = conjugate_gradient(metric, gradient, steps=steps, tol=tol)
+    length = (direction * product).sum(-1)
     return Step(direction, torch.where(length > 0.0, (2.0 * eps / length).sqrt(), 0.0), residual)
 
 

@@ -12,11 +12,12 @@ exponential's at 0, a truncated Gaussian's or a uniform's. There the direction i
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.func import grad
 
-from wgf.conjugate import conjugate_gradient
+from wgf.conjugate import Product, conjugate_gradient
 from wgf.door import door
 from wgf.natural import damped, empirical
 
@@ -43,17 +44,25 @@ def direction(
     *,
     damping: float,
     steps: int,
+    likely: Product | None = None,
 ) -> Tensor:
     """Any law in its parameters phi: (F + damping I)^-1 sum_n grad_phi (grad_a log pi(a_n | phi) . g_n), (..., P), by conjugate gradients.
 
     ``a`` and ``slope`` (..., N, A) are draws of the law and their g; F is the mean of s s' over the scores s = grad_phi log pi of other
-    ``draws`` (..., F, A) of it, and at most of that rank.
+    ``draws`` (..., F, A) of it, and at most of that rank. Where P is not small against the number of draws that estimate is poor:
+    ``likely``, the products of a matrix near F, then takes the share rho = P / (P + draws), F <- (1 - rho) F + rho likely.
     **Source** Pfau et al. 2025, Eq. 6. **Limits** ``gaussian`` for a Gaussian, as its draws become many and the damping goes to 0. A
     product costs 2 F P multiplications. Of ``log_prob`` alone nobody can tell an edge of the support: ``density`` can.
     """
     scores = grad(lambda each: log_prob(each, draws).sum())(_each(phi, draws))
-    found: Tensor = conjugate_gradient(damped(empirical(scores), damping), ascent(log_prob, phi, a, slope), steps=steps).x
+    metric = empirical(scores) if likely is None else shrunk(empirical(scores), likely, phi.shape[-1] / (phi.shape[-1] + draws.shape[-2]))
+    found: Tensor = conjugate_gradient(damped(metric, damping), ascent(log_prob, phi, a, slope), steps=steps).x
     return found
+
+
+def shrunk(metric: Product, towards: Product, share: float) -> Product:
+    """(1 - share) G + share H, of metrics G and H."""
+    return lambda v: torch.lerp(metric(v), towards(v), share)
 
 
 def ascent(log_prob: Density, phi: Tensor, a: Tensor, slope: Tensor) -> Tensor:

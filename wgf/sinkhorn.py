@@ -18,8 +18,7 @@ ANNEALING = 0.25  # factor of eps an iteration, from the spread of the clouds do
 LOWEST = -60.0  # exponents below count as exp(-60) = 9e-27: far below any digit, far above float32's slow underflow
 REACH = 12.0  # of g, in units of eps, from the plan that is kept: exp(2 REACH + LOWEST) is below float64's digits
 KEPT = 2**24  # entries up to which cost and plan are kept between iterations: 128 MiB each in float64
-SMALL = 2**18  # entries of a cost matrix that are made at a time
-FEW = 6  # axes up to which squared differences are summed axis by axis
+SMALL = 2**18  # entries of a cost matrix that are made at a time on a CPU
 
 
 class Plan(NamedTuple):
@@ -49,7 +48,7 @@ class Plan(NamedTuple):
     def barycentre(self) -> Tensor:
         """T(x_i) = sum_j P_ij y_j / sum_j P_ij, (..., M, d), in blocks of rows."""
         centre = self.y.mean(-2, keepdim=True)
-        distances = costs_to(self.y)
+        distances = distances_to(self.y)
         scaled = (self.log_b + self.g / self.eps[..., None])[..., None, :]
 
         def mean(rows: slice) -> Tensor:
@@ -204,31 +203,14 @@ class _Sweep:
         kept = self.cost
         if kept is not None:
             return lambda rows: kept[:, rows]
-        distances = costs_to(self.y)
+        distances = distances_to(self.y)
         return lambda rows: distances(self.x[:, rows])
 
 
-def costs_to(y: Tensor) -> Callable[[Tensor], Tensor]:
-    """x -> |x_i - y_j|^2, (..., M, N): summed axis by axis where these are few, which is exact and quick, else by one product."""
-    if y.shape[-1] > FEW:
-        return distances_to(y)
-    first, *others = y.mT.contiguous()[..., None, :].unbind(-3)
-
-    def distances(x: Tensor) -> Tensor:
-        start, *rest = x[..., None].unbind(-2)
-        cost = (start - first).square_()
-        for p, q in zip(rest, others, strict=True):
-            difference = p - q
-            cost.addcmul_(difference, difference)
-        return cost
-
-    return distances
-
-
 def costs(x: Tensor, y: Tensor) -> Tensor:
-    """|x_i - y_j|^2, (..., M, N), in small blocks of rows: large temporaries cost more than the arithmetic."""
-    distances = costs_to(y)
-    size = max(1, SMALL // (x[..., 0, 0].numel() * y.shape[-2]))
+    """|x_i - y_j|^2, (..., M, N); on a CPU in small blocks of rows: large temporaries cost more there than the arithmetic."""
+    distances = distances_to(y)
+    size = max(1, SMALL // (x[..., 0, 0].numel() * y.shape[-2])) if x.is_cpu else x.shape[-2]
     if size >= x.shape[-2]:
         return distances(x)
     cost = x.new_empty((*x.shape[:-1], y.shape[-2]))

@@ -8,6 +8,7 @@ M W2^2 / 2: weighted by 1/h they are the proximal term of a JKO step of size h. 
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,11 +17,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from wgf.door import door, traced
-from wgf.kernels import BLOCK, SUBSAMPLE, by_rows, median, middle, per_pair, thinned
-from wgf.sinkhorn import LOWEST, Plan, costs, costs_to, log_weights, sinkhorn
+from wgf.kernels import SUBSAMPLE, block_of, by_rows, distances_to, median, middle, per_pair, thinned
+from wgf.sinkhorn import LOWEST, Plan, costs, log_weights, sinkhorn
 
 __all__ = [
-    "VELOCITIES", "Plan", "common_noise", "debiased", "entropic", "entropic_cost", "eq9_mean", "eq9_sum", "exact", "exact_cost",
+    "VELOCITIES", "Plan", "W2Name", "common_noise", "debiased", "entropic", "entropic_cost", "eq9_mean", "eq9_sum", "exact", "exact_cost",
     "median_lam", "sinkhorn", "sinkhorn_divergence",
 ]  # fmt: skip
 
@@ -100,10 +101,10 @@ def eq9_sum(x: Tensor, x_prev: Tensor, lam: Tensor | float | None = None) -> Ten
 
 def _costs(x: Tensor, x_prev: Tensor) -> tuple[Tensor | None, Callable[[slice], Tensor]]:
     """The cost matrix where it is small enough to keep, and its rows."""
-    if max(x.shape[-2], x_prev.shape[-2]) <= SUBSAMPLE and x[..., 0].numel() * x_prev.shape[-2] <= BLOCK:
+    if max(x.shape[-2], x_prev.shape[-2]) <= SUBSAMPLE and x[..., 0].numel() * x_prev.shape[-2] <= block_of(x):
         whole = costs(x, x_prev)
         return whole, lambda rows: whole[..., rows, :]
-    distances = costs_to(x_prev)
+    distances = distances_to(x_prev)
     return None, lambda rows: distances(x[..., rows, :])
 
 
@@ -171,7 +172,9 @@ def common_noise(x: Tensor, x_prev: Tensor) -> Tensor:
     return x_prev - x
 
 
-# The W2 velocities by name, for those who choose one by an option.
+# --- the W2 velocities by name, for those who choose one by an option: all names stand here, and nowhere else ----------
+
+W2Name = Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"]
 VELOCITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     f.__name__: f for f in (common_noise, eq9_sum, eq9_mean, entropic, debiased, exact)
 }

@@ -13,24 +13,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from safetensors.torch import save as serialize
-from torch import Tensor, nn
+from torch import Tensor
 
 from wgf.agents.training.descent import Adam
 
-FORMAT = 2
+FORMAT = 3
 A_RUN = "give the folder of a run, such as runs/main/ENV/AGENT/seed-0"
 
 
 def tensors(state: Any) -> dict[str, Tensor]:
-    """Every tensor of a state by name, "policy.net.theta" or "q_adam.m": the tensors themselves, not copies."""
+    """Every tensor of a state by name, "policy.theta", "policy.m" or "q_target": the tensors themselves, not copies."""
     found: dict[str, Tensor] = {}
     for field in fields(state):
         value = getattr(state, field.name)
-        if isinstance(value, nn.Module):
-            found |= {f"{field.name}.{name}": t for name, t in value.state_dict(keep_vars=True).items()}
-        elif isinstance(value, Adam):
-            found |= {f"{field.name}.m": value.m, f"{field.name}.v": value.v, f"{field.name}.steps": value.steps}
-        elif value is not None:
+        if isinstance(value, Adam):
+            found |= {f"{field.name}.{part}": getattr(value, part) for part in ("theta", "m", "v", "steps")}
+        elif isinstance(value, Tensor):
             found[field.name] = value
     return found
 

@@ -1,38 +1,94 @@
-"""The one switch of compiling: an agent's update as machine code."""
+"""The one switch of compiling: an agent's update as machine code, whole, or piece by piece where it has many equal steps."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from copy import deepcopy
-from typing import Any
+from dataclasses import is_dataclass
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
 from wgf.agents.training.checkpoint import tensors
+from wgf.agents.training.descent import Adam
 from wgf.agents.training.protocol import Agent, Batch, Info
 from wgf.compiler import machine_code
 
-Update = Callable[[Batch, Any], Info]  # minibatch and noise; changes the state
+Update = Callable[[Any, Any], Info]  # minibatch or segment, and noise; changes the state
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def update(agent: Agent, cfg: Any, state: Any, *, compile: bool) -> Update:
-    """``agent.update`` of one state; compiled at its first call, which takes up to a minute, or with a RuntimeWarning not at all."""
-    held, tried, found = tuple(tensors(state).values()), not compile, None
+class Recorder:
+    """Runs functions of tensors, optimisers and states as machine code: one recording for each function and shapes, made at its first call.
 
-    def change(batch: Batch, noise: Any) -> Info:
-        nonlocal tried, found
-        if not tried:
-            tried, found = True, _recorded(agent, cfg, deepcopy(state), batch, noise)
-        if found is None:
+    What else a function takes must be the same at every call.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Any, Callable[..., Any] | None] = {}
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
+        """``function(*args)``, but for rounding; plainly where it cannot be compiled, after a RuntimeWarning."""
+        held = _held(args)
+        key = function, *((t.shape, t.stride(), t.dtype) for t in held)
+        if key not in self._found:
+            copy = deepcopy(args)  # the function runs once while it is recorded, and must not change the state
+            self._found[key] = machine_code(lambda *_: function(*copy), *_held(copy))
+        found = self._found[key]
+        return function(*args) if found is None else found(*held)
+
+
+_recorder: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
+
+
+def piece(function: _F) -> _F:
+    """Marks a step that an update takes many times; it is run as machine code where the update is to be compiled in pieces.
+
+    The step changes nothing but the tensors among its arguments, and returns tensors.
+    """
+
+    @wraps(function)
+    def run(*args: Any) -> Any:
+        recorder = _recorder.get()
+        return function(*args) if recorder is None else recorder(function, *args)
+
+    return cast(_F, run)
+
+
+def update(agent: Agent, cfg: Any, state: Any, *, compile: bool, whole: bool = True) -> Update:
+    """``agent.update`` of one state; compiled at its first call, which takes up to a minute, or with a RuntimeWarning not at all.
+
+    ``whole``: as one piece of machine code, else its ``piece``s alone.
+    """
+    recorder = Recorder()
+
+    def plain(batch: Any, noise: Any) -> Info:
+        return agent.update(cfg, state, batch, noise)
+
+    def numbers(state: Any, batch: Any, noise: Any) -> dict[str, Tensor]:
+        return agent.update(cfg, state, batch, noise)()
+
+    def at_once(batch: Batch, noise: Any) -> Info:
+        values = recorder(numbers, state, batch, noise)
+        return lambda: cast(dict[str, Tensor], values)
+
+    def in_pieces(batch: Any, noise: Any) -> Info:
+        token = _recorder.set(recorder)
+        try:
             return agent.update(cfg, state, batch, noise)
-        values = found(batch, noise, held)
-        return lambda: values
+        finally:
+            _recorder.reset(token)
 
-    return change
+    return plain if not compile else at_once if whole else in_pieces
 
 
-def _recorded(agent: Agent, cfg: Any, copy: Any, batch: Batch, noise: Any) -> Callable[..., dict[str, Tensor]] | None:
-    """The update and its Info, of minibatch, noise and the tensors of a state; recording it changes ``copy``."""
-
-    def function(batch: Batch, noise: Any, held: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        return agent.update(cfg, copy, batch, noise)()
-
-    return machine_code(function, batch, noise, tuple(tensors(copy).values()))
+def _held(arg: Any) -> tuple[Tensor, ...]:
+    """The tensors of an argument, in order: its own, those of a tuple's parts, of an optimiser, of a state."""
+    if isinstance(arg, Tensor):
+        return (arg,)
+    if isinstance(arg, Adam):
+        return arg.theta, arg.m, arg.v, arg.steps
+    if isinstance(arg, tuple):
+        return tuple(t for part in arg for t in _held(part))
+    has_state = is_dataclass(arg) and not isinstance(arg, type) and any(isinstance(v, (Adam, Tensor)) for v in vars(arg).values())
+    return tuple(tensors(arg).values()) if has_state else ()

@@ -1,19 +1,22 @@
-"""Adam on stacked parameters: every seed's slice moves as it would alone, since Adam works entry by entry."""
+"""Adam on stacked parameters, and one step down a loss: every seed's slice moves as it would alone."""
 
 import math
 from collections.abc import Callable
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
 
 from wgf.door import traced
 
+Seen = TypeVar("Seen")
+
 
 class Adam:
     """m <- .9 m + .1 g, v <- .999 v + .001 g^2, theta <- theta - lr m^ / (sqrt(v^) + 1e-8), m^ and v^ corrected for their start at 0.
 
-    **Source** Kingma & Ba 2015, Algorithm 1 with its defaults. On one tensor, by torch's fused kernel and without the bookkeeping of
-    torch.optim, which costs more than the step of a small network.
+    ``theta`` is what it moves, in place. **Source** Kingma & Ba 2015, Algorithm 1 with its defaults. On one tensor, by torch's fused
+    kernel and without the bookkeeping of torch.optim, which costs more than the step of a small network.
     """
 
     def __init__(self, theta: Tensor, lr: float) -> None:
@@ -22,9 +25,9 @@ class Adam:
         self.steps = torch.zeros((), device=theta.device, dtype=torch.float32)
 
     def step(self, gradient: Tensor) -> None:
-        """One step down the gradient, shaped as theta."""
+        """Takes one step down the gradient, shaped as theta."""
         self.steps += 1
-        if traced():
+        if traced() or self.theta.is_meta:
             return self._plain(gradient)
         torch._fused_adam_(
             [self.theta], [gradient], [self.m], [self.v], [], [self.steps],
@@ -39,17 +42,41 @@ class Adam:
         self.theta.sub_(self.lr * (self.m / started_m) / (self.v / started_v).sqrt_().add_(1e-8))
 
 
-def regress_(adam: Adam, prediction: Tensor, pull_back: Callable[[Tensor], Tensor], target: Tensor) -> Tensor:
-    """One step down (1/2) (prediction - target)^2, mean over the minibatch, summed over members: (S, [E,] B) each -> the errors.
+@overload
+def descend_(adam: Adam, loss: Callable[[Tensor], Tensor]) -> Tensor: ...
+@overload
+def descend_(adam: Adam, loss: Callable[[Tensor], tuple[Tensor, Seen]]) -> tuple[Tensor, Seen]: ...
+def descend_(adam: Adam, loss: Callable[[Tensor], Any]) -> Any:
+    """Takes one step of theta down a loss, and returns what ``loss`` returned, detached.
 
-    A target (S, B) is that of every member. ``pull_back`` turns a gradient in the prediction into one in theta. ``regression_loss``
-    of the errors is what was descended.
+    ``loss``: theta (S, ..., P) -> (S,), a mean within each seed; or that and a tensor or tuple of tensors that are to be seen
+    besides. What is differentiated is the sum over seeds, so that no seed moves another.
     """
-    error = prediction - (target if prediction.ndim == target.ndim else target[:, None])
-    adam.step(pull_back(error / target.shape[-1]))
-    return error
+    (gradient,), found = gradients(loss, adam.theta)
+    adam.step(gradient)
+    return found
 
 
-def regression_loss(error: Tensor) -> Tensor:
-    """(1/2) error^2, mean over the minibatch, summed over members: (S, [E,] B) -> (S,)."""
-    return 0.5 * error.square().mean(-1).reshape(len(error), -1).sum(-1)
+def gradients(loss: Callable[..., Any], *thetas: Tensor) -> tuple[tuple[Tensor, ...], Any]:
+    """Of the sum over seeds of ``loss(*thetas)``: its gradient in each theta; and what ``loss`` returned, detached, as in ``descend_``."""
+    leaves = [theta.detach().requires_grad_() for theta in thetas]
+    with torch.enable_grad():
+        found = loss(*leaves)
+        value = found if isinstance(found, Tensor) else found[0]
+        return torch.autograd.grad(value.sum(), leaves), _detached(found)
+
+
+def _detached(found: Any) -> Any:
+    if isinstance(found, Tensor):
+        return found.detach()
+    parts = [_detached(part) for part in found]
+    return type(found)(*parts) if hasattr(found, "_fields") else tuple(parts)
+
+
+def squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """(1/2) (prediction - target)^2, mean over the minibatch, summed over members, and the mean prediction: (S, [E,] B) -> (S,) each.
+
+    A target (S, B) is that of every member; it is held fixed.
+    """
+    error = prediction - (target if prediction.ndim == target.ndim else target[:, None]).detach()
+    return 0.5 * error.square().mean(-1).reshape(len(error), -1).sum(-1), prediction.flatten(1).mean(1)

@@ -8,7 +8,7 @@ import torch
 
 from tests.policies.plain import draw
 from wgf import transport
-from wgf.agents import targets
+from wgf.agents.training import targets
 from wgf.agents.training.envs import Step
 from wgf.agents.training.memory import Replay
 
@@ -97,11 +97,6 @@ def test_soft_value_of_two_dimensions_averages_over_uniform_actions():
     assert abs(targets.soft_value(q_of(a[..., 0]) - a[..., 1].square(), alpha, 2) - exact) < error
 
 
-def test_expected_value_is_the_mean_over_the_particles():
-    q = draw(S, B, M)
-    torch.testing.assert_close(targets.expected_value(q), sum(q[..., m] for m in range(M)) / M, rtol=1e-13, atol=1e-15)
-
-
 def test_entropy_value_is_the_mean_of_q_less_alpha_log_pi():
     q, log_prob, alpha = draw(S, B, M), draw(S, B, M, seed=1), torch.tensor([0.3, 2.0])[:, None, None]
     for s in range(S):
@@ -129,23 +124,24 @@ def test_values_at_the_energy_based_policy(alpha):
     # n evenly spaced quantiles: a mean of Q over them is off by at most the range of Q over n
     bound = (q.max() - q.min()).item() / n
     assert abs(targets.normalizer_value(q, log_prob, t).item() - (v - alpha * entropy).item()) < bound
-    assert abs(targets.expected_value(q).item() - (v - alpha * entropy).item()) < bound
+    assert abs(q.mean().item() - (v - alpha * entropy).item()) < bound  # the expected value of Prop. 8
 
 
-@pytest.mark.parametrize("shape", [(B,), (B, M)])
-def test_temperature_rises_where_the_entropy_is_below_its_target(shape):
-    log_alpha, log_prob = torch.tensor([0.5, 0.5], requires_grad=True), draw(S, *shape)
-    loss = -(log_alpha * (log_prob + 0.7).flatten(1).mean(-1)).sum()
-    (slope,) = torch.autograd.grad(loss, log_alpha)
-    torch.testing.assert_close(targets.temperature_gradient(log_prob, 0.7), slope, rtol=1e-12, atol=1e-13)
-    entropy = -log_prob.flatten(1).mean(-1)
-    assert (targets.temperature_gradient(log_prob, entropy.max().item() + 0.1) < 0.0).all()  # to descend it raises alpha
+def test_descending_the_product_moves_particles_along_the_velocity():
+    x, v = draw(S, B, M, A).requires_grad_(), draw(S, B, M, A, seed=1).requires_grad_()
+    loss = targets.against(v, x)
+    for s in range(S):
+        assert loss[s].item() == pytest.approx(-sum((v[s, b, m] @ x[s, b, m]).item() for b in range(B) for m in range(M)) / (B * M))
+    loss.sum().backward()
+    torch.testing.assert_close(x.grad, -v.detach() / (B * M), rtol=1e-13, atol=1e-15)
+    assert v.grad is None
 
 
-def test_descending_the_pull_moves_particles_along_the_velocity():
-    x, v = draw(S, B, M, A).requires_grad_(), draw(S, B, M, A, seed=1)
-    loss = -sum(v[s, b, m] @ x[s, b, m] for s in range(S) for b in range(B) for m in range(M)) / (B * M)
-    torch.testing.assert_close(targets.pull(v), torch.autograd.grad(loss, x)[0], rtol=1e-13, atol=1e-15)
+def test_log_mean_exp_is_the_logarithm_of_the_mean():
+    q = draw(S, B, M)
+    expected = torch.stack([torch.exp(q[..., m]) for m in range(M)]).mean(0).log()
+    torch.testing.assert_close(targets.log_mean_exp(q), expected, rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(targets.log_mean_exp(q + 1e3), expected + 1e3, rtol=1e-12, atol=0.0)  # no overflow
 
 
 def test_speed_is_the_mean_length():

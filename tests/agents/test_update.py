@@ -56,10 +56,18 @@ class Adam:
             p -= self.lr * (m / (1.0 - 0.9**self.t)) / (torch.sqrt(v / (1.0 - 0.999**self.t)) + 1e-8)
 
 
-def tensors_of(value, theta=None):
-    """Weights, then biases, of a network (or of a vector shaped as its theta); the tensor itself of a temperature."""
-    theta = theta if theta is not None else value.theta if isinstance(value, torch.nn.Module) else value
-    return [t for pair in zip(*value.net.layers(theta), strict=True) for t in pair] if isinstance(value, torch.nn.Module) else [theta]
+def vectors(state):
+    """Every theta of a state by its name: what optimisers move, targets and previous policies."""
+    named = {f.name: getattr(state, f.name) for f in fields(state) if f.name != "nets"}
+    return {name: getattr(value, "theta", value) for name, value in named.items()}
+
+
+def tensors_of(state, name, theta):
+    """Weights, then biases, of a vector (of a target, or of moments) shaped as the theta of that name; a temperature itself."""
+    if name == "log_alpha":
+        return [theta]
+    net = getattr(state.nets, {"previous": "policy"}.get(name, name.removesuffix("_target"))).net
+    return [t for pair in zip(*net.layers(theta), strict=True) for t in pair]
 
 
 class Alone:
@@ -67,14 +75,10 @@ class Alone:
 
     def __init__(self, state, s, cfg):
         self.cfg = cfg
-        self.p = {f.name: self.copied(getattr(state, f.name), s) for f in fields(state) if not f.name.endswith("_adam")}
-        self.adam = {f.name[:-5]: f.name[:-5] for f in fields(state) if f.name.endswith("_adam")}
+        self.p = {name: [p[s].clone().requires_grad_() for p in tensors_of(state, name, t)] for name, t in vectors(state).items()}
         steps = {"q": getattr(cfg, "critic_lr", cfg.lr)}
-        self.adam = {name: Adam(self.p["log_alpha" if name == "alpha" else name], steps.get(name, cfg.lr)) for name in self.adam}
-
-    @staticmethod
-    def copied(value, s):
-        return [p[s].detach().clone().requires_grad_() for p in tensors_of(value)]
+        moved = [f.name for f in fields(state) if hasattr(getattr(state, f.name), "theta")]
+        self.adam = {name: Adam(self.p[name], steps.get(name, cfg.lr)) for name in moved}
 
     def descend(self, name, gradients):
         self.adam[name].step(gradients)
@@ -110,7 +114,7 @@ class Alone:
 
     def fit_alpha(self, log_prob):
         """alpha by d/dlog alpha of -log alpha (log pi - A), a target entropy of -A."""
-        self.descend("alpha", [-(log_prob.detach().mean() - A)])
+        self.descend("log_alpha", [-(log_prob.detach().mean() - A)])
 
 
 def normal_log_prob(u, mean, log_std):
@@ -254,10 +258,10 @@ def sac_v_by_hand(alone, batch, noise):
     for b in range(B):
         weight, mean, log_std = heads(batch.obs[b])
         chosen, edge = 0, weight[0].item()
-        while noise.pick[b].item() > edge:
+        while k > 1 and Normal(0.0, 1.0).cdf(noise[b, A]).item() > edge:
             chosen += 1
             edge += weight[chosen].item()
-        u.append((mean[chosen] + log_std[chosen].exp() * noise.xi[b]).detach())
+        u.append((mean[chosen] + log_std[chosen].exp() * noise[b, :A]).detach())
     q = [alone.q(batch.obs[b], torch.tanh(u[b]))[0].detach() for b in range(B)]
     v = [alone.v(batch.obs[b]).detach() for b in range(B)]
     log_prob = torch.stack([log_prob_of(batch.obs[b], u[b]) for b in range(B)])
@@ -312,8 +316,14 @@ def dp_wgf_by_hand(alone, batch, noise):
         actions = torch.tanh(sampled(alone, "policy", batch.next_obs[b : b + 1], noise.value[b : b + 1]))[0]
         return sum(alone.q(batch.next_obs[b], a, "q_target").min() for a in actions) / M
 
-    soft = alone.cfg.backup == "soft"
-    info = alone.fit_q(batch, (lambda b: soft_value(alone, batch.next_obs[b], noise.value[b])) if soft else expected_value)
+    def normalizer(b):
+        """log E_u[exp(Q) / u] - H(u), u the uniform density 2^-A, whose entropy is A log 2."""
+        return soft_value(alone, batch.next_obs[b], noise.value[b]) - alone.cfg.alpha * A * math.log(2.0)
+
+    def soft(b):
+        return soft_value(alone, batch.next_obs[b], noise.value[b])
+
+    info = alone.fit_q(batch, {"soft": soft, "normalizer": normalizer, "expected": expected_value}[alone.cfg.backup])
     u = sampled(alone, "policy", batch.obs, noise.policy)
     info |= flow(alone, batch, u, alone.cfg.alpha, sampled(alone, "previous", batch.obs, noise.policy))
     alone.smooth("q_target", "q", alone.cfg.tau)
@@ -388,7 +398,7 @@ CASES = [
         {"w2": "eq9_mean", "previous": "average", "backup": "expected", "members": 2},
         {"w2": "common_noise", "squash": "exact", "previous": "average", "activation": "relu"},
         {"w2": "exact", "squash": "exact", "backup": "expected"},
-        {"w2": "entropic"},
+        {"w2": "entropic", "backup": "soft"},
         {"w2": "debiased", "squash": "exact"},
         {"w2_scale": 0.0},
     ),
@@ -415,13 +425,8 @@ def started(agent, cfg, seeds):
     """A state whose networks, targets and previous policies all differ, with temperatures away from 1."""
     state = agent.init(cfg, D, A, [torch.Generator().manual_seed(k) for k in range(seeds)], torch.device("cpu"))
     g = torch.Generator().manual_seed(9)
-    with torch.no_grad():
-        for f in fields(state):
-            if isinstance(getattr(state, f.name), torch.nn.Module):
-                theta = getattr(state, f.name).theta
-                theta += 0.3 * torch.randn(theta.shape, generator=g)
-        if hasattr(state, "log_alpha"):
-            state.log_alpha.copy_(torch.tensor([0.4, -0.3])[:seeds])
+    for name, theta in vectors(state).items():
+        theta += 0.3 * torch.randn(theta.shape, generator=g) if name != "log_alpha" else torch.tensor([0.4, -0.3])[:seeds]
     return state
 
 
@@ -455,12 +460,12 @@ def test_update_is_the_update_by_hand(agent, cfg):
                 assert info[tag].shape == (seeds,)
                 torch.testing.assert_close(info[tag][s], value.detach(), **near, msg=lambda m, tag=tag: f"{tag}: {m}")
             for name, adam in alone[s].adam.items():  # its moments are sums of gradients and of their squares
-                value, own = getattr(state, "log_alpha" if name == "alpha" else name), getattr(state, f"{name}_adam")
                 for moment in ("m", "v"):
-                    for got, want in zip(tensors_of(value, getattr(own, moment)), getattr(adam, moment), strict=True):
+                    own = tensors_of(state, name, getattr(getattr(state, name), moment))
+                    for got, want in zip(own, getattr(adam, moment), strict=True):
                         torch.testing.assert_close(got[s], want, **near, msg=lambda m, name=name: f"gradient of {name}: {m}")
             for name, parameters in alone[s].p.items():
-                for got, want in zip(tensors_of(getattr(state, name)), parameters, strict=True):
+                for got, want in zip(tensors_of(state, name, vectors(state)[name]), parameters, strict=True):
                     torch.testing.assert_close(got[s], want, **near, msg=lambda m, name=name: f"{name}: {m}")
 
 
@@ -537,12 +542,13 @@ def test_act_draws_what_update_draws(agent):
             elif agent is sac_v:
                 out = network(alone.p["policy"], obs[s, b], cfg)
                 k = cfg.components
-                chosen = int((noise.pick[s, b] > out[:k].softmax(0).cumsum(0)).sum())
+                chosen = int((Normal(0.0, 1.0).cdf(noise[s, b, A]) > out[:k].softmax(0).cumsum(0)).sum())
                 mean, log_std = out[k : k + k * A].reshape(k, A)[chosen], out[k + k * A :].reshape(k, A)[chosen].clamp(-20.0, 2.0)
-                u = mean + log_std.exp() * noise.xi[s, b]
+                u = mean + log_std.exp() * noise[s, b, :A]
             elif agent is dp_wgf_v:
-                mean, log_std = gaussian(network(alone.p["policy"], obs[s, b], cfg, int(noise.pick[s, b] * cfg.components)))
-                u = mean + log_std.exp() * noise.xi[s, b]
+                chosen = int(Normal(0.0, 1.0).cdf(noise[s, b, A]) * cfg.components)
+                mean, log_std = gaussian(network(alone.p["policy"], obs[s, b], cfg, chosen))
+                u = mean + log_std.exp() * noise[s, b, :A]
             else:
                 u = network(alone.p["policy"], torch.cat([obs[s, b], noise[s, b, 0]]), cfg)
             torch.testing.assert_close(action[s, b], torch.tanh(u), rtol=1e-11, atol=1e-12)
@@ -567,14 +573,10 @@ def test_ddpg_explores_with_normal_noise_on_its_action_and_stays_within_the_boun
     assert abs(x.square().mean() - 1.0) < 4.0 * math.sqrt(2.0 / x.numel())
 
 
-NORMAL, UNIFORM, SIGNED = (
-    (0.0, 1.0, 2.0),
-    (0.5, 1.0 / 12.0, 1.0 / 180.0),
-    (0.0, 1.0 / 3.0, 4.0 / 45.0),
-)  # mean, variance, variance of square
+NORMAL, SIGNED = (0.0, 1.0, 2.0), (0.0, 1.0 / 3.0, 4.0 / 45.0)  # mean, variance, variance of square
 LAWS = [
     (sac, {}, [(None, NORMAL)]),
-    (sac_v, {}, [("pick", UNIFORM), ("xi", NORMAL)]),
+    (sac_v, {}, [(None, NORMAL)]),
     (soft_q, {"particles": M, "value_particles": 5}, [("policy", NORMAL), ("value", SIGNED)]),
     (dp_wgf, {"particles": M}, [("policy", NORMAL), ("value", SIGNED)]),
     (dp_wgf, {"particles": M, "backup": "expected"}, [("policy", NORMAL), ("value", NORMAL)]),

@@ -11,8 +11,9 @@ from torch.nn.functional import elu, layer_norm, softplus
 from tests.agents.test_update import Adam
 from tests.policies.plain import assert_equal, close
 from wgf.agents import wpo
-from wgf.agents.targets import BOOTSTRAPS
 from wgf.agents.training.protocol import Batch, Streams
+from wgf.agents.training.targets import BOOTSTRAPS
+from wgf.policies.unbounded import decoupled_kl
 
 D, A, B, N = 3, 2, 3, 4
 TINY = {"hidden": (8, 6), "critic_hidden": (7, 5), "batch": B, "samples": N, "lr": 1e-2, "copy_every": 2, "reward_scale": 3.0}
@@ -24,7 +25,7 @@ CASES = {
     "hard": {"kl": "hard", "kl_mean": 1.5, "kl_std": 0.4, "bound_mean": 0.02, "bound_std": 0.01},
     "entropy, two members, one action": {"entropy": 0.3, "n_step": 1, "members": 2, "samples": 1},
     "mixture": {"policy": "mixture", "components": 3, "fisher": 6, "damping": 0.1, "cg_steps": 40, "bootstrap": "mean"},
-    "squashed": {"policy": "squashed", "fisher": 5, "damping": 0.2, "cg_steps": 20, "squash": "cbrt"},
+    "squashed": {"policy": "squashed", "squash": "cbrt"},
     "weak": {"kl_mean": 1e-3, "kl_std": 1e-3, "std0": 0.2},
 }
 
@@ -43,14 +44,21 @@ def network(net, theta, x):
     return x
 
 
+def vector(state, name):
+    """A theta by its name: an optimiser's, or a target itself."""
+    value = getattr(state, name)
+    return getattr(value, "theta", value)
+
+
 class Alone:
     """One seed of a state, and the update by hand."""
 
     def __init__(self, state, s, cfg):
-        self.cfg, self.nets, self.updates = cfg, state, 0
-        self.p = {name: getattr(state, name).theta[s].detach().clone().requires_grad_() for name in NETWORKS}
-        self.dual = state.dual[s].clone().requires_grad_()
-        self.adam = {name: Adam([self.p[name]], cfg.lr) for name in ("policy", "q")} | {"dual": Adam([self.dual], cfg.dual_lr)}
+        self.cfg, self.nets, self.updates = cfg, state.nets, 0
+        self.p = {name: vector(state, name)[s].detach().clone().requires_grad_() for name in NETWORKS}
+        self.log_weight = state.log_weight.theta[s].clone().requires_grad_()
+        self.moved = state.moved[s].clone()
+        self.adam = {name: Adam([self.p[name]], cfg.lr) for name in ("policy", "q")} | {"weight": Adam([self.log_weight], cfg.dual_lr)}
 
     def law(self, name, obs):
         """logits (K,), means and stds (K, A)."""
@@ -72,14 +80,15 @@ class Alone:
         return torch.stack([network(self.nets.q.net, theta, x)[0] for theta in self.p[name]])
 
     def slope(self, obs, u):
-        """min Q and its squashed slope at the action of u; if that was cut, without the parts that point out of the cube."""
+        """min Q and its slope in u: of a squashed law through tanh; of a cut action without the parts that point out of the cube."""
         cut = self.into(u).requires_grad_()
         value = self.q("q", obs, cut).min()
         (g,) = torch.autograd.grad(value, cut)
         for d in range(A if self.cfg.policy != "squashed" else 0):
             if (u[d] > 1.0 and g[d] > 0.0) or (u[d] < -1.0 and g[d] < 0.0):
                 g[d] = 0.0
-        return value.detach(), (torch.copysign(g.abs() ** (1.0 / 3.0), g) if self.cfg.squash == "cbrt" else g)
+        g = torch.copysign(g.abs() ** (1.0 / 3.0), g) if self.cfg.squash == "cbrt" else g
+        return value.detach(), (g / torch.cosh(u).square() if self.cfg.policy == "squashed" else g)
 
     def next_value(self, obs, noise):
         law = self.law("policy_target", obs)
@@ -109,13 +118,8 @@ class Alone:
         return -(inner * g).sum()
 
     def solved_loss(self, law, pairs, others):
-        """-<(F + damping I)^-1 sum_n grad_phi (grad_a log pi . g), phi>, F summed draw by draw and inverted as a matrix."""
+        """-<(F + damping I)^-1 sum_n grad_phi (grad_a log pi . g), phi>, F as a matrix: the mean over draws and rho of the block form."""
         phi = [t.detach().requires_grad_() for t in law]
-
-        def log_prob(a):
-            if self.cfg.policy == "squashed":
-                return self.density(phi, torch.atanh(a)) - torch.log(1.0 - a.square()).sum()
-            return self.density(phi, a)
 
         def row(value):
             slopes = torch.autograd.grad(value, phi, allow_unused=True)
@@ -123,11 +127,15 @@ class Alone:
 
         total = 0.0
         for u, g in pairs:
-            a = (torch.tanh(u) if self.cfg.policy == "squashed" else u.clone()).requires_grad_()
-            (inner,) = torch.autograd.grad(log_prob(a), a, create_graph=True)
+            a = u.clone().requires_grad_()
+            (inner,) = torch.autograd.grad(self.density(phi, a), a, create_graph=True)
             total = total + row((inner * g).sum())
         scores = torch.stack([row(self.density(phi, u)) for u in others])
-        fisher = scores.mT @ scores / len(others) + self.cfg.damping * torch.eye(len(total))
+        w, std = phi[0].detach().softmax(0), phi[2].detach()
+        each = (w[:, None] / std.square()).flatten()
+        block = torch.block_diag(torch.diag(w) - torch.outer(w, w), torch.diag(each), torch.diag(2.0 * each))
+        rho = len(total) / (len(total) + len(others))
+        fisher = (1.0 - rho) * scores.mT @ scores / len(others) + rho * block + self.cfg.damping * torch.eye(len(total))
         return -(torch.linalg.solve(fisher, total) * torch.cat([t.flatten() for t in law])).sum()
 
     def policy_loss(self, obs, noise, others):
@@ -136,7 +144,7 @@ class Alone:
         us = [self.drawn(law, z) for z in noise]
         values, slopes = zip(*(self.slope(obs, u) for u in us), strict=True)
         loss = -len(noise) * self.cfg.entropy * law[2].log().sum()
-        if self.cfg.policy == "gaussian":
+        if self.cfg.components == 1:
             loss = loss + sum(self.closed_loss(law, u, g) for u, g in zip(us, slopes, strict=True))
         else:
             loss = loss + self.solved_loss(law, list(zip(us, slopes, strict=True)), [self.drawn(law, z) for z in others])
@@ -154,17 +162,18 @@ class Alone:
         self.adam["q"].step(torch.autograd.grad(q_loss, [self.p["q"]]))
         each = [self.policy_loss(batch.obs[b], noise.now[b], noise.fisher[b]) for b in range(B)]
         loss, kl, value, outside, entropy = (sum(parts) / B for parts in zip(*each, strict=True))
-        weight = softplus(self.dual) + 1e-8
+        weight = self.log_weight.exp()
         policy_gradient = torch.autograd.grad(loss + (weight.detach() * kl).sum(), [self.p["policy"]])
         if self.cfg.kl == "hard":
             bound = torch.tensor([[self.cfg.bound_mean], [self.cfg.bound_std]])
-            self.adam["dual"].step(torch.autograd.grad((weight * (bound - kl.detach())).sum(), [self.dual]))
+            self.adam["weight"].step(torch.autograd.grad((self.log_weight * (bound - kl.detach())).sum(), [self.log_weight]))
         self.adam["policy"].step(policy_gradient)
         if self.updates % self.cfg.copy_every == 0:
             for name in ("policy", "q"):
                 self.p[f"{name}_target"].data.copy_(self.p[name])
+            self.moved = kl.detach()
         info = {"losses/q": q_loss, "losses/q_values": q_mean, "losses/policy": -value, "policy/entropy": entropy}
-        return info | {"policy/kl_mean": kl[0].sum(), "policy/kl_std": kl[1].sum(), "policy/outside": outside}
+        return info | {"policy/kl_mean": self.moved[0].sum(), "policy/kl_std": self.moved[1].sum(), "policy/outside": outside}
 
 
 def started(cfg, seeds=2):
@@ -172,7 +181,7 @@ def started(cfg, seeds=2):
     state = wpo.init(cfg, D, A, [torch.Generator().manual_seed(k) for k in range(seeds)], torch.device("cpu"))
     g = torch.Generator().manual_seed(9)
     for name in NETWORKS:
-        theta = getattr(state, name).theta
+        theta = vector(state, name)
         theta += 0.3 * torch.randn(theta.shape, generator=g)
     return state
 
@@ -202,8 +211,8 @@ def test_update_is_the_update_by_hand(change):
             for tag, value in expected.items():
                 torch.testing.assert_close(info[tag][s], value.detach(), rtol=1e-9, atol=1e-11, msg=lambda m, tag=tag: f"{tag}: {m}")
             for name in NETWORKS:
-                torch.testing.assert_close(getattr(state, name).theta[s], alone[s].p[name].detach(), rtol=1e-9, atol=1e-10)
-            torch.testing.assert_close(state.dual[s], alone[s].dual.detach(), rtol=1e-9, atol=1e-10)
+                torch.testing.assert_close(vector(state, name)[s], alone[s].p[name].detach(), rtol=1e-9, atol=1e-10)
+            torch.testing.assert_close(state.log_weight.theta[s], alone[s].log_weight.detach(), rtol=1e-9, atol=1e-10)
             outside += info["policy/outside"][s].item()
     assert outside > 0.0  # some actions lie beyond the cube
 
@@ -211,10 +220,10 @@ def test_update_is_the_update_by_hand(change):
 def test_kl_weights_start_as_configured_and_stay_above_their_floor():
     cfg = replace(wpo.Config(), **TINY, kl="hard", kl_mean=1e-9, kl_std=50.0, bound_mean=1e9, dual_lr=5.0)
     state = wpo.init(cfg, D, A, [torch.Generator()], torch.device("cpu"))
-    for weight, start in zip(softplus(state.dual)[0].tolist(), (1e-9, 50.0), strict=True):
+    for weight, start in zip(state.log_weight.theta[0].exp().tolist(), (1e-9, 50.0), strict=True):
         assert weight == pytest.approx([start] * A, rel=1e-7)
     wpo.update(cfg, state, minibatch(0, 1), wpo.noise(cfg, A, streams(1)))
-    assert (state.dual[0, 0] == wpo.FLOOR).all()
+    assert (state.log_weight.theta[0, 0] == wpo.FLOOR).all()
 
 
 def test_bootstraps_lie_between_the_mean_and_the_largest():
@@ -286,16 +295,16 @@ def trained(reward, updates, start=None, **change):
     cfg = replace(wpo.Config(), **{**BANDIT, **change})
     state = wpo.init(cfg, 1, 1, [torch.Generator().manual_seed(k) for k in range(2)], torch.device("cpu"))
     if start is not None:
-        for policy in (state.policy, state.policy_target):
-            policy.net.layers(policy.theta)[-1][1][..., 1] = start  # logit, mean, raw std
+        for theta in (state.policy.theta, state.policy_target):
+            state.nets.policy.net.layers(theta)[-1][1][..., 1] = start  # logit, mean, raw std
     draw, obs = streams(), torch.zeros(2, cfg.batch, 1)
     for i in range(updates):
         if i == 2 * updates // 3:
-            state.policy_adam.lr, state.q_adam.lr = cfg.lr / 10.0, cfg.lr / 10.0
+            state.policy.lr, state.q.lr = cfg.lr / 10.0, cfg.lr / 10.0
         action = 2.0 * draw.uniform(cfg.batch, 1) - 1.0
         batch = Batch(obs, action, reward(action[..., 0]), torch.zeros(2, cfg.batch), obs)
         wpo.update(cfg, state, batch, wpo.noise(cfg, 1, draw))
-    law = state.policy(obs[:, :1])
+    law = state.nets.policy.law(state.policy.theta, obs[:, :1])
     return law.mean.flatten(), law.std.flatten()
 
 
@@ -327,8 +336,13 @@ def test_a_policy_beyond_the_bounds_comes_back(monkeypatch):
     """From a mean of 3, four deviations outside. Without a slope out there, as with a critic that cuts and no more, it stays."""
     mean, _ = trained(goal, 600, start=3.0, std0=0.5)
     assert ((mean - 0.2).abs() < 0.125).all()  # half a width of the reward, of a way of eleven
-    flat_outside = wpo.FORMS["gaussian"]._replace(slope=lambda u, slope: slope.masked_fill(u.abs() > 1.0, 0.0))
-    monkeypatch.setitem(wpo.FORMS, "gaussian", flat_outside)
+    continued = wpo.slope
+
+    def flat_outside(cfg, state, obs, u):
+        value, slope = continued(cfg, state, obs, u)
+        return value, slope.masked_fill(u.abs() > 1.0, 0.0)
+
+    monkeypatch.setattr(wpo, "slope", flat_outside)
     mean, _ = trained(goal, 200, start=3.0, std0=0.5)
     assert (mean > 2.0).all()
 
@@ -342,9 +356,40 @@ def test_a_policy_stays_near_the_cube_where_the_best_action_is_its_edge():
 def test_zero_weight_copies_leave_targets_alone():
     cfg = replace(wpo.Config(), **{**TINY, "copy_every": 3})
     state, draw = started(cfg), streams()
-    before = {name: getattr(state, name).theta.clone() for name in ("policy_target", "q_target")}
+    before = {name: vector(state, name).clone() for name in ("policy_target", "q_target")}
     for k in range(3):
-        assert_equal({name: getattr(state, name).theta for name in before}, before)
+        assert_equal({name: vector(state, name) for name in before}, before)
         wpo.update(cfg, state, minibatch(k), wpo.noise(cfg, A, draw))
     for name in before:
-        assert torch.equal(getattr(state, name).theta, getattr(state, name.partition("_")[0]).theta)
+        assert torch.equal(vector(state, name), vector(state, name.partition("_")[0]))
+
+
+def test_a_squashed_policy_stays_finite_and_goes_to_the_edge_where_the_best_action_is():
+    """r = a: the flow of actions, which multiplies by cosh^2 u, overflows here; the flow of u moves on as SVG(0) through tanh."""
+    cfg = replace(wpo.Config(), **BANDIT, policy="squashed")
+    state = wpo.init(cfg, 1, 1, [torch.Generator().manual_seed(k) for k in range(2)], torch.device("cpu"))
+    draw, obs = streams(), torch.zeros(2, cfg.batch, 1)
+    for _ in range(1000):
+        action = 2.0 * draw.uniform(cfg.batch, 1) - 1.0
+        batch = Batch(obs, action, action[..., 0], torch.zeros(2, cfg.batch), obs)
+        wpo.update(cfg, state, batch, wpo.noise(cfg, 1, draw))
+    for theta in (state.policy.theta, state.policy.m, state.q.theta):
+        assert theta.isfinite().all()
+    assert state.policy.m.abs().max() < 1e3  # 2e12 by the flow of actions after 250 updates
+    assert (wpo.greedy(cfg, state, obs[:, :1]) > 0.9).all()
+
+
+def test_a_hard_weight_falls_until_the_deviation_moves_as_far_as_its_bound_allows():
+    """From 1e4, where the deviation hardly moves, in steps of dual_lr of its logarithm; then KL stays at the bound while std falls."""
+    cfg = replace(wpo.Config(), **BANDIT | {"kl_std": 1e4}, kl="hard", bound_std=1e-4)
+    state = wpo.init(cfg, 1, 1, [torch.Generator().manual_seed(k) for k in range(2)], torch.device("cpu"))
+    draw, obs, moved = streams(), torch.zeros(2, cfg.batch, 1), []
+    for _ in range(1600):
+        action = 2.0 * draw.uniform(cfg.batch, 1) - 1.0
+        batch = Batch(obs, action, goal(action[..., 0]), torch.zeros(2, cfg.batch), obs)
+        before, now = (state.nets.policy.law(theta, obs[:, :1]) for theta in (state.policy_target, state.policy.theta))
+        moved.append(decoupled_kl(before, now).std.flatten())
+        wpo.update(cfg, state, batch, wpo.noise(cfg, 1, draw))
+    early, late = torch.stack(moved[100:200]).mean(0), torch.stack(moved[-300:]).mean(0)
+    assert (early < 0.1 * cfg.bound_std).all()
+    assert ((late > 0.5 * cfg.bound_std) & (late < 1.5 * cfg.bound_std)).all()  # a mean of 30 copies of a policy that still learns

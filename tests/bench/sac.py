@@ -99,7 +99,7 @@ def main() -> None:
                 }
             )
     text = f"Median of {args.rounds} rounds; ratios: median over rounds [middle half].\n\n{table(rows)}"
-    report(args.out, "SAC, environment and update", text, ["wgf", "torch", "gymnasium", "mujoco", "stable-baselines3", "sbx-rl", "jax"])
+    report(args.out, "SAC, environment and update", text, ["wgflow", "torch", "gymnasium", "mujoco", "stable-baselines3", "sbx-rl", "jax"])
 
 
 def measure(name: str, env: str, steps: int) -> float:

@@ -198,7 +198,7 @@ def main() -> None:
     parts.append(("Adam with faded moments", [row(times, name, "flushed to zero") for name in cases]))
 
     text = "Medians of the rounds; ratios: median over rounds [middle half].\n\n"
-    report(args.out, "Updates", text + "\n\n".join(f"## {title}\n\n{table(rows)}" for title, rows in parts), ["wgf", "torch"])
+    report(args.out, "Updates", text + "\n\n".join(f"## {title}\n\n{table(rows)}" for title, rows in parts), ["wgflow", "torch"])
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def main() -> None:
         )
     parts.append((f"Conjugate gradients on the Fisher matrices of {STATES} states, {DRAWS} draws each, A = {ACTION}, one thread", rows))
     text = "Medians of the rounds; ratios: median over rounds [middle half].\n\n"
-    report(args.out, "WPO", text + "\n\n".join(f"## {title}\n\n{table(rows)}" for title, rows in parts), ["wgf", "torch"])
+    report(args.out, "WPO", text + "\n\n".join(f"## {title}\n\n{table(rows)}" for title, rows in parts), ["wgflow", "torch"])
 
 
 if __name__ == "__main__":

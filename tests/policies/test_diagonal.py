@@ -1,79 +1,84 @@
 """Policies whose deviation is free of the state, against torch.distributions and autograd."""
 
-from copy import deepcopy
-
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
 from torch.func import jvp
 
 from tests.policies.plain import close, draw, evaluate, leaf, seeds
+from wgf.mlp import MLP
 from wgf.natural import hessian
 from wgf.policies.diagonal import DiagonalPolicy
-from wgf.policies.gaussian import kl
 
-pytestmark = pytest.mark.usefixtures("double")
 S, M, B, D, A = 2, 3, 7, 4, 2
 
 
-def policy():
-    found = DiagonalPolicy(D, A, M, (6, 5), "tanh", seeds(0, 1))
-    found.log_std.copy_(0.3 * draw(S, M, A, seed=9))
-    return found
+def started(gain=None):
+    policy = DiagonalPolicy(MLP((D, 6, 5, A), gain=gain), A)
+    theta = policy.init(M, seeds(0, 1))
+    theta[..., -A:] = 0.3 * draw(S, M, A, seed=9)
+    return policy, theta
+
+
+def law(policy, theta, obs):
+    """By single networks and torch's Normal, entry by entry."""
+    return Normal(evaluate(policy.net, theta[..., :-A], obs), theta[..., -A:].exp()[:, :, None])
 
 
 def test_a_fresh_policy_has_deviation_one_and_its_means_are_as_large_as_its_gain():
-    plain, small = (DiagonalPolicy(D, A, M, (6, 5), "tanh", seeds(0, 1), gain) for gain in (1.0, 0.01))
-    assert torch.equal(plain.log_std, torch.zeros(S, M, A))
+    plain, small = (DiagonalPolicy(MLP((D, 6, 5, A), gain=gain), A) for gain in (1.0, 0.01))
+    thetas = [policy.init(M, seeds(0, 1)) for policy in (plain, small)]
+    assert torch.equal(plain.log_std(thetas[0]), torch.zeros(S, M, A))
+    assert torch.equal(thetas[0][1:], plain.init(M, seeds(1)))
     obs = draw(S, M, B, D)
-    close(small.mean(obs), 0.01 * plain.mean(obs))
-    assert list(plain.state_dict()) == ["theta"]
+    close(small.mode(thetas[1], obs), 0.01 * plain.mode(thetas[0], obs))
 
 
 def test_the_mean_is_the_networks_and_an_action_adds_noise():
-    p, obs, xi = policy(), draw(S, M, B, D), draw(S, M, B, A, seed=1)
-    expected = evaluate(p._nets[0], p.theta[..., :-A], obs)
-    close(p.mean(obs), expected)
-    close(p.act(obs, xi), expected + p.theta[..., -A:].exp()[:, :, None] * xi)
+    (p, theta), obs, xi = started(), draw(S, M, B, D), draw(S, M, B, A, seed=1)
+    expected, found = law(p, theta, obs), p.draw(theta, obs, xi)
+    close(p.mode(theta, obs), expected.mean)
+    close(p.log_std(theta)[:, :, None].exp().expand(-1, -1, B, -1), expected.stddev)
+    close(found.action, expected.mean + expected.stddev * xi)
+    assert torch.equal(found.u, found.action)
+    close(found.log_prob, expected.log_prob(found.action).sum(-1))
 
 
-def test_densities_are_torchs_and_the_weighted_score_is_autograds():
-    p, obs, action, w = policy(), draw(S, M, B, D), draw(S, M, B, A, seed=1), draw(S, M, B, seed=2)
-    log_prob, pull_back = p.score(obs, action)
-    theta = leaf(p.theta)
-    expected = Normal(evaluate(p._nets[0], theta[..., :-A], obs), theta[..., -A:].exp()[:, :, None]).log_prob(action).sum(-1)
-    close(log_prob, expected.detach())
-    close(pull_back(w), torch.autograd.grad((w * expected).sum(), theta)[0])
+def test_densities_entropy_and_kl_are_torchs_and_so_are_their_gradients():
+    (p, theta), obs, action, w = started(), draw(S, M, B, D), draw(S, M, B, A, seed=1), draw(S, M, B, seed=2)
+    theta, other = leaf(theta), theta + 0.2 * draw(*theta.shape, seed=3)
+    expected = law(p, theta, obs)
+    pairs = [
+        (p.log_prob(theta, obs, action), expected.log_prob(action).sum(-1)),
+        (p.entropy(theta)[..., None].expand(S, M, B), expected.entropy().sum(-1)),
+        (p.kl(theta, other, obs), kl_divergence(expected, law(p, other, obs)).sum(-1)),
+        (p.kl(other, theta, obs), kl_divergence(law(p, other, obs), expected).sum(-1)),
+    ]
+    for found, want in pairs:
+        assert found.shape == (S, M, B)
+        close(found, want)
+        slopes = (torch.autograd.grad((w * value).sum(), theta, retain_graph=True, materialize_grads=True)[0] for value in (found, want))
+        close(*slopes)
 
 
-def test_fisher_products_are_the_second_derivative_of_the_kl_and_the_square_of_scores():
-    p, obs = policy(), draw(S, M, B, D)
-    theta, v = p.theta.detach(), draw(*p.theta.shape, seed=3)
-    mean, log_std = p.mean(obs), p.log_std[:, :, None]
+@pytest.mark.parametrize("gain", [None, 0.5])
+def test_fisher_products_are_the_second_derivative_of_the_kl_and_the_square_of_scores(gain):
+    (p, theta), obs = started(gain), draw(S, M, B, D)
+    v = draw(*theta.shape, seed=3)
+    here = law(p, theta, obs)
 
     def kl_to(other):
-        return kl(mean, log_std, evaluate(p._nets[0], other[..., :-A], obs), other[..., -A:][:, :, None]).mean(-1)
+        there = Normal(p.net(other[..., :-A], obs), other[..., -A:].exp()[:, :, None], validate_args=False)
+        return kl_divergence(here, there).sum(-1).mean(-1)
 
-    found = p.fisher(obs)(v)
+    found = p.fisher(theta, obs)(v)
     close(found, hessian(kl_to, theta)(v))
     n, squares = 20_000, []
     for b in range(B):  # v'Fv = E (score'v)^2, by the derivative of log pi along v
         states = obs[:, :, b : b + 1].expand(-1, -1, n, -1)
-        actions = p.act(states, draw(S, M, n, A, seed=4 + b))
-
-        def log_density(other, s=states, a=actions):
-            return Normal(evaluate(p._nets[0], other[..., :-A], s), other[..., -A:].exp()[:, :, None]).log_prob(a).sum(-1)
-
-        squares.append(jvp(log_density, (theta,), (v,))[1].square())
+        actions = p.draw(theta, states, draw(S, M, n, A, seed=4 + b)).action
+        squares.append(jvp(lambda other, s=states, a=actions: p.log_prob(other, s, a), (theta,), (v,))[1].square())
     each = torch.stack(squares, -1)  # (S, M, n, B)
     error = 4.0 * each.var(2).mean(-1).sqrt() / (B * n) ** 0.5
     assert (each.mean((2, 3)) - (v * found).sum(-1)).abs().le(error).all()
     assert (error < 0.05 * (v * found).sum(-1)).all()
-
-
-def test_a_copy_has_parameters_of_its_own():
-    p, obs = policy(), draw(S, M, B, D)
-    copy, before = deepcopy(p), p.mean(obs)
-    copy.theta.add_(1.0)
-    close(p.mean(obs), before)
-    assert not torch.equal(copy.mean(obs), before)

@@ -16,9 +16,10 @@ from torch.distributions import (
 )
 
 from tests.policies import plain
-from tests.policies.plain import close, draw, leaf, seeds
+from tests.policies.plain import close, draw, evaluate, leaf, seeds
+from wgf.mlp import MLP
 from wgf.policies import gaussian
-from wgf.policies.gaussian import GaussianPolicy, Mixture, MixturePolicy
+from wgf.policies.gaussian import GaussianMixture, GaussianPolicy, MixturePolicy, noise_size
 
 
 def diagonal(mean, log_std):
@@ -93,180 +94,246 @@ def test_squashed_density_of_two_dimensions_integrates_to_one():
     assert total.item() == pytest.approx(1.0, abs=1e-8)
 
 
-def test_mixture_density_is_that_of_torch():
-    u, logits, mean, log_std = 2.0 * draw(7, 2), draw(7, 3, seed=1), draw(7, 3, 2, seed=2), draw(7, 3, 2, seed=3)
-    law = MixtureSameFamily(Categorical(logits=logits), diagonal(mean, log_std))
-    torch.testing.assert_close(gaussian.mixture_log_prob(u, logits, mean, log_std), law.log_prob(u), rtol=1e-12, atol=1e-12)
+# --- mixtures ---------------------------------------------------------------------------------------------------------
+
+
+def mixture_of(*batch, k=3, action=2, seed=1):
+    return GaussianMixture(
+        draw(*batch, k, seed=seed), draw(*batch, k, action, seed=seed + 1), (0.5 * draw(*batch, k, action, seed=seed + 2)).exp()
+    )
+
+
+def torchs(law):
+    return MixtureSameFamily(Categorical(logits=law.logits), Independent(Normal(law.mean, law.std), 1))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("n", [(), (4,), (4, 6)])
+@pytest.mark.parametrize("batch", [(), (7,), (2, 7)])
+def test_mixture_density_is_that_of_torch_at_any_number_of_points(k, n, batch):
+    law, u = mixture_of(*batch, k=k), 2.0 * draw(*batch, *n, 2)
+    at = GaussianMixture(*(t.reshape(*batch, *[1] * len(n), *t.shape[len(batch) :]) for t in law))
+    found = law.log_prob(u)
+    assert found.shape == (*batch, *n)
+    close(found, torchs(at).log_prob(u))
+    close(law.squashed_log_prob(u), found + 2.0 * torch.log(torch.cosh(u)).sum(-1))  # 1 - tanh^2 = 1 / cosh^2
 
 
 def test_mixture_of_equal_components_is_the_component():
     u, mean, log_std = draw(7, 2), draw(7, 1, 2, seed=1), draw(7, 1, 2, seed=2)
-    value = gaussian.mixture_log_prob(u, draw(7, 3, seed=3), mean.expand(7, 3, 2), log_std.expand(7, 3, 2))
-    torch.testing.assert_close(value, gaussian.log_prob(u, mean[:, 0], log_std[:, 0]), rtol=1e-12, atol=1e-12)
+    law = GaussianMixture(draw(7, 3, seed=3), mean.expand(7, 3, 2), log_std.exp().expand(7, 3, 2))
+    close(law.log_prob(u), gaussian.log_prob(u, mean[:, 0], log_std[:, 0]))
 
 
-@pytest.mark.parametrize("far", [1.0, 30.0])  # far out every density underflows
-def test_mixture_score_is_the_gradient_of_the_log_density(far):
-    u = far * draw(7, 2)
-    mixture = Mixture(draw(7, 3, seed=1), draw(7, 3, 2, seed=2), 0.5 * draw(7, 3, 2, seed=3) - 1.0)
-    leaves = [leaf(x) for x in mixture]
-    expected = gaussian.mixture_log_prob(u, *leaves)
-    value, score = gaussian.mixture_score(u, mixture)
-    assert torch.equal(expected.exp() == 0.0, torch.full((7,), far > 1.0))
+@pytest.mark.parametrize("far", [1.0, 300.0])  # far out every density underflows
+def test_the_gradient_of_a_mixtures_density_is_that_of_its_responsibilities(far):
+    """In logits r_k - w_k, in means r_k (u - m_k) / std_k^2, in stds r_k ((u - m_k)^2 / std_k^3 - 1 / std_k)."""
+    u, law = leaf(far * draw(7, 2)), GaussianMixture(*map(leaf, mixture_of(7)))
+    value = law.log_prob(u)
+    assert torch.equal(value.exp() == 0.0, torch.full((7,), far > 1.0))
+    found = torch.autograd.grad(value.sum(), (*law, u))
+    logits, mean, std = law.detach()
+    each = Normal(mean, std).log_prob(u.detach()[:, None]).sum(-1) + logits.log_softmax(-1)
+    r, shift = (each - each.logsumexp(-1, keepdim=True)).exp(), u.detach()[:, None] - mean
+    pull = r[..., None] * shift / std.square()
+    expected = r - logits.softmax(-1), pull, r[..., None] * (shift.square() / std**3 - 1.0 / std), -pull.sum(-2)
     # a responsibility is the exponential of a difference of log-densities, which rounds by eps |log density|
-    rtol = 1e-12 + 10.0 * torch.finfo(torch.float64).eps * expected.detach().abs().max().item()
-    torch.testing.assert_close(value, expected.detach(), rtol=1e-12, atol=1e-12)
-    for got, want in zip(score, torch.autograd.grad(expected.sum(), leaves), strict=True):
-        torch.testing.assert_close(got, want, rtol=rtol, atol=rtol)
+    rtol = 1e-12 + 10.0 * torch.finfo(torch.float64).eps * value.detach().abs().max().item()
+    for got, want in zip(found, expected, strict=True):
+        torch.testing.assert_close(got, want, rtol=rtol, atol=rtol * want.abs().max().item())
 
 
-def test_clamped_is_the_identity_within_the_bounds_and_zero_outside():
-    g, raw = draw(6), torch.tensor([-1e3, -20.1, -19.9, 1.9, 2.1, 1e3])
-    assert torch.equal(gaussian.clamped(g, raw), torch.cat([torch.zeros(2), g[2:4], torch.zeros(2)]))
+def test_a_held_mixture_is_the_same_numbers():
+    law = GaussianMixture(*map(leaf, mixture_of(7)))
+    for held, t in zip(law.detach(), law, strict=True):
+        assert torch.equal(held, t)
+        assert not held.requires_grad
+
+
+@pytest.mark.parametrize(("n", "batch"), [((), (7,)), ((4,), (7,)), ((4, 6), (2, 7)), ((), (2, 7))])
+def test_a_draw_of_one_gaussian_is_mean_plus_std_times_noise(n, batch):
+    law, xi = mixture_of(*batch, k=1), draw(*batch, *n, 2)
+    assert (noise_size(1, 2), noise_size(3, 2)) == (2, 3)
+    mean, std = (t.reshape(*batch, *[1] * len(n), 2) for t in law[1:])
+    assert law.draw(xi).shape == (*batch, *n, 2)
+    close(law.draw(xi), mean + std * xi)
+
+
+@pytest.mark.parametrize(("n", "batch"), [((400,), (2,)), ((20, 20), (2,)), ((), (2, 400))])
+def test_a_draw_of_a_mixture_is_that_of_the_component_that_the_last_number_picks(n, batch):
+    law, noise = mixture_of(*batch), draw(*batch, *n, 3, seed=9)
+    u = law.draw(noise)
+    assert u.shape == (*batch, *n, 2)
+    copies = math.prod(n)
+    at = [t.flatten(0, len(batch) - 1).repeat_interleave(copies, 0) for t in law]
+    chosen = []
+    for got, z, logits, mean, std in zip(u.flatten(0, -2), noise.flatten(0, -2), *at, strict=True):
+        chosen.append(int((Normal(0.0, 1.0).cdf(z[-1]) > logits.softmax(0).cumsum(0)[:-1]).sum()))
+        close(got, mean[chosen[-1]] + std[chosen[-1]] * z[:-1])
+    assert set(chosen) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("pick", [-9.0, 9.0])
+def test_the_outermost_picks_choose_the_first_and_the_last_component(pick):
+    law = mixture_of(50, k=4)
+    noise = torch.cat([torch.zeros(50, 2), torch.full((50, 1), pick)], -1)
+    assert torch.equal(law.draw(noise), law.mean[:, -1 if pick > 0.0 else 0])
+
+
+def test_draws_have_the_law_that_is_stated():
+    """Each component is chosen as often as its weight; mean and variance; and the mean over draws of r / p is 1 for a density r."""
+    law, n = mixture_of(2), 100_000
+    u = law.draw(draw(2, n, 3, seed=9))
+    expected = torchs(law)
+    assert torch.all((u.mean(1) - expected.mean).abs() < 4.0 * (expected.variance / n).sqrt())
+    square = (u - expected.mean[:, None]).square()
+    assert torch.all((square.mean(1) - expected.variance).abs() < 4.0 * square.std(1) / math.sqrt(n))
+    other = Independent(Normal(law.mean[:, :1], 0.7 * law.std[:, :1]), 1)  # which the first component covers
+    ratio = torch.exp(other.log_prob(u) - law.log_prob(u))
+    assert torch.all((ratio.mean(1) - 1.0).abs() < 4.0 * ratio.std(1) / math.sqrt(n))
+
+
+def test_stratified_draws_are_those_of_the_first_component_then_of_the_second():
+    law, xi = mixture_of(2, 5), draw(2, 5, 6, 2, seed=9)
+    u = law.stratified(xi)
+    assert u.shape == xi.shape
+    for m in range(6):
+        close(u[..., m, :], law.mean[..., m // 2, :] + law.std[..., m // 2, :] * xi[..., m, :])
 
 
 # --- the Gaussian policy ----------------------------------------------------------------------------------------------
 
 
+def gaussian_policy():
+    policy = GaussianPolicy(MLP((3, 8, 4)))
+    return policy, policy.init(seeds(0, 1))
+
+
 def test_gaussian_policy_draws_mean_plus_std_times_noise_and_knows_its_density():
-    policy = GaussianPolicy(3, 2, (8,), "tanh", seeds(0, 1))
-    obs, xi = draw(2, 5, 3), draw(2, 5, 2, seed=1)
-    mean, log_std = policy.net(obs)[..., :2], policy.net(obs)[..., 2:]
-    sample, _ = policy.sample(obs, xi)
-    torch.testing.assert_close(sample.u, mean + log_std.exp() * xi, rtol=1e-13, atol=1e-14)
-    assert torch.equal(sample.action, torch.tanh(sample.u))
-    assert torch.equal(policy.act(obs, xi), sample.action)
+    (policy, theta), obs, xi = gaussian_policy(), draw(2, 5, 3), draw(2, 5, 2, seed=1)
+    mean, log_std = evaluate(policy.net, theta, obs).split(2, -1)
+    found = policy.draw(theta, obs, xi)
+    close(found.u, mean + log_std.exp() * xi)
+    assert torch.equal(found.action, torch.tanh(found.u))
     law = Independent(TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform(cache_size=1)), 1)
-    torch.testing.assert_close(sample.log_prob, law.log_prob(sample.action), rtol=1e-9, atol=1e-9)
-    assert torch.equal(policy.mode(obs), torch.tanh(mean))
+    torch.testing.assert_close(found.log_prob, law.log_prob(found.action), rtol=1e-9, atol=1e-9)
+    close(policy.mode(theta, obs), torch.tanh(mean))
+    assert torch.equal(theta[1:], policy.init(seeds(1)))
 
 
 def test_gaussian_policy_is_finite_with_its_action_at_the_boundary():
-    policy = GaussianPolicy(1, 1, (), "tanh", seeds(0))
-    with torch.no_grad():
-        policy.theta.copy_(torch.tensor([[0.0, 0.0, 40.0, 0.0]]))
-    sample, _ = policy.sample(torch.zeros(1, 2, 1), torch.tensor([[[0.0], [-1.0]]]))
-    assert sample.action[0, 0, 0] == 1.0
+    policy, theta = GaussianPolicy(MLP((1, 2))), leaf(torch.tensor([[0.0, 0.0, 40.0, 0.0]]))
+    found = policy.draw(theta, torch.zeros(1, 2, 1), torch.tensor([[[0.0], [-1.0]]]))
+    assert found.action[0, 0, 0] == 1.0
     # log N(mean) + 2 |u| - 2 log 2, less 2 log(1 + e^-80) = 0 in float64
     expected = -0.5 * math.log(2.0 * math.pi) + 2.0 * torch.tensor([40.0, 39.0]) - 2.0 * math.log(2.0) - torch.tensor([0.0, 0.5])
-    torch.testing.assert_close(sample.log_prob[0], expected, rtol=1e-13, atol=0.0)
+    torch.testing.assert_close(found.log_prob.detach()[0], expected, rtol=1e-13, atol=0.0)
+    (slope,) = torch.autograd.grad(found.log_prob.sum(), theta)
+    # d log pi / d mean = 2 tanh(u) of both draws, d / d log std = 2 tanh(u) std xi - 1
+    torch.testing.assert_close(slope[0, 2:], torch.tensor([4.0, -2.0 - 2.0]), rtol=1e-13, atol=0.0)
 
 
 @pytest.mark.parametrize(("head", "bound"), [(-1e3, -20.0), (1e3, 2.0)])
 def test_log_std_of_the_gaussian_policy_stays_within_its_bounds(head, bound):
-    policy, obs, xi = GaussianPolicy(3, 2, (8,), "tanh", seeds(0)), draw(1, 5, 3), draw(1, 5, 2, seed=1)
-    with torch.no_grad():
-        policy.theta.zero_()
-        policy.theta[..., -2:] = head
-    sample, _ = policy.sample(obs, xi)
-    torch.testing.assert_close(sample.u, math.exp(bound) * xi, rtol=1e-14, atol=0.0)
-    torch.testing.assert_close(policy.act(obs, xi), torch.tanh(math.exp(bound) * xi), rtol=1e-14, atol=0.0)
+    (policy, theta), obs, xi = gaussian_policy(), draw(2, 5, 3), draw(2, 5, 2, seed=1)
+    theta.zero_()
+    theta[..., -2:] = head
+    found = policy.draw(theta, obs, xi)
+    torch.testing.assert_close(found.u, math.exp(bound) * xi, rtol=1e-14, atol=0.0)
     log_density = gaussian.standard_log_prob(xi, torch.full_like(xi, bound))
-    torch.testing.assert_close(sample.log_prob, log_density - gaussian.tanh_log_det(sample.u), rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(found.log_prob, log_density - gaussian.tanh_log_det(found.u), rtol=1e-13, atol=1e-13)
 
 
-def test_gaussian_policy_pulls_gradients_in_u_and_log_std_back_to_theta():
-    policy, obs, xi = GaussianPolicy(3, 3, (8,), "tanh", seeds(0, 1)), draw(2, 5, 3), draw(2, 5, 3, seed=1)
-    g, h = draw(2, 5, 3, seed=2), draw(2, 5, 3, seed=3)
-    plain.add_to_heads(policy, torch.tensor([0.0, 0.0, 0.0, -20.0, -0.9, 2.0]))
-    theta = leaf(policy.theta)
-    mean, raw = plain.evaluate(policy.net, theta, obs).chunk(2, -1)
+def test_gradients_in_action_and_density_reach_theta_and_stop_at_the_bounds_of_log_std():
+    policy, obs, xi = GaussianPolicy(MLP((3, 8, 6))), draw(2, 5, 3), draw(2, 5, 3, seed=1)
+    g, h, theta = draw(2, 5, 3, seed=2), draw(2, 5, seed=3), policy.init(seeds(0, 1))
+    plain.add_to_heads(policy.net, theta, torch.tensor([0.0, 0.0, 0.0, -20.0, -0.9, 2.0]))
+    theta = leaf(theta)
+    mean, raw = evaluate(policy.net, theta, obs).chunk(2, -1)
     log_std = raw.clamp(-20.0, 2.0)
     plain.assert_some_are_clamped(log_std)
-    (slope,) = torch.autograd.grad((g * (mean + log_std.exp() * xi)).sum() + (h * log_std).sum(), theta)
-    sample, pull_back = policy.sample(obs, xi)
-    close(pull_back(g, h), slope)
-    assert not any(x.requires_grad for x in (*sample, pull_back(g, h)))
+    u = mean + log_std.exp() * xi
+    # the reparameterised density: u is u(theta) everywhere
+    log_pi = diagonal(torch.zeros(3), torch.zeros(3)).log_prob(xi) - log_std.sum(-1) - torch.log(1.0 - torch.tanh(u).square()).sum(-1)
+    found = policy.draw(theta, obs, xi)
+    got, want = ((g * a).sum() + (h * p).sum() for a, p in ((found.action, found.log_prob), (torch.tanh(u), log_pi)))
+    # the reference loses eps / (1 - a^2) in log(1 - a^2); |u| < 8 here with std e^2
+    loss = torch.finfo(torch.float64).eps / (1.0 - found.action.detach().square()).amin().item() * 100.0
+    torch.testing.assert_close(torch.autograd.grad(got, theta)[0], torch.autograd.grad(want, theta)[0], rtol=1e-9, atol=1e-10 + loss)
+
+
+def test_a_squashed_gaussians_fisher_matrix_is_the_gaussians():
+    """E[s s'] over a = tanh(u) by quadrature, s the score in (mean, std) of its own density, is diag(1 / std^2, 2 / std^2)."""
+    u, w = quadrature(2000)
+    a, phi = torch.tanh(u)[:, None], torch.tensor([0.3, 0.6])
+
+    def log_prob(phi, a):
+        inner = torch.atanh(a)
+        return (Normal(phi[..., :1], phi[..., 1:]).log_prob(inner) - torch.log(1.0 - a.square())).sum(-1)
+
+    each = leaf(phi.expand(2000, 2))
+    density = log_prob(each, a)
+    (score,) = torch.autograd.grad(density.sum(), each)
+    fisher = (w * density.detach().exp() * score.mT) @ score
+    torch.testing.assert_close(fisher, torch.diag(torch.tensor([1.0, 2.0]) / 0.36), rtol=1e-8, atol=1e-8)
 
 
 # --- the mixture policy -----------------------------------------------------------------------------------------------
 
 
 def mixture_policy(action=2, components=4):
-    policy = MixturePolicy(3, action, components, (8,), "tanh", seeds(0, 1))
+    policy = MixturePolicy(MLP((3, 8, components * (1 + 2 * action))), components, action)
+    theta = policy.init(seeds(0, 1))
     shift, n = draw(2, 1, components * (1 + 2 * action), seed=9), components * (1 + action)
     # components that differ, of standard deviations about 0.4
-    plain.add_to_heads(policy, torch.cat([shift[..., :n], 0.2 * shift[..., n:] - 0.9], -1))
-    return policy
+    plain.add_to_heads(policy.net, theta, torch.cat([shift[..., :n], 0.2 * shift[..., n:] - 0.9], -1))
+    return policy, theta
 
 
 def test_mixture_policy_splits_its_network_into_logits_means_and_log_stds():
-    policy, obs = mixture_policy(), draw(2, 5, 3)
-    mixture, _ = policy.vjp(obs)
-    out = policy.net(obs)
-    assert out.shape[-1] == 4 + 8 + 8
-    assert torch.equal(mixture.logits, out[..., :4])
-    assert torch.equal(mixture.mean, out[..., 4:12].reshape(2, 5, 4, 2))
-    assert torch.equal(mixture.log_std, out[..., 12:].reshape(2, 5, 4, 2))
-    assert torch.equal(policy.modes(obs), torch.tanh(mixture.mean))
+    (policy, theta), obs = mixture_policy(), draw(2, 5, 3)
+    law, out = policy.law(theta, obs), evaluate(policy.net, theta, obs)
+    close(law.logits, out[..., :4])
+    close(law.mean, out[..., 4:12].reshape(2, 5, 4, 2))
+    close(law.std, out[..., 12:].reshape(2, 5, 4, 2).exp())
+    assert torch.equal(policy.mode(theta, obs), torch.tanh(law.mean))
 
 
 @pytest.mark.parametrize(("head", "bound"), [(-1e3, -20.0), (1e3, 2.0)])
 def test_log_std_of_the_mixture_policy_stays_within_its_bounds(head, bound):
-    policy = mixture_policy()
-    plain.add_to_heads(policy, torch.full((20,), head))
-    assert torch.equal(policy.vjp(draw(2, 5, 3))[0].log_std, torch.full((2, 5, 4, 2), bound))
+    policy, theta = mixture_policy()
+    plain.add_to_heads(policy.net, theta, torch.full((20,), head))
+    torch.testing.assert_close(policy.law(theta, draw(2, 5, 3)).std, torch.full((2, 5, 4, 2), bound).exp(), rtol=1e-14, atol=0.0)
 
 
-def test_mixture_policy_pulls_gradients_in_its_mixtures_back_to_theta():
-    policy, obs = mixture_policy(action=3), draw(2, 5, 3)
-    g = Mixture(draw(2, 5, 4, seed=1), draw(2, 5, 4, 3, seed=2), draw(2, 5, 4, 3, seed=3))
-    plain.add_to_heads(policy, torch.cat([torch.zeros(16), torch.tensor([-19.1, 0.0, 2.9]).repeat(4)]))
-    theta = leaf(policy.theta)
-    out = plain.evaluate(policy.net, theta, obs)
+def test_gradients_of_the_mixtures_reach_theta_and_stop_at_the_bounds_of_log_std():
+    (policy, theta), obs = mixture_policy(action=3), draw(2, 5, 3)
+    plain.add_to_heads(policy.net, theta, torch.cat([torch.zeros(16), torch.tensor([-19.1, 0.0, 2.9]).repeat(4)]))
+    theta = leaf(theta)
+    out = evaluate(policy.net, theta, obs)
     log_std = out[..., 16:].unflatten(-1, (4, 3)).clamp(-20.0, 2.0)
     plain.assert_some_are_clamped(log_std)
-    pairs = (g.logits * out[..., :4]).sum() + (g.mean * out[..., 4:16].unflatten(-1, (4, 3))).sum() + (g.log_std * log_std).sum()
-    (slope,) = torch.autograd.grad(pairs, theta)
-    mixture, pull_back = policy.vjp(obs)
-    close(pull_back(g), slope)
-    assert not any(x.requires_grad for x in (*mixture, pull_back(g)))
+    expected = GaussianMixture(out[..., :4], out[..., 4:16].unflatten(-1, (4, 3)), log_std.exp())
+    weights = [draw(*t.shape, seed=20 + i) for i, t in enumerate(expected)]
+    slopes = [
+        torch.autograd.grad(sum((w * t).sum() for w, t in zip(weights, law, strict=True)), theta)[0]
+        for law in (policy.law(theta, obs), expected)
+    ]
+    close(*slopes)
 
 
-def test_pick_chooses_each_component_as_often_as_its_weight():
-    policy, n = mixture_policy(), 1000
-    pick = ((torch.arange(n) + 0.5) / n).expand(2, n)
-    mixture, _ = policy.vjp(draw(2, 1, 3).expand(2, n, 3))
-    logits, mean, log_std = (x[:, 0] for x in mixture)
-    u, moved = gaussian.draw(mixture, pick, torch.zeros(2, n, 2)), gaussian.draw(mixture, pick, torch.ones(2, n, 2))
-    nearest = (u[..., None, :] - mean[:, None]).square().sum(-1).argmin(-1)
-    for s in range(2):
-        for k in range(4):
-            chosen = nearest[s] == k
-            # an interval of length w holds w n of n equally spaced points, give or take one
-            assert abs(chosen.sum() - n * logits[s].softmax(-1)[k]) <= 1.0
-            torch.testing.assert_close(u[s, chosen], mean[s, k].expand(int(chosen.sum()), 2), rtol=1e-12, atol=1e-12)
-            torch.testing.assert_close((moved - u)[s, chosen], log_std[s, k].exp().expand(int(chosen.sum()), 2), rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize("pick", [0.0, 1.0 - 2.0**-24, 1.0])
-def test_the_outermost_picks_choose_the_first_and_the_last_component(pick):
-    mixture = Mixture(draw(50, 4), draw(50, 4, 2, seed=1), draw(50, 4, 2, seed=2))
-    u = gaussian.draw(mixture, torch.full((50,), pick), torch.zeros(50, 2))
-    assert torch.equal(u, mixture.mean[:, -1 if pick else 0])
-
-
-def test_draws_of_the_mixture_have_its_moments():
-    policy, n = mixture_policy(), 40_000
-    g = torch.Generator().manual_seed(3)
-    mixture, _ = policy.vjp(draw(2, 1, 3).expand(2, n, 3))
-    u = gaussian.draw(mixture, torch.rand(2, n, generator=g), torch.randn(2, n, 2, generator=g))
-    logits, mean, log_std = (x[:, 0] for x in mixture)
-    law = MixtureSameFamily(Categorical(logits=logits), diagonal(mean, log_std))
-    assert torch.all((u.mean(1) - law.mean).abs() < 4.0 * (law.variance / n).sqrt())
-    square = (u - law.mean[:, None]).square()
-    assert torch.all((square.mean(1) - law.variance).abs() < 4.0 * square.std(1) / math.sqrt(n))
-
-
-def test_mixture_policy_acts_by_the_draws_of_its_mixtures():
-    policy, obs, xi = mixture_policy(), draw(2, 5, 3), draw(2, 5, 2, seed=2)
-    pick = torch.rand(2, 5, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(policy.act(obs, pick, xi), torch.tanh(gaussian.draw(policy.vjp(obs)[0], pick, xi)))
+@pytest.mark.parametrize("n", [(), (6,)])
+def test_mixture_policy_acts_by_the_draws_of_its_mixtures(n):
+    (policy, theta), obs, noise = mixture_policy(), draw(2, 5, 3), draw(2, 5, *n, 3, seed=2)
+    found, law = policy.draw(theta, obs, noise), policy.law(theta, obs)
+    assert torch.equal(found.u, law.draw(noise))
+    assert torch.equal(found.action, torch.tanh(found.u))
+    assert torch.equal(found.log_prob, law.squashed_log_prob(found.u))
+    assert torch.equal(policy.init(seeds(0, 1))[1:], policy.init(seeds(1)))
 
 
 def test_squashed_mixture_integrates_to_one():
     u, w = quadrature()
-    mixture, _ = mixture_policy(action=1).vjp(draw(2, 1, 3).expand(2, 1000, 3))
-    u = u[:, None].expand(2, 1000, 1)
-    density = gaussian.squashed(u, gaussian.mixture_log_prob(u, *mixture)).log_prob.exp()
-    torch.testing.assert_close((w * density).sum(-1), torch.ones(2), rtol=0.0, atol=1e-8)
+    policy, theta = mixture_policy(action=1)
+    density = policy.law(theta, draw(2, 1, 3)).squashed_log_prob(u[:, None].expand(2, 1, 1000, 1)).exp()
+    torch.testing.assert_close((w * density).sum(-1), torch.ones(2, 1), rtol=0.0, atol=1e-8)

@@ -2,55 +2,55 @@
 
 import torch
 
-from tests.policies import plain
-from tests.policies.plain import close, draw, leaf, seeds
-from wgf.policies.sampler import SamplingNetwork, fixed_noise
+from tests.policies.plain import close, draw, evaluate, leaf, seeds
+from wgf.mlp import MLP
+from wgf.policies.sampler import SamplingNetwork
 
 S, B, M, D, A, Z = 2, 4, 5, 3, 2, 6
 
 
 def sampler():
-    return SamplingNetwork(D, A, Z, (8,), "tanh", seeds(*range(S)))
+    policy = SamplingNetwork(MLP((D + Z, 8, A)), Z)
+    return policy, policy.init(seeds(*range(S)))
 
 
 def test_particles_are_the_network_of_state_and_noise_one_at_a_time():
-    policy, obs, xi = sampler(), draw(S, B, D), draw(S, B, M, Z, seed=1)
-    u = policy(obs, xi)
+    (policy, theta), obs, xi = sampler(), draw(S, B, D), draw(S, B, M, Z, seed=1)
+    u = policy.particles(theta, obs, xi)
     assert u.shape == (S, B, M, A)
-    assert policy.noise_size == Z
-    (w0, b0), (w1, b1) = policy.net.layers(policy.theta.detach())
-    for s in range(S):
-        for b in range(B):
-            for m in range(M):
-                x = torch.cat([obs[s, b], xi[s, b, m]])
-                expected = torch.tanh(x @ w0[s] + b0[s, 0]) @ w1[s] + b1[s, 0]
-                torch.testing.assert_close(u[s, b, m], expected, rtol=1e-12, atol=1e-13)
+    for b in range(B):
+        for m in range(M):
+            close(u[:, b, m], evaluate(policy.net, theta, torch.cat([obs[:, b], xi[:, b, m]], -1)))
 
 
-def test_vjp_is_the_gradient_in_theta():
-    policy, obs, xi, g = sampler(), draw(S, B, D), draw(S, B, M, Z, seed=1), draw(S, B, M, A, seed=2)
-    theta = leaf(policy.theta)
-    (slope,) = torch.autograd.grad((g * plain.evaluate(policy.net, theta, obs[:, :, None], xi)).sum(), theta)
-    u, pull_back = policy.vjp(obs, xi)
-    assert torch.equal(u, policy(obs, xi))
-    close(pull_back(g), slope)
+def test_their_gradient_is_that_of_single_networks():
+    (policy, theta), obs, xi, g = sampler(), draw(S, B, D), draw(S, B, M, Z, seed=1), draw(S, B, M, A, seed=2)
+    theta = leaf(theta)
+    found, expected = policy.particles(theta, obs, xi), evaluate(policy.net, theta, obs[:, :, None], xi)
+    close(torch.autograd.grad((g * found).sum(), theta)[0], torch.autograd.grad((g * expected).sum(), theta)[0])
 
 
-def test_actions_are_tanh_of_the_particles():
-    policy, obs, xi = sampler(), draw(S, B, D), draw(S, B, M, Z, seed=1)
-    assert torch.equal(policy.act(obs, xi), torch.tanh(policy(obs, xi)))
+def test_seed_k_starts_as_seed_k_alone():
+    policy, theta = sampler()
+    assert torch.equal(theta[1:], policy.init(seeds(1)))
 
 
-def test_fixed_noise_is_standard_normal_and_the_same_at_every_call():
-    n = 1000
-    first = fixed_noise(n, Z, torch.zeros(1))
+def test_evaluation_chooses_among_actions_of_the_same_normal_noise_at_every_call():
+    """A network that passes the noise on shows it: standard normal, its own for every candidate, one for all states and seeds."""
+    n, policy = 1000, SamplingNetwork(MLP((D + Z, Z)), Z)
+    theta = torch.zeros(S, (D + Z) * Z + Z)
+    policy.net.layers(theta)[0][0][:, D:] = torch.eye(Z)
+    first = policy.mode(theta, draw(S, B, D), n)
     torch.manual_seed(1)
-    assert torch.equal(fixed_noise(n, Z, torch.zeros(1)), first)
-    assert first.shape == (n, Z)
-    assert torch.all(first.mean(0).abs() < 4.0 / n**0.5)
-    assert torch.all((first.square().mean(0) - 1.0).abs() < 4.0 * (2.0 / n) ** 0.5)
+    assert torch.equal(policy.mode(theta, draw(S, B, D, seed=1), n), first)
+    assert first.shape == (S, B, n, Z)
+    assert torch.equal(first, first[:1, :1].expand_as(first))
+    xi = torch.atanh(first[0, 0])
+    assert torch.all(xi.mean(0).abs() < 4.0 / n**0.5)
+    assert torch.all((xi.square().mean(0) - 1.0).abs() < 4.0 * (2.0 / n) ** 0.5)
+    close(first, torch.tanh(policy.particles(theta, torch.zeros(S, B, D), xi.expand(S, B, -1, -1))))
 
 
-def test_fixed_noise_has_the_type_of_its_example():
-    assert fixed_noise(2, 3, torch.zeros(1, dtype=torch.float32)).dtype == torch.float32
-    assert fixed_noise(2, 3, torch.zeros(1, dtype=torch.float64)).dtype == torch.float64
+def test_the_noise_has_the_type_of_the_observations():
+    policy, theta = sampler()
+    assert policy.mode(theta.float(), draw(S, B, D).float(), 3).dtype == torch.float32

@@ -1,119 +1,63 @@
-"""The unbounded policy against autograd and torch.distributions."""
+"""The unbounded policy against single networks and torch.distributions."""
 
 import math
 
 import pytest
 import torch
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
-from torch.nn.functional import elu, layer_norm, softplus
+from torch.distributions import Categorical, MixtureSameFamily, Normal, kl_divergence
+from torch.nn.functional import softplus
 
-from tests.policies.plain import close, leaf, seeds
+from tests.policies.plain import close, evaluate, leaf, seeds
 from tests.policies.plain import draw as numbers
-from wgf.policies.unbounded import (
-    Law,
-    Parts,
-    UnboundedPolicy,
-    decoupled_kl,
-    decoupled_kl_gradient,
-    draw,
-    flat,
-    log_prob,
-    noise_size,
-    unflat,
-)
+from wgf.mlp import MLP
+from wgf.policies.gaussian import GaussianMixture
+from wgf.policies.unbounded import UnboundedPolicy, block_fisher, decoupled_kl, flat, unflat
 
 K = pytest.mark.parametrize("k", [1, 3])
 
 
-def started(k):
-    policy = UnboundedPolicy(3, 2, k, (6, 5), 0.7, seeds(0, 1))
-    policy.net.theta += 0.5 * numbers(*policy.theta.shape, seed=3)
-    return policy
+def policy_of(k, hidden=(6, 5), std0=0.7):
+    return UnboundedPolicy(MLP((3, *hidden, k * 5), "layernorm"), k, 2, std0)
 
 
 def law_of(k, seed=0):
-    return Law(numbers(5, k, seed=seed), numbers(5, k, 2, seed=seed + 1), numbers(5, k, 2, seed=seed + 2).exp())
-
-
-def distribution(law):
-    return MixtureSameFamily(Categorical(logits=law.logits), Independent(Normal(law.mean, law.std), 1))
-
-
-def by_hand(policy, theta, s, obs):
-    """Logits, means and stds of seed s at states (n, D), by torch's functions."""
-    k = policy.shape[0]
-    (w1, b1), (w2, b2), (w3, b3) = policy.net.layers(theta)
-    gain, offset = theta[s, -12:].chunk(2)
-    x = torch.tanh(layer_norm(obs @ w1[s] + b1[s], (6,), gain, offset))
-    logits, mean, raw = (elu(x @ w2[s] + b2[s]) @ w3[s] + b3[s]).split([k, 2 * k, 2 * k], -1)
-    return logits, mean.reshape(-1, k, 2), (softplus(raw) * 0.7 / math.log(2.0) + 1e-6).reshape(-1, k, 2)
+    return GaussianMixture(numbers(5, k, seed=seed), numbers(5, k, 2, seed=seed + 1), numbers(5, k, 2, seed=seed + 2).exp())
 
 
 @K
-def test_the_laws_and_their_gradient_are_those_of_autograd(k):
-    policy, obs = started(k), numbers(2, 5, 3)
-    g = Law(numbers(2, 5, k, seed=1), numbers(2, 5, k, 2, seed=2), numbers(2, 5, k, 2, seed=4))
-    law, pull_back = policy.vjp(obs)
-    theta, total = leaf(policy.theta), torch.zeros(())
-    for s in range(2):
-        for got, weight, want in zip(law, g, by_hand(policy, theta, s, obs[s]), strict=True):
-            close(got[s], want.detach())
-            total = total + (weight[s] * want).sum()
-    close(pull_back(g), torch.autograd.grad(total, theta)[0])
-    for got, want in zip(policy(obs), law, strict=True):
-        assert torch.equal(got, want)
+def test_the_laws_and_their_gradient_are_those_of_single_networks(k):
+    policy, obs = policy_of(k), numbers(2, 5, 3)
+    theta = policy.init(seeds(0, 1))
+    theta = leaf(theta + 0.5 * numbers(*theta.shape, seed=3))
+    logits, mean, raw = evaluate(policy.net, theta, obs).split([k, 2 * k, 2 * k], -1)
+    expected = logits, mean.reshape(2, 5, k, 2), (softplus(raw) * 0.7 / math.log(2.0) + 1e-6).reshape(2, 5, k, 2)
+    law, g = policy.law(theta, obs), [numbers(2, 5, k, *rest, seed=i) for i, rest in enumerate([(), (2,), (2,)])]
+    for got, want in zip(law, expected, strict=True):
+        close(got, want)
+    slopes = [torch.autograd.grad(sum((w * t).sum() for w, t in zip(g, parts, strict=True)), theta)[0] for parts in (law, expected)]
+    close(*slopes)
 
 
 def test_the_last_layer_starts_at_a_hundredth_so_that_the_first_policy_has_mean_0_and_the_given_std():
-    policy = UnboundedPolicy(3, 2, 1, (64, 64), 0.4, seeds(0, 1))
-    for part in policy.net.layers(policy.net.theta)[-1]:
-        assert 0.009 / 8.0 < part.abs().max() <= 0.01 / 8.0  # usually 1 / sqrt(64)
-    law = policy(10.0 * numbers(2, 50, 3))
+    policy = policy_of(1, (64, 64), 0.4)
+    theta = policy.init(seeds(0, 1))
+    for part in policy.net.layers(theta)[-1]:
+        assert 0.008 / 8.0 < part.abs().max() <= 0.01 / 8.0  # usually 1 / sqrt(64); 10 uniforms or more: .8^10 to miss it
+    law = policy.law(theta, 10.0 * numbers(2, 50, 3))
     assert law.mean.abs().max() < 0.1
     assert ((law.std - 0.4).abs() < 0.4 * 0.1 / math.log(2.0)).all()  # softplus has slope at most 1
     assert law.mean.std() > 0.0
 
 
 def test_components_start_apart_and_seed_by_seed():
-    policy = UnboundedPolicy(3, 2, 4, (64, 64), 0.4, seeds(0, 1, 2))
-    mean = policy(numbers(3, 1, 3)).mean
-    alone = UnboundedPolicy(3, 2, 4, (64, 64), 0.4, seeds(1))
-    assert torch.equal(alone.theta, policy.theta[1:2])
+    policy = policy_of(4, (64, 64), 0.4)
+    theta = policy.init(seeds(0, 1, 2))
+    mean = policy.law(theta, numbers(3, 1, 3)).mean
+    assert torch.equal(policy.init(seeds(1)), theta[1:2])
     assert mean.std().item() == pytest.approx(0.4, rel=4.0 / math.sqrt(2.0 * mean.numel()))
-
-
-def test_draws_have_the_density_that_is_stated():
-    """The mean over draws of r / p is 1 for any other density r, here a Gaussian that the mixture covers."""
-    law = Law(torch.tensor([0.5, -1.0]), torch.tensor([[1.0], [-1.5]]), torch.tensor([[0.7], [0.4]]))
-    n = 200_000
-    u = draw(law, numbers(n, noise_size(2, 1)))
-    other = Normal(torch.tensor([-1.0]), torch.tensor([0.5]))
-    ratio = torch.exp(other.log_prob(u).sum(-1) - log_prob(law, u))
-    assert abs(ratio.mean() - 1.0) < 4.0 * ratio.std() / math.sqrt(n)
-    weight = law.logits.softmax(0)
-    assert abs(u.mean() - (weight * law.mean[:, 0]).sum()) < 4.0 * u.std() / math.sqrt(n)
-
-
-def test_a_draw_of_one_gaussian_is_mean_plus_std_times_noise():
-    law, xi = law_of(1), numbers(5, 4, 2, seed=9)
-    assert noise_size(1, 2) == 2
-    assert noise_size(3, 2) == 3
-    close(draw(law, xi), law.mean + law.std * xi)
-
-
-def test_a_draw_of_a_mixture_is_that_of_the_component_that_the_last_number_picks():
-    law, noise = Law(torch.tensor([[0.2, -0.3, 0.7]]), *(t[:1] for t in law_of(3)[1:])), numbers(1, 400, 3, seed=9)
-    edges, u = law.logits[0].softmax(0).cumsum(0), draw(law, noise)
-    chosen = [int((Normal(0.0, 1.0).cdf(z[-1]) > edges[:-1]).sum()) for z in noise[0]]
-    assert set(chosen) == {0, 1, 2}
-    for b, k in enumerate(chosen):
-        close(u[0, b], law.mean[0, k] + law.std[0, k] * noise[0, b, :-1])
-
-
-@K
-def test_log_densities_are_those_of_torch(k):
-    law, u = law_of(k), numbers(5, 4, 2, seed=9)
-    close(log_prob(law, u), torch.stack([distribution(Law(*(t[b] for t in law))).log_prob(u[b]) for b in range(5)]))
+    law = policy.law(theta, numbers(3, 1, 3))
+    assert (law.logits.abs() < 0.1).all()
+    assert ((law.std - 0.4).abs() < 0.4 * 0.1 / math.log(2.0)).all()
 
 
 @K
@@ -141,18 +85,83 @@ def test_the_parts_of_a_mixture_are_means_over_components_and_the_kl_of_the_weig
 
 def test_together_they_bound_the_kl_of_two_mixtures_near_each_other():
     target, step = law_of(3), law_of(3, 10)
-    law = Law(*(t + 0.01 * s for t, s in zip(target, step, strict=True)))
+    law = GaussianMixture(*(t + 0.01 * s for t, s in zip(target, step, strict=True)))
     n = 20_000
-    u = torch.stack([draw(Law(*(t[b] for t in target)), numbers(n, 3, seed=b)) for b in range(5)])
-    ratio = log_prob(target, u) - log_prob(law, u)
+    u = torch.stack([GaussianMixture(*(t[b] for t in target)).draw(numbers(n, 3, seed=b)) for b in range(5)])
+    ratio = target.log_prob(u) - law.log_prob(u)
     slack = sum(part.sum(-1) for part in decoupled_kl(target, law)) - ratio.mean(-1)
     assert (slack > -4.0 * ratio.std(-1) / math.sqrt(n)).all()
 
 
 @K
-def test_their_gradients_are_those_of_autograd(k):
-    target, law, weight = law_of(k), law_of(k, 10), Parts(numbers(5, 2, seed=20).exp(), numbers(5, 2, seed=21).exp())
-    at = Law(*(leaf(t) for t in law))
-    total = sum((w * part).sum() for w, part in zip(weight, decoupled_kl(target, at), strict=True))
-    for got, want in zip(decoupled_kl_gradient(target, law, weight), torch.autograd.grad(total, at), strict=True):
-        close(got, want)
+def test_the_parts_pull_the_law_towards_the_target_and_vanish_there(k):
+    """Gradients of the KL by hand: in the mean (mean - mean') / std'^2, in the std 1 / std - std'^2 / std^3, in the logits w - w'."""
+    target, law = law_of(k), GaussianMixture(*map(leaf, law_of(k, 10)))
+    found, w = decoupled_kl(target, law), target.logits.softmax(-1)
+    slopes = torch.autograd.grad(found.mean.sum() + found.std.sum(), law)
+    _, mean, std = law.detach()
+    close(slopes[0], law.logits.detach().softmax(-1) - w)
+    close(slopes[1], w[..., None] * (mean - target.mean) / target.std.square())
+    close(slopes[2], w[..., None] * (1.0 / std - target.std.square() / std**3))
+    for part in decoupled_kl(target, target):
+        torch.testing.assert_close(part, torch.zeros(5, 2), rtol=0.0, atol=1e-14)
+
+
+# --- Fisher matrices --------------------------------------------------------------------------------------------------
+
+
+def dense(product, size):
+    return torch.stack([product(v) for v in torch.eye(size)], -1)
+
+
+def exact(law, nodes=4001, reach=12.0):
+    """The Fisher matrix of a mixture on the line in ``flat``'s coordinates: E[s s'] by the trapezoid rule, s by torch's density."""
+    u = torch.linspace(-reach, reach, nodes)
+    phi = flat(law).expand(nodes, -1).clone().requires_grad_()
+    logits, mean, std = phi.chunk(3, -1)
+    log_p = MixtureSameFamily(Categorical(logits=logits), Normal(mean, std)).log_prob(u)
+    (scores,) = torch.autograd.grad(log_p.sum(), phi)
+    return torch.trapezoid((log_p.detach().exp()[:, None] * scores)[:, :, None] * scores[:, None, :], u, dim=0)
+
+
+def on_the_line(means, stds):
+    k = len(means)
+    return GaussianMixture(torch.tensor([0.3, -0.5, 0.1][:k]), torch.tensor(means)[:, None], torch.tensor(stds)[:, None])
+
+
+# of components 12 stds apart the larger density is e^-18 of the other's where they are equal; the trapezoid rule on smooth, vanishing
+# functions is exact to rounding
+@pytest.mark.parametrize(("means", "stds", "slack"), [([0.4], [0.7], 1e-12), ([-8.0, 0.0, 7.0], [0.5, 0.6, 0.4], 1e-5)])
+def test_the_block_fisher_matrix_is_exact_for_one_gaussian_and_for_components_far_apart(means, stds, slack):
+    law = on_the_line(means, stds)
+    found, expected = dense(block_fisher(law), 3 * len(means)), exact(law)
+    torch.testing.assert_close(found, expected, rtol=slack, atol=slack * expected.abs().max().item())
+
+
+def test_of_components_that_overlap_the_block_fisher_matrix_is_the_larger():
+    """Who sees the component learns no less (data processing): block - exact has no negative eigenvalue, and here a large one."""
+    law = on_the_line([-0.5, 0.0, 0.6], [0.5, 0.6, 0.4])
+    values = torch.linalg.eigvalsh(dense(block_fisher(law), 9) - exact(law))
+    assert values[0] > -1e-8
+    assert values[-1] > 0.5
+
+
+@K
+def test_the_block_fisher_matrix_is_that_of_draws_whose_component_is_seen(k):
+    """F = sum_k w_k E[s s'], s the score of log w_k + log N(u; mean_k, std_k^2), second moments of u by the Gaussian's own."""
+    law, size = GaussianMixture(*(t[0] for t in law_of(k))), 5 * k
+    w, expected = law.logits.softmax(-1), torch.zeros(size, size)
+    expected[:k, :k] = torch.diag(w) - w[:, None] * w
+    for i in range(k):
+        for j in range(2):
+            at = k + 2 * i + j
+            expected[at, at] = w[i] / law.std[i, j] ** 2
+            expected[at + 2 * k, at + 2 * k] = 2.0 * w[i] / law.std[i, j] ** 2
+    close(dense(block_fisher(law), size), expected)
+
+
+def test_block_fisher_products_are_each_laws_own():
+    law, v = law_of(3), numbers(5, 15, seed=9)
+    found = block_fisher(law)(v)
+    for b in range(5):
+        close(found[b], block_fisher(GaussianMixture(*(t[b] for t in law)))(v[b]))

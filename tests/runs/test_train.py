@@ -85,7 +85,7 @@ def test_the_configuration_says_all_that_a_result_depends_on(person, tiny):
     }  # fmt: skip
     assert config.items() >= {"agent": "sac", "preset": "paper", "seed": 7, "device": "cpu", "threads": 2, "backend": "gymnasium"}.items()
     assert config["versions"]["torch"] == torch.__version__.partition("+")[0] or config["versions"]["torch"] == torch.__version__
-    assert {"python", "wgf", "gymnasium", "mujoco", "numpy"} <= set(config["versions"])
+    assert {"python", "wgflow", "gymnasium", "mujoco", "numpy"} <= set(config["versions"])
     assert config["commit"] is None or len(config["commit"].removesuffix("-dirty")) == 40
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)

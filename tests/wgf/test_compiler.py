@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from wgf import kernels, svgd, transport
+from wgf.agents.training.descent import gradients
 from wgf.compiler import machine_code
-from wgf.layernorm import LayerNormMLP
-from wgf.mlp import StackedMLP
+from wgf.mlp import MLP
 
 
 def test_a_recording_holds_for_other_numbers_and_for_what_it_changes(recordings):
@@ -33,14 +33,20 @@ def test_what_looks_at_numbers_is_refused(recordings, w2):
         assert machine_code(w2, x, 2.0 * x) is None
 
 
-def test_a_network_that_was_evaluated_before_is_recorded_with_its_parameters(recordings):
-    net = StackedMLP([1], [3, 4, 1], "tanh", [torch.Generator().manual_seed(0)])
+def test_a_step_down_a_gradient_is_recorded_with_its_parameters(recordings):
+    net = MLP((3, 4, 1))
+    theta = net.init((1,), [torch.Generator().manual_seed(0)])
     x = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(1))
-    net(x)  # it keeps views of its parameters
-    quick, other = machine_code(lambda x, theta: net(x), x, net.theta), 2.0 * net.theta
-    found = quick(x, other)
-    net.theta.copy_(other)
-    torch.testing.assert_close(found, net(x))
+
+    def descend(theta, x):
+        (slope,), value = gradients(lambda theta: net(theta, x).square().mean((1, 2)), theta)
+        theta.sub_(slope)
+        return value
+
+    quick, other = machine_code(descend, theta.clone(), x), 2.0 * theta
+    expected, found = other.clone(), other
+    torch.testing.assert_close(quick(found, 3.0 * x), descend(expected, 3.0 * x))
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("rows", [4, 20])  # below and above the numbers from which on a median is numpy's
@@ -55,13 +61,14 @@ def test_a_recorded_median_is_the_median(recordings, rows):
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
 def test_machine_code_is_the_function(monkeypatch):
     monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
-    net = LayerNormMLP([2], [3, 6, 5, 1], [torch.Generator().manual_seed(k) for k in range(2)])
+    net = MLP((3, 6, 5, 1), "layernorm")
+    theta = net.init((2,), [torch.Generator().manual_seed(k) for k in range(2)])
 
     def function(x, held):
-        y, tape = net.evaluate(torch.tanh(x))
+        scale = -torch.expm1(-held[0]) + (held[0] % 3.0) + 1.0
         held[0].add_(1.0)
-        scale = -torch.expm1(-held[0]) + (held[0] % 3.0)
-        return net.gradient(tape, y * scale), svgd.velocity(x, torch.cat([x[..., 1:], x[..., :1]], -1))
+        (slope,), _ = gradients(lambda theta: scale * net(theta, torch.tanh(x)).square().sum((1, 2)), theta)
+        return slope, svgd.velocity(x, torch.cat([x[..., 1:], x[..., :1]], -1))
 
     x, y = (torch.randn(2, 64, 3, generator=torch.Generator().manual_seed(k)) for k in range(2))
     quick, code = torch._inductor.utils.run_and_get_code(machine_code, function, x, (torch.zeros(()),))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests import oracles
-from wgf import flow, svgd, transport
+from wgf import flow, kernels, svgd, transport
 
 
 def close(a, b, tol=1e-12):
@@ -29,17 +29,17 @@ def test_the_velocity_is_the_kl_term_and_scale_times_the_w2_term(draw):
         close(flow.velocity(x, score, x_prev, scale=0.4, kl=svgd.blob, w2=w2), expected)
 
 
-def test_the_velocity_is_svgd_and_the_debiased_transport_where_nothing_is_said(draw):
+def test_the_velocity_is_blobs_and_the_debiased_transport_where_nothing_is_said(draw):
     x, score, x_prev = draw(5, 3), draw(5, 3, seed=1), draw(5, 3, seed=2)
-    close(flow.velocity(x, score, x_prev, scale=2.0), svgd.velocity(x, score) + 2.0 * transport.debiased(x, x_prev))
-    close(flow.velocity(x, score, x_prev, scale=0.0), svgd.velocity(x, score))
+    close(flow.velocity(x, score, x_prev, scale=2.0), svgd.blob(x, score) + 2.0 * transport.debiased(x, x_prev))
+    close(flow.velocity(x, score, x_prev, scale=0.0), svgd.blob(x, score))
 
 
 def test_a_jko_step_is_inner_steps_of_the_velocity_from_a_fixed_iterate(draw):
     x0 = draw(5, 2)
     x = x0
     for _ in range(3):
-        x = x + 0.1 * (svgd.velocity(x, -(x**3)) + (x0 - x) / 0.7)
+        x = x + 0.1 * (svgd.blob(x, -(x**3)) + (x0 - x) / 0.7)
     scheme = flow.jko(lambda x: -(x**3), h=0.7, lr=0.1, inner_steps=3, w2=transport.common_noise)
     start = scheme.init(x0)
     assert start.x is x0
@@ -50,17 +50,51 @@ def test_a_jko_step_is_inner_steps_of_the_velocity_from_a_fixed_iterate(draw):
     assert scheme.step(state).x_prev is state.x
 
 
-def test_the_scheme_uses_svgd_and_the_debiased_transport_where_nothing_is_said(draw):
+def quantiles(mean, std, m=20):
+    """m midpoints of equal mass of N(mean, std^2), of exactly that mean and deviation."""
+    u = (torch.arange(m, dtype=torch.float64)[:, None] + 0.5) / m
+    z = torch.special.ndtri(u)
+    return mean + std * z / z.std(correction=0)
+
+
+def test_a_jko_step_of_a_gaussian_has_the_closed_form(device):
+    """With the defaults: m' = m / (1 + h) and (1 + h) s'^2 - s s' - h = 0, but for plans of finite gap and a kernel of finite width.
+
+    The mean: Blob's repulsion sums to nothing, and a plan's columns miss their weights by 1e-3 in all. The deviation: Blob's repulsion
+    times s'^2 is between 1, the law's own, and 1 / (1 + r), that of the law widened by the kernel, r = (lengthscale / s')^2.
+    """
+    mean, std, h = 2.0, 0.5, 0.5
+    start = quantiles(mean, std).to(device)
+    scheme = flow.jko(torch.neg, h=h, lr=0.1, inner_steps=60)  # contraction (1 - 0.1 (1 + 1/h))^60 < 1e-9
+    x = scheme.step(scheme.init(start)).x
+    expected, widest = oracles.jko_gaussian(mean, std, h)
+    assert abs(float(x.mean()) - expected) < 2.0 * 1e-3 * float((start - mean).abs().max()) / (1.0 + h)
+    found = float(x.std(correction=0))
+    r = (float(kernels.median_svgd(x)) / found) ** 2
+    least = (std + math.sqrt(std**2 + 4.0 * h * (1.0 + h) / (1.0 + r))) / (2.0 * (1.0 + h))  # (1 + h) s'^2 - s s' - h / (1 + r) = 0
+    assert least < found < widest + 1e-3 * std
+    assert widest - least < 0.06 * widest
+
+
+def test_the_papers_combination_of_svgd_and_w2_is_not_the_argmin(device):
+    """Its mean comes to rest where the smoothed slope of KL, which is weaker, meets the whole pull of W2."""
+    scheme = flow.jko(torch.neg, h=0.5, lr=0.3, inner_steps=300, kl=svgd.velocity, w2=transport.common_noise)
+    x = scheme.step(scheme.init(quantiles(2.0, 0.5).to(device))).x
+    assert 1.75 < float(x.mean()) < 1.77  # 1.33 in Eq. 6
+    close(svgd.velocity(x, -x) + (quantiles(2.0, 0.5).to(device) - x) / 0.5, torch.zeros_like(x), 1e-6)  # at rest
+
+
+def test_the_scheme_uses_blob_and_the_debiased_transport_where_nothing_is_said(draw):
     x0 = draw(5, 2)
     x = x0
     for _ in range(2):
-        x = x + 0.1 * (svgd.velocity(x, -x) + 2.0 * transport.debiased(x, x0))
+        x = x + 0.1 * (svgd.blob(x, -x) + 2.0 * transport.debiased(x, x0))
     close(flow.jko(torch.neg, h=0.5, lr=0.1, inner_steps=2).step(flow.State(x0, x0)).x, x)
 
 
 @pytest.mark.parametrize("h", [0.1, 0.5, 3.0])
 @pytest.mark.parametrize("w2", [transport.common_noise, transport.exact])
-def test_a_jko_step_of_a_gaussian_has_the_closed_form(h, w2, draw):
+def test_with_the_gaussians_own_velocity_a_jko_step_is_the_closed_form_to_rounding(h, w2, draw):
     """With the Gaussian's own KL velocity the cloud stays an increasing affine image of itself, so both pairings are optimal."""
     mean, std = 2.0, 0.4
     scheme = flow.jko(torch.neg, h=h, lr=0.02, inner_steps=1500, kl=gaussian_kl, w2=w2)
@@ -76,7 +110,7 @@ def test_a_long_step_is_the_kl_flow(draw):
     x0 = draw(6, 2)
     x = x0
     for _ in range(4):
-        x = x + 0.05 * svgd.velocity(x, -x)
+        x = x + 0.05 * svgd.blob(x, -x)
     state = flow.jko(torch.neg, h=1e12, lr=0.05, inner_steps=4).step(flow.State(x0, x0))
     close(state.x, x, 1e-10)
 
@@ -94,7 +128,7 @@ def spread(x, w2, outer, scale=2.0):
     for _ in range(outer):
         x_prev = x
         for _ in range(3):
-            x = x + 0.2 * flow.velocity(x, -x, x_prev, scale=scale, w2=w2)
+            x = x + 0.2 * flow.velocity(x, -x, x_prev, scale=scale, kl=svgd.velocity, w2=w2)
     return float(x.std())
 
 

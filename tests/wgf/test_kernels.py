@@ -1,6 +1,7 @@
 import math
 import statistics
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
@@ -155,6 +156,14 @@ def test_the_cross_convention_is_that_of_the_table(m, n, draw):
         assert math.isclose(2.0 * float(scale[k]) ** 2, oracles.bandwidth("cross", x[k], y[k]), rel_tol=1e-9)
 
 
+def test_every_kernel_has_a_name_and_is_the_rbf_of_the_median_of_that_name(draw):
+    x = draw(2, 5, 3)
+    assert tuple(kernels.KERNELS) == get_args(kernels.KernelName)
+    assert set(kernels.KERNELS) == set(CONVENTIONS)
+    for name, make in kernels.KERNELS.items():
+        close(make(x)(x, x)[0], RBF(CONVENTIONS[name](x))(x, x)[0])
+
+
 def test_one_particle_has_the_bandwidths_that_stand_in(draw):
     x, y = draw(1, 3), draw(1, 3, seed=1)
     cross = oracles.squared(x[0], y[0]) / math.log(2.0)
@@ -203,20 +212,29 @@ def test_a_median_of_many_particles_looks_at_every_kth(monkeypatch, draw):
 
 @pytest.mark.parametrize(("subsample", "block"), [(2048, 2**19), (2048, 7 * 2 * 3), (4, 2**19), (4, 7 * 2 * 3)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_median_rbf_is_an_rbf_of_the_median(subsample, block, dtype, monkeypatch, draw):
-    """Whether the median looks at every particle or at some, and whether rows go in one block or in three."""
+@pytest.mark.parametrize("d", [1, kernels.FEWER, kernels.FEWER + 1])
+def test_the_median_rbf_is_an_rbf_of_the_median_and_moves_by_it(subsample, block, dtype, d, monkeypatch, draw):
+    """Whether the median looks at every particle or at some, and whether rows go in one block or in three, by axes or by products."""
     monkeypatch.setattr(kernels, "SUBSAMPLE", subsample)
     monkeypatch.setattr(kernels, "BLOCK", block)
-    x = draw(2, 7, 3, dtype=dtype) + 10.0
-    before = x.clone()
-    p, slope, gram = kernels.median_rbf(x)
+    x, w, a = draw(2, 7, d, dtype=dtype) + 10.0, draw(2, 7, d, seed=1, dtype=dtype), draw(2, 3, 7, seed=2, dtype=dtype)
+    before = x.clone(), w.clone()
+    gram, move = kernels.median_rbf(x, w)
     lengthscale = kernels.median_svgd(x)
-    assert p.mean(-2).abs().max() < 10 * torch.finfo(dtype).eps  # the centre is a mean in the dtype of x, of size 10
-    close(slope[:, 0, 0], lengthscale.double() ** -2)
     tol = 4 * torch.finfo(dtype).eps * 20  # of r, which is below 20, and a few roundings
     for rows in (slice(0, 7), slice(2, 5)):
         close(gram(rows), RBF(lengthscale)(x[:, rows], x)[0], tol)
-    assert torch.equal(x, before)
+    difference = x.double()[:, 2:5, None] - x.double()[:, None]
+    expected = (a.double()[..., None] * (w.double()[:, None] + difference / lengthscale.double()[:, None, None, None] ** 2)).sum(-2)
+    torch.testing.assert_close(move(slice(2, 5), a).double(), expected, rtol=0.0, atol=tol * float(expected.abs().max()))
+    assert torch.equal(x, before[0])
+    assert torch.equal(w, before[1])
+
+
+@pytest.mark.parametrize("d", [kernels.FEWER, kernels.FEWER + 1])
+def test_a_pull_is_the_weighted_sum_of_differences(d, draw):
+    x, y, a = draw(2, 4, d), draw(2, 5, d, seed=1), draw(2, 4, 5, seed=2)
+    close(kernels.pull_between(x, y)(a), (a[..., None] * (x[:, :, None] - y[:, None])).sum(-2))
 
 
 # --- blocks -----------------------------------------------------------------------------------------------------------

@@ -1,92 +1,56 @@
-"""The stacked network is a loop over single networks, written here with plain matrix products; autograd of those is its gradient."""
+"""A stacked network is its networks one by one, evaluated by plain products; autograd of those is its gradient."""
 
 import math
-from copy import deepcopy
 
 import pytest
 import torch
 from torch import nn
-from torch.func import jvp
+from torch.func import grad, jacfwd, jacrev, jvp, vjp, vmap
 
-from tests.policies import plain
-from tests.policies.plain import close, draw, leaf, seeds
-from wgf.mlp import Network, StackedMLP, polyak_
+from tests.policies.plain import PHI, close, draw, evaluate, leaf, seeds
+from wgf.agents import sac
+from wgf.agents.training.protocol import Batch
+from wgf.mlp import MLP, ModuleNetwork
+from wgf.policies.critics import QNetwork
 
 pytestmark = pytest.mark.usefixtures("double")
-PHI = {
-    "tanh": torch.tanh,
-    "relu": lambda x: torch.where(x > 0.0, x, torch.zeros_like(x)),
-    "elu": lambda x: torch.where(x > 0.0, x, torch.expm1(x)),
-}
+KINDS = [*PHI, "layernorm"]
 
 
-def single(net, cell, activation, x):
-    """The network at one cell of the stack on inputs (n, d), layer by layer."""
-    for i, (w, b) in enumerate(net.layers(net.theta)):
-        x = (PHI[activation](x) if i else x) @ w[cell] + b[cell]
-    return x
+def started(net, stack):
+    """A theta where biases, LayerNorm's gains and its offsets have left where they start."""
+    theta = net.init(stack, seeds(*range(stack[0])))
+    return theta + 0.3 * draw(*theta.shape, seed=7)
 
 
 def test_one_hidden_unit_by_hand():
-    net = StackedMLP([1], [2, 1, 1], "tanh", seeds(0))
-    with torch.no_grad():
-        net.theta.copy_(torch.tensor([[0.5, -2.0, 0.1, 3.0, 0.25]]))
-    y = net(torch.tensor([[[1.5, 0.75]]]))
+    theta = torch.tensor([[0.5, -2.0, 0.1, 3.0, 0.25]])
+    y = MLP((2, 1, 1))(theta, torch.tensor([[[1.5, 0.75]]]))
     assert y.shape == (1, 1, 1)
     assert y.item() == pytest.approx(3.0 * math.tanh(0.5 * 1.5 - 2.0 * 0.75 + 0.1) + 0.25, rel=1e-14)
 
 
-def test_theta_is_the_one_parameter_and_its_layers_are_views_of_it():
-    net = StackedMLP([2, 1], [2, 3, 1], "tanh", seeds(0, 1))
-    assert [p is net.theta for p in net.parameters()] == [True]
-    assert net.theta.shape == (2, 1, 6 + 3 + 3 + 1)
-    theta = torch.arange(13.0)
-    (w1, b1), (w2, b2) = net.layers(theta)
-    for view, value in ((w1, [[0, 1, 2], [3, 4, 5]]), (b1, [[6, 7, 8]]), (w2, [[9], [10], [11]]), (b2, [[12]])):
-        assert torch.equal(view, torch.tensor(value, dtype=theta.dtype))
-        view.zero_()
+def test_layernorm_by_hand():
+    """Two units 1 and 3: mean 2, variance 1; gains 2 and 1, offsets 0 and .5."""
+    theta = torch.tensor([[1.0, 3.0, 0.0, 0.0, 1.0, 10.0, 0.0, 2.0, 1.0, 0.0, 0.5]])
+    y, unit = MLP((1, 2, 1), "layernorm")(theta, torch.ones(1, 1, 1)), 1.0 / math.sqrt(1.0 + 1e-5)
+    assert y.item() == pytest.approx(math.tanh(-2.0 * unit) + 10.0 * math.tanh(unit + 0.5), rel=1e-14)
+
+
+def test_layers_are_views_of_theta():
+    net, theta = MLP((2, 3, 1)), torch.arange(13.0)
+    for (w, b), (weight, bias) in zip(net.layers(theta), (([[0, 1, 2], [3, 4, 5]], [[6, 7, 8]]), ([[9], [10], [11]], [[12]])), strict=True):
+        for view, value in ((w, weight), (b, bias)):
+            assert torch.equal(view, torch.tensor(value, dtype=theta.dtype))
+            view.zero_()
     assert not theta.any()
-    assert [tuple(x.shape) for layer in net.layers(net.theta) for x in layer] == [(2, 1, 2, 3), (2, 1, 1, 3), (2, 1, 3, 1), (2, 1, 1, 1)]
-
-
-def test_a_policy_has_the_theta_of_its_network():
-    class Policy(Network):
-        def __init__(self):
-            super().__init__()
-            self.net = StackedMLP([1], [2, 1], "tanh", seeds(0))
-
-    policy = Policy()
-    assert policy.theta is policy.net.theta
-    assert isinstance(policy.theta, nn.Parameter)
-
-
-@pytest.mark.parametrize("activation", PHI)
-@pytest.mark.parametrize("stack", [(3,), (3, 2), (1, 1)])
-@pytest.mark.parametrize("rest", [(5,), (5, 4)])
-def test_stack_is_a_loop_over_its_networks(activation, stack, rest):
-    net = StackedMLP(stack, [4, 6, 7, 2], activation, seeds(*range(stack[0])))
-    x = draw(*stack, *rest, 4)
-    y = net(x)
-    assert y.shape == (*stack, *rest, 2)
-    for cell in torch.cartesian_prod(*[torch.arange(n) for n in stack]).reshape(-1, len(stack)).tolist():
-        expected = single(net, tuple(cell), activation, x[tuple(cell)].reshape(-1, 4)).reshape(*rest, 2)
-        torch.testing.assert_close(y[tuple(cell)], expected.detach(), rtol=1e-12, atol=1e-13)
-
-
-def test_a_network_without_hidden_layers_is_affine():
-    net = StackedMLP([2], [3, 4], "relu", seeds(0, 1))
-    x, g = draw(2, 5, 3), draw(2, 5, 4, seed=1)
-    w, b = net.layers(net.theta.detach())[0]
-    y, tape = net.evaluate(x)
-    torch.testing.assert_close(y, x @ w + b, rtol=1e-13, atol=1e-14)
-    dw, db = net.layers(net.gradient(tape, g))[0]
-    torch.testing.assert_close(dw, x.mT @ g, rtol=1e-13, atol=1e-14)
-    torch.testing.assert_close(db, g.sum(1, keepdim=True), rtol=1e-13, atol=1e-14)
-    torch.testing.assert_close(net.input_gradient(tape, g, 3), g @ w.mT, rtol=1e-13, atol=1e-14)
+    theta = net.init((2, 1), seeds(0, 1))
+    assert [tuple(x.shape) for layer in net.layers(theta) for x in layer] == [(2, 1, 2, 3), (2, 1, 1, 3), (2, 1, 3, 1), (2, 1, 1, 1)]
 
 
 SHAPES = [  # of the stack and of the inputs
     pytest.param((3,), [(3, 5, 4)], id="seeds"),
+    pytest.param((3,), [(3, 4)], id="one input of each seed"),
     pytest.param((3,), [(3, 5, 4, 2)], id="seeds, particles"),
     pytest.param((3, 2), [(3, 2, 5, 4)], id="members"),
     pytest.param((3, 2), [(3, 2, 5, 4, 2)], id="members, particles"),
@@ -101,114 +65,112 @@ SHAPES = [  # of the stack and of the inputs
 ]
 
 
-@pytest.mark.parametrize("activation", PHI)
-@pytest.mark.parametrize("hidden", [(), (6,), (6, 7)])
-@pytest.mark.parametrize("out", [1, 2])
+@pytest.mark.parametrize(
+    ("activation", "hidden"),
+    [(kind, hidden) for kind in KINDS for hidden in [(), (6,), (6, 7), (6, 7, 5)] if hidden or kind != "layernorm"],
+)
 @pytest.mark.parametrize(("stack", "shapes"), SHAPES)
-def test_values_and_gradients_are_those_of_the_recorded_products_on_copies(activation, hidden, out, stack, shapes):
-    net = StackedMLP(stack, [sum(s[-1] for s in shapes), *hidden, out], activation, seeds(*range(stack[0])))
-    inputs = [draw(*s, seed=k) for k, s in enumerate(shapes)]
-    theta, last = leaf(net.theta), leaf(inputs[-1])
-    expected = plain.evaluate(net, theta, *inputs[:-1], last, phi=PHI[activation])
+def test_values_and_gradients_are_those_of_single_networks_on_copies(activation, hidden, stack, shapes):
+    net = MLP((sum(s[-1] for s in shapes), *hidden, 2), activation)
+    theta, inputs = leaf(started(net, stack)), [leaf(draw(*s, seed=k)) for k, s in enumerate(shapes)]
+    y, expected = net(theta, *inputs), evaluate(net, theta, *inputs)
+    assert y.shape == (*stack, *shapes[-1][len(stack) : -1], 2)
+    close(y, expected)
     g = draw(*expected.shape, seed=9)
-    slopes = torch.autograd.grad((g * expected).sum(), (theta, last))
-    y, tape = net.evaluate(*inputs)
-    assert torch.equal(net(*inputs), y)
-    close(y, expected.detach())
-    close(net.gradient(tape, g), slopes[0])
-    for size in (1, last.shape[-1]):
-        close(net.input_gradient(tape, g, size), slopes[1][..., -size:])
+    for got, want in zip(
+        torch.autograd.grad((g * y).sum(), (theta, *inputs)), torch.autograd.grad((g * expected).sum(), (theta, *inputs)), strict=True
+    ):
+        close(got, want)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("hidden", [(), (6,), (6, 7)])
-@pytest.mark.parametrize(("stack", "shapes"), SHAPES)
-def test_the_tangent_is_the_derivative_along_a_change_of_theta(activation, hidden, stack, shapes):
-    net = StackedMLP(stack, [sum(s[-1] for s in shapes), *hidden, 2], activation, seeds(*range(stack[0])))
-    inputs, v = [draw(*s, seed=k) for k, s in enumerate(shapes)], draw(*net.theta.shape, seed=9)
-    y, tape = net.evaluate(*inputs)
-    dy, kept = net.tangent(tape, v), y.clone()
-    close(dy, jvp(lambda theta: plain.evaluate(net, theta, *inputs, phi=PHI[activation]), (net.theta.detach(),), (v,))[1])
-    g = draw(*y.shape, seed=10)
-    close((g * dy).sum(), (v * net.gradient(tape, g)).sum())
-    assert torch.equal(net.tangent(tape, v), dy)
-    assert torch.equal(y, kept)
+def test_inputs_may_be_strided_and_stay_as_they_were():
+    net = MLP((3 + 2, 8, 2))
+    theta, obs, action = started(net, (2, 3)), draw(4, 2, 1, 3, seed=1).movedim(0, 2), draw(2, 1, 4, 4, seed=2)[..., ::2]
+    kept = [x.clone() for x in (theta, obs, action)]
+    assert torch.equal(net(theta, obs, action), net(theta, obs.contiguous(), action.contiguous()))
+    assert all(torch.equal(x, y) for x, y in zip((theta, obs, action), kept, strict=True))
 
 
-def test_the_tangent_is_the_limit_of_differences():
-    net, x = StackedMLP([2, 3], [4, 6, 7, 2], "tanh", seeds(0, 1)), draw(2, 3, 5, 4)
-    v = draw(2, 3, net.theta.shape[-1] + 3, seed=1)[..., :-3]  # a slice, as policies have it
-    dy, h = net.tangent(net.evaluate(x)[1], v), 1e-5
-    net.theta.add_(v, alpha=h)
-    up = net(x)
-    net.theta.add_(v, alpha=-2.0 * h)
-    torch.testing.assert_close(dy, (up - net(x)) / (2.0 * h), rtol=1e-7, atol=1e-7)  # h^2 y''' / 6 with y''' up to 1e3
+# --- derivatives by torch.func ----------------------------------------------------------------------------------------
 
 
-def test_inputs_and_gradients_may_be_strided():
-    net = StackedMLP([2, 3], [3 + 2, 8, 2], "tanh", seeds(0, 1))
-    obs, action = draw(4, 2, 1, 3, seed=1).movedim(0, 2), draw(2, 1, 4, 4, seed=2)[..., ::2]
-    g = draw(1, 1, 1, 2, seed=3).expand(2, 3, 4, 2)
-    (y, tape), (same, other) = net.evaluate(obs, action), net.evaluate(obs.contiguous(), action.contiguous())
-    assert torch.equal(y, same)
-    close(net.gradient(tape, g), net.gradient(other, g.contiguous()))
-    close(net.input_gradient(tape, g, 2), net.input_gradient(other, g.contiguous(), 2))
+@pytest.mark.parametrize("activation", KINDS)
+def test_products_with_the_jacobian_are_limits_of_differences(activation):
+    net = MLP((3 + 2, 6, 7, 2), activation)
+    theta, v, obs, xi = started(net, (2,)), draw(2, net.init((1,), seeds(0)).shape[-1], seed=1), draw(2, 5, 1, 3), draw(2, 5, 4, 2, seed=2)
+
+    def at(theta):
+        return net(theta, obs, xi)
+
+    (y, along), h = jvp(at, (theta,), (v,)), 1e-6
+    assert torch.equal(y, at(theta))
+    torch.testing.assert_close(along, (at(theta + h * v) - at(theta - h * v)) / (2.0 * h), rtol=1e-6, atol=1e-6)  # eps y / h, h^2 y'''
+    g = draw(*y.shape, seed=3)
+    close((g * along).sum(), (v * vjp(at, theta)[1](g)[0]).sum())
 
 
-@pytest.mark.parametrize("hidden", [(), (8, 8)])
-def test_nothing_is_recorded(hidden):
-    net = StackedMLP([2], [3 + 2, *hidden, 2], "tanh", seeds(0, 1))
-    obs, action, g = leaf(draw(2, 4, 3)), leaf(draw(2, 4, 2, seed=1)), leaf(draw(2, 4, 2, seed=2))
-    y, tape = net.evaluate(obs, action)
-    for x in (net(obs, action), y, net.tangent(tape, leaf(net.theta)), net.gradient(tape, g), net.input_gradient(tape, g, 2)):
-        assert not x.requires_grad
-        assert x.grad_fn is None
-    assert all(x.grad is None for x in (obs, action, g))
-    assert not net.theta.requires_grad
+@pytest.mark.parametrize("activation", KINDS)
+@pytest.mark.parametrize("which", [0, 2])
+def test_a_map_over_vectors_or_last_inputs_is_a_loop(activation, which):
+    net = MLP((3 + 2, 6, 2), activation)
+    args = [started(net, (2,)), draw(2, 5, 1, 3), draw(2, 5, 4, 2, seed=2)]
+    many = torch.stack([args[which], args[which] + 0.1, -args[which]])
+    found = vmap(lambda x: net(*args[:which], x, *args[which + 1 :]))(many)
+    close(found, torch.stack([evaluate(net, *args[:which], x, *args[which + 1 :]) for x in many]))
 
 
-@pytest.mark.parametrize("activation", PHI)
-@pytest.mark.parametrize("hidden", [(), (8, 8)])
-def test_gradients_leave_the_tape_and_every_argument_as_they_were(activation, hidden):
-    net = StackedMLP([2], [3 + 2, *hidden, 2], activation, seeds(0, 1))
-    obs, action, g = given = draw(2, 4, 3), draw(2, 4, 2, seed=1), draw(2, 4, 2, seed=2)
-    copies = [x.clone() for x in (*given, net.theta)]
-    y, tape = net.evaluate(obs, action)
-    kept = y.clone()
-    first = net.gradient(tape, g), net.input_gradient(tape, g, 2)
-    again = net.gradient(tape, g), net.input_gradient(tape, g, 2)
-    assert all(torch.equal(x, z) for x, z in zip((*first, y), (*again, kept), strict=True))
-    assert all(torch.equal(x, z) for x, z in zip((*given, net.theta), copies, strict=True))
+@pytest.mark.parametrize("jacobian", [jacfwd, jacrev])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_whole_jacobians_are_those_of_single_networks(jacobian, which):
+    net = MLP((3 + 2, 6, 2), "layernorm")
+    args = [started(net, (2,)), draw(2, 3, 1, 3), draw(2, 3, 4, 2, seed=2)]
+    found, expected = (
+        jacobian(lambda x, f=f: f(*args[:which], x, *args[which + 1 :]))(args[which]) for f in (net, lambda *args: evaluate(net, *args))
+    )
+    close(found, expected)
 
 
-def test_seed_k_of_a_stack_starts_and_computes_as_seed_k_alone():
-    stack = StackedMLP([3, 2], [4, 6, 1], "relu", seeds(7, 8, 9))
-    x, g = draw(3, 1, 5, 4), draw(3, 2, 5, 1, seed=1)
-    y, tape = stack.evaluate(x)
-    slopes = stack.gradient(tape, g), stack.input_gradient(tape, g, 4)
+@pytest.mark.parametrize("activation", KINDS)
+def test_the_hessian_in_an_input_is_that_of_single_networks(activation):
+    net = MLP((3, 6, 1), activation)
+    theta, x, v = started(net, (2,)), draw(2, 5, 3), draw(2, 5, 3, seed=1)
+    found, expected = (jvp(grad(lambda x, f=f: f(net, theta, x).sum()), (x,), (v,))[1] for f in (MLP.__call__, evaluate))
+    close(found, expected)
+
+
+# --- seeds ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "net", [MLP((4, 6, 1), "relu"), MLP((4, 6, 1), "layernorm"), MLP((4, 6, 1), gain=0.3)], ids=["uniform", "norm", "gain"]
+)
+def test_seed_k_of_a_stack_starts_and_computes_as_seed_k_alone(net):
+    theta, x, g = net.init((3, 2), seeds(7, 8, 9)).requires_grad_(), draw(3, 1, 5, 4), draw(3, 2, 5, 1, seed=1)
+    y = net(theta, x)
+    (slope,) = torch.autograd.grad((g * y).sum(), theta)
     for k, seed in enumerate((7, 8, 9)):
         one = slice(k, k + 1)
-        alone = StackedMLP([1, 2], [4, 6, 1], "relu", seeds(seed))
-        assert torch.equal(stack.theta[one], alone.theta)
-        value, own = alone.evaluate(x[one])
-        torch.testing.assert_close(y[one], value, rtol=1e-12, atol=1e-13)
-        close(slopes[0][one], alone.gradient(own, g[one]))
-        close(slopes[1][one], alone.input_gradient(own, g[one], 4))
+        alone = net.init((1, 2), seeds(seed)).requires_grad_()
+        assert torch.equal(theta[one], alone)
+        value = net(alone, x[one])
+        close(y[one], value)
+        close(slope[one], torch.autograd.grad((g[one] * value).sum(), alone)[0])
 
 
 def test_seeds_do_not_feel_each_other():
-    net = StackedMLP([3], [4, 6, 1], "tanh", seeds(0, 1, 2))
-    _, tape = net.evaluate(draw(3, 5, 4))
-    slope = net.gradient(tape, torch.tensor([0.0, 1.0, 0.0])[:, None, None].expand(3, 5, 1))
-    for parts in net.layers(slope):
-        for p in parts:
-            assert p[1].abs().sum() > 0.0
-            assert not p[[0, 2]].any()
+    net = MLP((4, 6, 1))
+    theta = net.init((3,), seeds(0, 1, 2)).requires_grad_()
+    (slope,) = torch.autograd.grad(net(theta, draw(3, 5, 4))[1].sum(), theta)
+    assert not slope[[0, 2]].any()
+    assert all(part[1].any() for layer in net.layers(slope) for part in layer)
+
+
+# --- where it starts --------------------------------------------------------------------------------------------------
 
 
 def test_weights_and_biases_start_uniform_within_one_over_the_root_of_the_fan_in():
-    net = StackedMLP([1], [100, 400, 25], "tanh", seeds(0))
-    for layer, fan_in in zip(net.layers(net.theta.detach()), (100, 400), strict=True):
+    net = MLP((100, 400, 25))
+    for layer, fan_in in zip(net.layers(net.init((1,), seeds(0))), (100, 400), strict=True):
         for p in layer:
             z, n = p * math.sqrt(fan_in), p.numel()
             assert z.abs().max() <= 1.0
@@ -219,48 +181,181 @@ def test_weights_and_biases_start_uniform_within_one_over_the_root_of_the_fan_in
 
 
 def test_with_a_gain_weights_start_orthogonal_and_each_networks_are_its_own():
-    net = StackedMLP([2, 3], [4, 6, 5, 2], "tanh", seeds(7, 8), gain=0.01)
-    layers = net.layers(net.theta.detach())
+    net = MLP((4, 6, 5, 2), gain=0.01)
+    layers = net.layers(net.init((2, 3), seeds(7, 8)))
     for (w, b), gain in zip(layers, (math.sqrt(2.0), math.sqrt(2.0), 0.01), strict=True):
         short = w if w.shape[-2] < w.shape[-1] else w.mT
         torch.testing.assert_close(short @ short.mT, (gain**2 * torch.eye(short.shape[-2])).expand(2, 3, -1, -1))
         assert not b.any()
         flat = w.flatten(0, 1)
         assert all((flat[i] - flat[j]).abs().max() > 0.1 * gain for i in range(6) for j in range(i))
-    alone = StackedMLP([1, 3], [4, 6, 5, 2], "tanh", seeds(8), gain=0.01)
-    assert torch.equal(net.theta[1:], alone.theta)
 
 
-def test_polyak_moves_the_target_by_the_rate():
-    target, source = (StackedMLP([2], [3, 4, 1], "tanh", seeds(k, k + 1)) for k in (0, 5))
-    before, kept = target.theta.detach().clone(), source.theta.detach().clone()
-    polyak_(target, source, 0.3)
-    torch.testing.assert_close(target.theta.detach(), 0.7 * before + 0.3 * kept, rtol=1e-14, atol=1e-15)
-    assert torch.equal(source.theta, kept)
+def test_layernorms_gain_and_offset_start_at_one_and_zero_and_are_the_end_of_theta():
+    net = MLP((4, 6, 5, 1), "layernorm")
+    theta = net.init((2, 3), seeds(0, 1))
+    gain, offset = net.affine(theta)
+    assert torch.equal(gain, torch.ones(2, 3, 1, 6))
+    assert torch.equal(offset, torch.zeros(2, 3, 1, 6))
+    assert theta.shape[-1] == 4 * 6 + 6 + 6 * 5 + 5 + 5 + 1 + 12
+    assert torch.equal(torch.cat([gain, offset], -1)[..., 0, :], theta[..., -12:])
+    assert torch.equal(theta[..., :-12], MLP((4, 6, 5, 1)).init((2, 3), seeds(0, 1)))
 
 
-def test_polyak_with_rate_one_copies():
-    target, source = (StackedMLP([2], [3, 4, 1], "tanh", seeds(k, k + 1)).float() for k in (0, 5))
-    polyak_(target, source, 1.0)
-    assert torch.equal(target.theta, source.theta)
-    assert target.theta.data_ptr() != source.theta.data_ptr()
+def test_after_layernorm_the_scale_of_the_inputs_is_not_felt():
+    net, x = MLP((4, 6, 1), "layernorm"), draw(1, 5, 4)
+    theta = net.init((1,), seeds(0))
+    net.layers(theta)[0][1].zero_()
+    torch.testing.assert_close(net(theta, 1e4 * x), net(theta, 1e2 * x), rtol=1e-6, atol=0.0)  # the 1e-5 under the root
 
 
-def test_parameters_that_moved_to_another_place_are_the_ones_that_count():
-    net = StackedMLP([2], [3, 4, 1], "tanh", seeds(0, 1))
-    x = draw(2, 5, 3)
-    before = net(x)
-    other = deepcopy(net)
-    other.theta *= 3.0
-    assert torch.equal(net(x), before)
-    torch.testing.assert_close(other(x), plain.evaluate(net, other.theta, x, phi=torch.tanh), rtol=1e-12, atol=1e-13)
-    net.theta.data = 2.0 * net.theta.data
-    torch.testing.assert_close(net(x), plain.evaluate(net, net.theta.detach(), x, phi=torch.tanh), rtol=1e-12, atol=1e-13)
-    assert not torch.equal(net(x), before)
+def test_an_unknown_activation_and_layernorm_without_a_hidden_layer_are_refused():
+    with pytest.raises(ValueError, match="activation is 'gelu'; choose from tanh, relu, elu, layernorm"):
+        MLP((3, 4, 1), "gelu")
+    with pytest.raises(ValueError, match="hidden is empty; LayerNorm follows the first hidden layer: give at least one"):
+        MLP((3, 1), "layernorm")
 
 
-def test_the_last_rows_of_a_tape_give_their_own_gradient():
-    net = StackedMLP([2], [3, 4, 2], "relu", seeds(0, 1))
-    x, g = draw(2, 5, 3), draw(2, 2, 2, seed=1)
-    whole = torch.cat([torch.zeros(2, 3, 2), g], 1)
-    close(net.gradient(net.evaluate(x)[1].last(2), g), net.gradient(net.evaluate(x)[1], whole))
+# --- anybody's module -------------------------------------------------------------------------------------------------
+
+
+class Residual(nn.Module):
+    """Linear, LayerNorm, a skip around a hidden layer, Linear."""
+
+    def __init__(self, size, out, width=7):
+        super().__init__()
+        self.entry, self.norm, self.inner, self.exit = (
+            nn.Linear(size, width),
+            nn.LayerNorm(width),
+            nn.Linear(width, width),
+            nn.Linear(width, out),
+        )
+
+    def forward(self, x):
+        x = torch.tanh(self.norm(self.entry(x)))
+        return self.exit(x + torch.tanh(self.inner(x)))
+
+
+def filled(module, theta):
+    """The module with the numbers of theta (P,) for its parameters."""
+    nn.utils.vector_to_parameters(theta, module.parameters())
+    return module
+
+
+@pytest.mark.parametrize(("stack", "shapes"), SHAPES)
+def test_a_module_is_evaluated_at_every_vector_of_the_stack(stack, shapes):
+    module = Residual(sum(s[-1] for s in shapes), 2)
+    net = ModuleNetwork(module)
+    theta, inputs = leaf(started(net, stack)), [leaf(draw(*s, seed=k)) for k, s in enumerate(shapes)]
+    kept = [p.clone() for p in module.parameters()]
+    y = net(theta, *inputs)
+    g, rest = draw(*y.shape, seed=9), shapes[-1][len(stack) : -1]
+    assert y.shape == (*stack, *rest, 2)
+    slopes = torch.autograd.grad((g * y).sum(), (theta, *inputs))
+    assert all(torch.equal(p, k) and p.grad is None for p, k in zip(module.parameters(), kept, strict=True))
+    copies = [leaf(x) for x in inputs]
+    x = torch.cat([x.expand(*stack, *rest, x.shape[-1]) for x in copies], -1)
+    for cell in torch.cartesian_prod(*[torch.arange(n) for n in stack]).reshape(-1, len(stack)).tolist():
+        alone = filled(Residual(module.entry.in_features, 2), theta[tuple(cell)])
+        value = alone(x[tuple(cell)])
+        close(y[tuple(cell)], value)
+        (g[tuple(cell)] * value).sum().backward(retain_graph=True)
+        close(slopes[0][tuple(cell)], torch.cat([p.grad.flatten() for p in alone.parameters()]))
+    for got, x in zip(slopes[1:], copies, strict=True):
+        close(got, x.grad)
+
+
+def test_a_module_starts_by_its_own_reset_from_each_seeds_generator_alone():
+    net, before = ModuleNetwork(Residual(4, 2)), torch.get_rng_state()
+    theta = net.init((3, 2), seeds(7, 8, 9))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert theta.shape == (3, 2, sum(p.numel() for p in net.module.parameters()))
+    assert torch.equal(theta[1:2], net.init((1, 2), seeds(8)))
+    assert len(theta[..., 0].unique()) == 6  # no two networks alike
+    torch.manual_seed(0)
+    assert torch.equal(theta, ModuleNetwork(Residual(4, 2)).init((3, 2), seeds(7, 8, 9)))  # whatever numbers the module holds
+    assert not theta.requires_grad
+    for row in theta.flatten(0, 1):
+        start = filled(Residual(4, 2), row)
+        assert torch.equal(start.norm.weight, torch.ones(7))
+        assert torch.equal(start.norm.bias, torch.zeros(7))
+        assert 0.2 < start.entry.weight.abs().max() <= 0.5  # uniform within 1 / sqrt(4), 28 of them: 0.4^28 to miss the first
+
+
+def test_a_module_as_mlp_is_the_mlp():
+    """torch keeps weights as (out, in): the same network in another order of theta."""
+    net, module = MLP((3, 6, 2)), nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2))
+    theta, x = started(net, (2,)), draw(2, 5, 3)
+    turned = torch.cat(
+        [part.mT.flatten(-2) if k % 2 == 0 else part.flatten(-2) for layer in net.layers(theta) for k, part in enumerate(layer)], -1
+    )
+    close(ModuleNetwork(module)(turned, x), net(theta, x))
+
+
+def test_derivatives_pass_through_a_module():
+    net = ModuleNetwork(Residual(3, 2))
+    theta, x = started(net, (2,)), draw(2, 5, 3)
+    v, h = draw(*theta.shape, seed=1), 1e-6
+    y, along = jvp(lambda theta: net(theta, x), (theta,), (v,))
+    torch.testing.assert_close(along, (net(theta + h * v, x) - net(theta - h * v, x)) / (2.0 * h), rtol=1e-6, atol=1e-6)
+    g = draw(*y.shape, seed=2)
+    close((g * along).sum(), (v * vjp(lambda theta: net(theta, x), theta)[1](g)[0]).sum())
+
+
+@pytest.mark.parametrize("rest", [(5,), (5, 4)])
+def test_a_module_is_a_critic(rest):
+    q = QNetwork(ModuleNetwork(Residual(3 + 2, 1)))
+    theta, obs, action = q.init(2, seeds(0, 1)), draw(2, 5, 3), draw(2, *rest, 2, seed=1)
+    value, slope = q.slope(theta, obs, action)
+    x = torch.cat([obs.reshape(2, 5, *[1] * (len(rest) - 1), 3).expand(2, *rest, 3), leaf(action)], -1)
+    alone = [torch.stack([filled(Residual(5, 1), theta[s, e])(x[s])[..., 0] for e in range(2)]).amin(0) for s in range(2)]
+    expected = torch.stack(alone)
+    close(q(theta, obs, action).amin(1), expected)
+    close(value, expected.detach())
+    central = [(q.least(theta, obs, action + h) - q.least(theta, obs, action - h)) / 2e-6 for h in 1e-6 * torch.eye(2)]
+    torch.testing.assert_close(slope, torch.stack(central, -1), rtol=1e-6, atol=1e-7)
+
+
+def test_sac_trains_a_module_as_it_trains_its_own_network():
+    """The module is SAC's own critic in torch's layout; both are started alike and stay alike."""
+    cfg = sac.Config(hidden=(6,), batch=4, lr=1e-2)
+    own = sac.init(cfg, 3, 2, seeds(0, 1), torch.device("cpu"))
+    nets = sac.networks(cfg, 3, 2)
+    module = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 1))
+    theirs = sac.init(cfg, 3, 2, seeds(0, 1), torch.device("cpu"), nets=nets._replace(q=QNetwork(ModuleNetwork(module))))
+
+    def turned(theta):
+        layers = own.nets.q.net.layers(theta)
+        return torch.cat([part.mT.flatten(-2) if k % 2 == 0 else part.flatten(-2) for layer in layers for k, part in enumerate(layer)], -1)
+
+    theirs.policy.theta.copy_(own.policy.theta), theirs.q.theta.copy_(turned(own.q.theta)), theirs.q_target.copy_(turned(own.q_target))
+    for k in range(3):
+        parts = [draw(2, 4, *d, seed=10 * k + i) for i, d in enumerate([(3,), (2,), (), (), (3,)])]
+        batch, noise = Batch(*parts), draw(2, 8, 2, seed=10 * k + 9)
+        sac.update(cfg, own, batch, noise), sac.update(cfg, theirs, batch, noise)
+    torch.testing.assert_close(theirs.policy.theta, own.policy.theta, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(theirs.q.theta, turned(own.q.theta), rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(theirs.q_target, turned(own.q_target), rtol=1e-8, atol=1e-10)
+
+
+def test_sac_trains_a_residual_module():
+    """Every parameter of a residual critic moves, and none but through its own seed's minibatch."""
+    cfg = sac.Config(hidden=(6,), batch=4, lr=1e-2)
+    q = QNetwork(ModuleNetwork(Residual(5, 1)))
+
+    def trained(*numbers):
+        state = sac.init(cfg, 3, 2, seeds(*numbers), torch.device("cpu"), nets=sac.networks(cfg, 3, 2)._replace(q=q))
+        before = state.q.theta.clone()
+        for k in range(2):
+            parts = [
+                torch.cat([draw(1, 4, *d, seed=100 * s + 10 * k + i) for s in numbers]) for i, d in enumerate([(3,), (2,), (), (), (3,)])
+            ]
+            noise = torch.cat([draw(1, 8, 2, seed=100 * s + 10 * k + 9) for s in numbers])
+            sac.update(cfg, state, Batch(*parts), noise)
+        return state, before
+
+    (both, before), (alone, _) = trained(0, 1), trained(1)
+    assert (both.q.theta != before).all()
+    for name in ("policy", "q"):
+        torch.testing.assert_close(getattr(both, name).theta[1:], getattr(alone, name).theta, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(both.q_target[1:], alone.q_target, rtol=1e-9, atol=1e-11)

@@ -160,6 +160,12 @@ def test_a_natural_step_is_the_inverse_metric_times_the_gradient_at_the_length_o
     length = torch.einsum("sp,spq,sq->s", step.move, dense, step.move)
     torch.testing.assert_close(0.5 * length, torch.full_like(length, 0.02), rtol=1e-12, atol=0)
     assert (step.residual < 1e-9).all()
+    short = natural.step(lambda v: (dense @ v[..., None])[..., 0], g, eps=0.02, steps=2)
+    left = g - (dense @ short.direction[..., None])[..., 0]
+    torch.testing.assert_close(short.residual, left.norm(dim=-1) / g.norm(dim=-1))
+    assert (short.residual > 1e-3).all()
+    loose = natural.step(lambda v: (dense @ v[..., None])[..., 0], g, eps=0.02, steps=20, tol=0.9)
+    assert (loose.residual > 1e-3).all()
 
 
 def test_the_step_moves_a_gaussian_by_eps_nats(draw):
@@ -207,7 +213,7 @@ def test_steps_that_have_no_length_stay(draw):
     torch.testing.assert_close(step.move[0], g[0] / g[0].norm() * (2.0 * 0.1 / 2.0) ** 0.5)
     for factor in (0.0, -1.0):
         flat = natural.step(lambda v, factor=factor: factor * v, g, eps=0.1, steps=3)
-        assert torch.equal(flat.direction, g)
+        torch.testing.assert_close(flat.direction, g, rtol=1e-15, atol=0.0)  # divided by |g| and multiplied again
         assert not flat.move.any()
 
 

@@ -7,6 +7,8 @@ import torch
 from torch.distributions import Categorical, Exponential, Independent, MixtureSameFamily, Normal
 
 from wgf import projection
+from wgf.policies.gaussian import GaussianMixture
+from wgf.policies.unbounded import block_fisher, flat, unflat
 
 pytestmark = pytest.mark.usefixtures("double")
 N = 400_000
@@ -134,6 +136,62 @@ def test_it_is_the_damped_solution_for_a_law_by_hand():
     found = projection.direction(log_prob, phi.detach(), a, slope, others, damping=damping, steps=30)
     torch.testing.assert_close(found, torch.linalg.solve(fisher, total), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(projection.ascent(log_prob, phi.detach(), a, slope), total, rtol=1e-12, atol=1e-12)
+
+
+def test_shrunk_is_the_weighted_mean_of_two_metrics():
+    v = draws(3)[:, 0]
+    torch.testing.assert_close(projection.shrunk(lambda v: 3.0 * v, lambda v: -v, 0.25)(v), 2.0 * v, rtol=1e-14, atol=0.0)
+
+
+def test_a_likely_metric_takes_the_share_that_the_draws_leave_it():
+    """P = 4 and 6 draws: (0.6 F + 0.4 diag + damping I)^-1 of the ascent, F by single scores."""
+    phi, near = torch.tensor([0.7, -1.2, 0.5, 2.0]), torch.tensor([1.0, 2.0, 0.5, 3.0])
+    a, slope, others = (phi[:2] + phi[2:] * draws(n, 2, seed) for n, seed in ((7, 0), (7, 1), (6, 2)))
+    scores = torch.stack([torch.func.grad(normal)(phi, x) for x in others])
+    matrix = 0.6 * scores.mT @ scores / 6 + 0.4 * torch.diag(near) + 0.05 * torch.eye(4)
+    found = projection.direction(normal, phi, a, slope, others, damping=0.05, steps=20, likely=lambda v: near * v)
+    torch.testing.assert_close(found, torch.linalg.solve(matrix, projection.ascent(normal, phi, a, slope)), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("size", "least"), [(1, 0.53), (3, 0.62), (6, 0.82), (17, 0.9)])
+def test_shrinking_towards_the_block_form_brings_a_mixtures_direction_nearer_to_the_exact_one(size, least):
+    """Three components, 64 draws, damping .01, 10 steps, against the matrix of 20,000 draws; the mean over 16 laws.
+
+    Alone the sampled matrix has rank 64 at most: of P = 3 (1 + 2 A) parameters it makes the unseen directions 1 / damping times too
+    long. Over four seeds cosines were .66 to .79, .71 to .80, .86 to .90 and .93 for A = 1, 3, 6, 17, and lengths .62 to 1.45: the bounds
+    leave about as much again as the seeds differ by.
+    """
+    k, laws, n = 3, 16, 20_000
+    g = torch.Generator().manual_seed(size)
+    law = GaussianMixture(
+        0.5 * torch.randn(laws, k, generator=g),
+        torch.randn(laws, k, size, generator=g),
+        0.4 + 0.6 * torch.rand(laws, k, size, generator=g),
+    )
+
+    def log_prob(phi, u):
+        return unflat(phi, law).log_prob(u)
+
+    u, others = (law.draw(torch.randn(laws, m, size + 1, generator=g)) for m in (20, 64))
+    slope, phi = torch.randn(laws, 1, size, generator=g) - u, flat(law)
+    up, exact = projection.ascent(log_prob, phi, u, slope), torch.zeros(laws, phi.shape[-1], phi.shape[-1])
+    for _ in range(4):
+        scores = scores_of(log_prob, phi, law.draw(torch.randn(laws, n // 4, size + 1, generator=g)))
+        exact += scores.mT @ scores / n
+    want = torch.linalg.solve(exact + 0.01 * torch.eye(phi.shape[-1]), up)
+    alone, shrunk = (
+        projection.direction(log_prob, phi, u, slope, others, damping=0.01, steps=10, likely=likely) for likely in (None, block_fisher(law))
+    )
+    cosine = torch.cosine_similarity(shrunk, want, dim=-1).mean()
+    length = (shrunk.norm(dim=-1) / want.norm(dim=-1)).log().mean().exp()
+    assert (shrunk - want).norm(dim=-1).mean() < (alone - want).norm(dim=-1).mean()
+    assert cosine > least
+    assert 0.45 < length < 1.9
+
+
+def scores_of(log_prob, phi, u):
+    each = phi[:, None].expand(*u.shape[:2], -1)
+    return torch.func.grad(lambda each: log_prob(each, u).sum())(each)
 
 
 def test_a_squashed_gaussians_flow_is_the_gaussians_with_slopes_times_cosh_squared():

@@ -192,13 +192,13 @@ def test_a_problem_stops_by_itself_whatever_it_is_stacked_with(draw):
 
 def passes(monkeypatch):
     """How often the cost of one cloud to another is made from here on."""
-    made, costs_to = [], module.costs_to
+    made, distances_to = [], module.distances_to
 
     def counted(y):
-        distances = costs_to(y)
+        distances = distances_to(y)
         return lambda x: made.append(1) or distances(x)
 
-    monkeypatch.setattr(module, "costs_to", counted)
+    monkeypatch.setattr(module, "distances_to", counted)
     return made
 
 
@@ -252,7 +252,7 @@ def test_a_plan_that_is_kept_gives_the_potentials_of_the_log_domain(reach, agree
     assert all(same) == agrees
 
 
-@pytest.mark.parametrize("d", [1, 3, module.FEW, module.FEW + 1, 20])
+@pytest.mark.parametrize("d", [1, 3, kernels.FEW, kernels.FEW + 1, 20])
 def test_costs_are_the_squared_distances_to_the_last_digits(d, draw):
     """A common offset of 1000, where float32 resolves 6e-5, and pairs that are 1e-3 apart."""
     x = (draw(2, 9, d) + 1000.0).float()

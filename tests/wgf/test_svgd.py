@@ -9,7 +9,11 @@ from wgf import kernels, svgd, transport
 from wgf.kernels import IMQ, RBF
 
 VELOCITIES = {"svgd": svgd.velocity, "blob": svgd.blob, "gfsd": svgd.gfsd}
-DRAWS = {"unbiased": svgd.unbiased, "grouped": lambda x, s: svgd.unbiased(x, s, groups=math.gcd(x.shape[-2], 3))}
+DRAWS = {
+    "unbiased": svgd.unbiased,
+    "given": lambda x, s: svgd.unbiased(x, s, RBF(kernels.median_svgd(x))),
+    "grouped": lambda x, s: svgd.unbiased(x, s, groups=math.gcd(x.shape[-2], 3)),
+}
 each = pytest.mark.parametrize("velocity", VELOCITIES.values(), ids=VELOCITIES)
 
 
@@ -76,6 +80,25 @@ def test_unbiased_is_the_double_loop_over_the_others_each_weighted_as_its_compon
             weight = own if i // m == j // m else 1.0 / 6.0
             expected[i] += weight * (k * score[j] + (2.0 / h) * (x[i] - x[j]) * k)
     close(svgd.unbiased(x, score, groups=groups), expected)
+    close(svgd.unbiased(x, score, rbf(h), groups=groups), expected)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_unbiased_takes_any_kernel_of_the_distance(groups, draw):
+    """IMQ, one pair after another: the slope in x_j by central differences."""
+    x, score = draw(6, 3), draw(6, 3, seed=1)
+    m, kernel, expected = 6 // groups, IMQ(0.9), torch.zeros_like(x)
+    for i in range(6):
+        for j in set(range(6)) - {i}:
+            weight = 1.0 / (groups * (m - 1)) if i // m == j // m else 1.0 / 6.0
+            slope = oracles.central_difference(lambda z, i=i: kernel(x[i : i + 1], z)[0].sum(), x[j : j + 1])[0]
+            expected[i] += weight * (kernel(x[i : i + 1], x[j : j + 1])[0][0, 0] * score[j] + slope)
+    close(svgd.unbiased(x, score, kernel, groups=groups), expected, 1e-9)
+    stack, scores = torch.stack([x, 2.0 * x]), torch.stack([score, score])
+    scales = x.new_tensor([0.9, 1.8])
+    found = svgd.unbiased(stack, scores, IMQ(scales), groups=groups)
+    close(found[0], expected, 1e-9)
+    close(found[1], svgd.unbiased(2.0 * x, score, IMQ(1.8), groups=groups))
 
 
 def test_groups_divide_the_particles(draw):

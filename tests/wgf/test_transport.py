@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import get_args
 
 import ot
 import pytest
@@ -69,7 +70,6 @@ def test_blocks_of_rows_change_no_velocity(monkeypatch, draw):
     x = draw(2, 9, 3)
     moves = {name: f(x, x.flip(0)) for name, f in W2.items()}
     monkeypatch.setattr(kernels, "BLOCK", 30)
-    monkeypatch.setattr(transport, "BLOCK", 30)
     for name, f in W2.items():
         close(moves[name], f(x, x.flip(0)))
 
@@ -185,7 +185,7 @@ def test_eq_9_has_a_derivative_itself(d, draw):
 @pytest.mark.parametrize(("block", "times"), [(2 * 9 * 7, 1), (2 * 9 * 7 - 1, 0)])
 def test_eq_9_makes_its_costs_whole_up_to_a_block(block, times, monkeypatch, draw):
     made, costs_of = [], transport.costs
-    monkeypatch.setattr(transport, "BLOCK", block)
+    monkeypatch.setattr(kernels, "BLOCK", block)
     monkeypatch.setattr(transport, "costs", lambda x, y: made.append(1) or costs_of(x, y))
     transport.eq9_sum(draw(2, 9, 3), draw(2, 7, 3, seed=1), 2.0)
     assert len(made) == times
@@ -284,6 +284,11 @@ def test_the_eps_of_clouds_that_coincide_has_a_floor(monkeypatch, draw):
     assert (transport.debiased(x, x) == 0.0).all()
     assert (transport.entropic(x, x).abs() < 1e-15).all()
     assert seen == [1e-10] * 3
+
+
+def test_every_velocity_has_its_functions_name_in_the_table_and_in_the_type():
+    assert tuple(transport.VELOCITIES) == get_args(transport.W2Name)
+    assert {name: getattr(transport, name) for name in transport.VELOCITIES} == transport.VELOCITIES == W2
 
 
 # --- extremes ---------------------------------------------------------------------------------------------------------

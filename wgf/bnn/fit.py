@@ -19,7 +19,7 @@ from wgf.bnn.compiled import compiled
 from wgf.bnn.model import Model, Prior, log_density
 from wgf.bnn.network import Net
 from wgf.door import trusted
-from wgf.transport import VELOCITIES
+from wgf.transport import VELOCITIES, W2Name
 
 DTYPE = torch.float32  # of the particles
 LOOKS = 20  # at a fit, evenly spaced
@@ -44,7 +44,7 @@ class Settings:
     """RMSProp's step size, at first."""
     anneal: bool = True
     """The step size falls linearly to nothing; otherwise it stays, as in the papers."""
-    w2: Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"] = "exact"
+    w2: W2Name = "exact"
     """W2 velocity of the flow wgf."""
     w2_scale: float = 0.4
     """Its factor: 1 / h for the transport maps, the paper's epsilon for Eq. 9's forms."""

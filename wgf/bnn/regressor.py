@@ -33,10 +33,11 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     """Regression with a posterior over neural networks, found by a particle flow.
 
     The parameters are those of ``wgf.bnn.Settings``, with these differences. ``lr`` may be several step sizes: all are fitted side by
-    side, and the one with the best log-likelihood of the dev part is kept; by default two, whose 10,000 ``iterations`` take about 20 seconds on
-    one core, whatever the number of rows. ``hidden`` may be one number of units. And there are ``random_state`` (an int, a RandomState,
-    or None), ``device`` (cpu or cuda), ``compile`` (as machine code: seconds at first, then faster steps) and ``verbose`` (1 shows a
-    bar). The dev part is a tenth of the rows, at most 500, drawn at random: it sets the noise precisions and is not trained on.
+    side, and the one with the best log-likelihood of the dev part is kept. By default there are two, and 10,000 ``iterations``, which
+    take 20 to 30 seconds on one core, whatever the number of rows. ``hidden`` may be one number of units. And there are
+    ``random_state`` (an int, a RandomState, or None), ``device`` (cpu or cuda), ``compile`` (as machine code: seconds at first, then
+    faster steps) and ``verbose`` (1 shows a bar). The dev part is a tenth of the rows, at most 500, drawn at random: it sets the noise
+    precisions and is not trained on.
 
     After ``fit``, ``fit_`` holds the particles and ``lr_`` the step size that was chosen. Targets y (n, K) are K outputs of one network,
     each with a noise precision of its own; what has an axis of outputs then has K, and none where y was (n,).

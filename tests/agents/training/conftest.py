@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from wgf.agents.targets import td_target
 from wgf.agents.training import envs
 from wgf.agents.training.log import RunLog
 from wgf.agents.training.loop import Task, begin, train
 from wgf.agents.training.record import Record
 from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.targets import td_target
 
 
 class Walk(gym.Env):

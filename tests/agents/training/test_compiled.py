@@ -2,42 +2,52 @@
 
 import types
 import warnings
-from copy import deepcopy
 from dataclasses import dataclass
 
 import pytest
 import torch
 
 from wgf import trusted
-from wgf.agents.training.compiled import update
-from wgf.agents.training.descent import Adam, regress_, regression_loss
+from wgf.agents.training.compiled import Recorder, piece, update
+from wgf.agents.training.descent import Adam, descend_, squared_error
 from wgf.agents.training.protocol import Batch
-from wgf.mlp import polyak_
+from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
+
+Q = QNetwork(MLP((3 + 2, 8, 1)))
 
 
 @dataclass
 class State:
-    """A critic, its target and its optimiser."""
+    """A critic's optimiser and its target."""
 
-    q: QNetwork
-    target: QNetwork
-    adam: Adam
+    q: Adam
+    target: torch.Tensor
+
+
+@piece
+def fit(adam, obs, action, y):
+    return descend_(adam, lambda theta: squared_error(Q(theta, obs, action), y))[0]
+
+
+@piece
+def smooth(target, theta):
+    return target.lerp_(theta, 0.1)
 
 
 def step(cfg, state, batch, noise):
-    q, pull_back = state.q.vjp(batch.obs, batch.action)
-    error = regress_(state.adam, q, pull_back, batch.reward + cfg * noise + state.target.least(batch.next_obs, batch.action))
-    polyak_(state.target, state.q, 0.1)
-    return lambda: {"losses/q": regression_loss(error)}
+    y = batch.reward + cfg * noise + Q.least(state.target, batch.next_obs, batch.action)
+    losses = [fit(state.q, batch.obs[:, half], batch.action[:, half], y[:, half]) for half in (slice(0, 3), slice(3, 6))]
+    smooth(state.target, state.q.theta)
+    return lambda: {"losses/q": torch.stack(losses).mean(0)}
 
 
 AGENT = types.SimpleNamespace(update=step)
 
 
 def fresh(device):
-    q = QNetwork(3, 2, 2, (8,), "tanh", [torch.Generator().manual_seed(k) for k in (0, 1)]).to(device)
-    return State(q, deepcopy(q), Adam(q.theta, 1e-2))
+    theta = Q.init(2, [torch.Generator().manual_seed(k) for k in (0, 1)]).to(device)
+    return State(Adam(theta, 1e-2), theta.clone())
 
 
 def minibatches(device, n):
@@ -47,10 +57,12 @@ def minibatches(device, n):
         yield Batch(*parts[:5]), parts[5]
 
 
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("before", [0, 2])
-def test_machine_code_changes_the_state_as_the_update_does(device, before):
+def test_machine_code_changes_the_state_as_the_update_does(device, before, whole):
     plain, quick = fresh(device), fresh(device)
-    ways = update(AGENT, 0.5, plain, compile=False), update(AGENT, 0.5, quick, compile=True)
+    held = quick.q.theta
+    ways = update(AGENT, 0.5, plain, compile=False), update(AGENT, 0.5, quick, compile=True, whole=whole)
     with trusted(), warnings.catch_warnings():
         warnings.filterwarnings("error", message="not compiled")
         for k, (batch, noise) in enumerate(minibatches(device, 5)):
@@ -58,6 +70,59 @@ def test_machine_code_changes_the_state_as_the_update_does(device, before):
             other = (step(0.5, quick, batch, noise) if k < before else ways[1](batch, noise))()
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)  # float32, a few steps
             for name in ("theta", "m", "v", "steps"):
-                torch.testing.assert_close(getattr(plain.adam, name), getattr(quick.adam, name), rtol=1e-4, atol=1e-6)
-            torch.testing.assert_close(plain.target.theta, quick.target.theta, rtol=1e-4, atol=1e-6)
-    assert quick.adam.theta is quick.q.theta
+                torch.testing.assert_close(getattr(plain.q, name), getattr(quick.q, name), rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(plain.target, quick.target, rtol=1e-4, atol=1e-6)
+    assert quick.q.theta is held
+
+
+@pytest.mark.parametrize(("whole", "count"), [(True, 1), (False, 2)])
+def test_it_is_recorded_once_whole_or_once_for_each_piece(recordings, whole, count):
+    """The halves of the minibatch have one shape, so that a piece is recorded at its first call alone."""
+    run = update(AGENT, 0.5, fresh("cpu"), compile=True, whole=whole)
+    for batch, noise in minibatches("cpu", 3):
+        run(batch, noise)
+    assert len(recordings) == count
+
+
+def test_outside_a_compiled_update_a_piece_runs_plainly(recordings):
+    run = update(AGENT, 0.5, fresh("cpu"), compile=True, whole=False)
+    batch, noise = next(minibatches("cpu", 1))
+    run(batch, noise)
+    known = len(recordings)
+    state = fresh("cpu")
+    fit(state.q, batch.obs, batch.action, batch.reward)
+    update(AGENT, 0.5, state, compile=False)(batch, noise)
+    assert len(recordings) == known
+    assert state.q.steps == 3
+
+
+def test_a_recorder_records_for_each_function_shape_and_type_and_changes_its_own_arguments_alone(recordings):
+    recorder = Recorder()
+
+    def add_(x, pair):
+        return x.add_(pair[0]).add_(pair[1], alpha=2.0).clone()
+
+    for n, (shape, dtype) in enumerate([((3,), torch.float32), ((4,), torch.float32), ((3,), torch.float64)], start=1):
+        for _ in range(2):
+            x, one = torch.ones(shape, dtype=dtype), torch.ones(shape, dtype=dtype)
+            assert torch.equal(recorder(add_, x, (one, 3.0 * one)), 8.0 * one)
+            assert torch.equal(x, 8.0 * one)  # the run that records leaves no second step behind
+            assert torch.equal(one, torch.ones_like(one))
+        assert len(recordings) == n
+    recorder(lambda x: x + 1.0, torch.ones(3))
+    assert len(recordings) == 4
+
+
+def test_what_cannot_be_recorded_runs_plainly_after_one_warning(recordings):
+    recorder = Recorder()
+
+    def looks(x):
+        return x.add_(1.0) if x.sum().item() > 0.0 else x
+
+    x = torch.ones(3)
+    with pytest.warns(RuntimeWarning, match="^not compiled: "):
+        recorder(looks, x)
+    assert torch.equal(x, torch.full((3,), 2.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(recorder(looks, x), torch.full((3,), 3.0))

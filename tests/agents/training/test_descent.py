@@ -1,12 +1,14 @@
-"""Adam and the regression step against their formulas, one number after another."""
+"""Adam, one step down a loss and the regression's loss against their formulas."""
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from tests.policies.plain import draw
-from wgf.agents.training.descent import Adam, regress_, regression_loss
+from tests.policies.plain import close, draw, leaf
+from wgf.agents.training.descent import Adam, descend_, gradients, squared_error
 
 S, E, B, P = 2, 3, 4, 5
 
@@ -27,16 +29,102 @@ def test_adam_is_algorithm_1_of_its_paper(device):
     assert adam.steps.item() == 4
 
 
+def test_the_plain_steps_that_a_compiler_sees_are_the_fused_ones(device):
+    theta, slopes = draw(3).to(device), draw(4, 3, seed=1).to(device)
+    fused, plain = Adam(theta.clone(), 0.01), Adam(theta.clone(), 0.01)
+    recorded = make_fx(lambda g, *held: _step(plain, g, held))(slopes[0], *(t.clone() for t in _held(plain)))
+    for slope in slopes:
+        fused.step(slope)
+        recorded(slope, *_held(plain))
+        for one, other in zip(_held(fused), _held(plain), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+def _held(adam):
+    return adam.theta, adam.m, adam.v, adam.steps
+
+
+def _step(adam, slope, held):
+    copy = Adam(held[0], adam.lr)
+    copy.m, copy.v, copy.steps = held[1:]
+    copy.step(slope)
+    return held
+
+
+class Seen(NamedTuple):
+    """What a loss shows besides."""
+
+    error: torch.Tensor
+    pair: tuple
+
+
+def loss(theta):
+    """The mean over four rows of (theta . x - 1)^2 / 2, within each seed (S,); and what it saw."""
+    error = theta @ draw(P, B, seed=3) - 1.0
+    return 0.5 * error.square().mean(-1), Seen(error, (2.0 * error, 3.0 * theta))
+
+
+def test_descend_takes_adams_step_down_the_gradient_and_returns_what_the_loss_returned_detached():
+    theta = draw(S, P)
+    x, error = draw(P, B, seed=3), theta @ draw(P, B, seed=3) - 1.0
+    by_hand, adam = Adam(theta.clone(), 0.1), Adam(theta.clone(), 0.1)
+    by_hand.step(error @ x.mT / B)
+    with torch.no_grad():  # differentiation is switched on inside
+        value, seen = descend_(adam, loss)
+    close(adam.theta, by_hand.theta)
+    close(adam.m, by_hand.m)
+    assert type(seen) is Seen
+    assert type(seen.pair) is tuple
+    for found, expected in zip(
+        (value, seen.error, *seen.pair), (0.5 * error.square().mean(-1), error, 2.0 * error, 3.0 * theta), strict=True
+    ):
+        close(found, expected)
+        assert not found.requires_grad
+    alone = descend_(adam, lambda theta: loss(theta)[0])
+    assert isinstance(alone, torch.Tensor)
+    assert not alone.requires_grad
+    assert not adam.theta.requires_grad
+    assert adam.theta.grad is None
+
+
+@pytest.mark.parametrize("s", range(S))
+def test_seed_s_of_a_stack_descends_as_seed_s_alone(s):
+    stack, one = Adam(draw(S, P), 0.1), Adam(draw(S, P)[s : s + 1].clone(), 0.1)
+    for _ in range(3):
+        descend_(stack, lambda theta: loss(theta)[0])
+        descend_(one, lambda theta: loss(theta)[0])
+    for name in ("theta", "m", "v"):
+        close(getattr(stack, name)[s : s + 1], getattr(one, name))
+
+
+def test_gradients_are_those_of_the_sum_over_seeds_in_every_vector():
+    thetas = draw(S, P), draw(S, P, seed=1)
+
+    def product(one, other):
+        return (one.square() * other).sum(-1), one
+
+    (first, second), (value, seen) = gradients(product, *thetas)
+    close(first, 2.0 * thetas[0] * thetas[1])
+    close(second, thetas[0].square())
+    close(value, (thetas[0].square() * thetas[1]).sum(-1))
+    assert torch.equal(seen, thetas[0])
+    assert not any(x.requires_grad for x in (first, second, value, seen, *thetas))
+
+
 @pytest.mark.parametrize("members", [(), (E,)])
-def test_regression_descends_half_the_squared_error_of_every_member(members):
-    weight, target, x = draw(S, *members, P).requires_grad_(), draw(S, B, seed=1), draw(B, P, seed=2)
-    whole = target if not members else target[:, None]
-    loss = 0.5 * (weight @ x.T - whole).square().sum(-1) / B
-    (gradient,) = torch.autograd.grad(loss.sum(), weight)
-    by_hand, adam = Adam(weight.detach().clone(), 0.1), Adam(weight.detach().clone(), 0.1)
-    by_hand.step(gradient)
-    error = regress_(adam, adam.theta @ x.T, lambda g: g @ x, target)
-    torch.testing.assert_close(adam.m, by_hand.m, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(adam.theta, by_hand.theta, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(error, (weight @ x.T - whole).detach(), rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(regression_loss(error), loss.detach().reshape(S, -1).sum(-1), rtol=1e-12, atol=1e-14)
+def test_squared_error_is_half_its_mean_over_the_minibatch_summed_over_members(members):
+    prediction, target = leaf(draw(S, *members, B)), leaf(draw(S, B, seed=1))
+    value, mean = squared_error(prediction, target)
+    rows = prediction.detach().reshape(S, -1, B)
+    for s in range(S):
+        expected = sum(0.5 * (rows[s, e, b] - target[s, b]) ** 2 / B for e in range(rows.shape[1]) for b in range(B))
+        close(value[s], expected)
+        close(mean[s], rows[s].mean())
+    slopes = torch.autograd.grad(value.sum(), (prediction, target), materialize_grads=True, allow_unused=True)
+    close(slopes[0], ((rows - target[:, None]) / B).reshape(prediction.shape).detach())
+    assert not slopes[1].any()
+
+
+def test_a_target_of_each_member_is_its_own():
+    prediction, target = draw(S, E, B), draw(S, E, B, seed=1)
+    close(squared_error(prediction, target)[0], 0.5 * (prediction - target).square().mean(-1).sum(1))

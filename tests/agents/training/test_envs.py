@@ -190,7 +190,7 @@ def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dm_control", None)
     monkeypatch.delitem(sys.modules, "wgf.agents.tasks.suite", raising=False)
     with pytest.raises(
-        ValueError, match=r"^environment 'dm_control/hopper-hop-v0' needs the extra dm-control: pip install 'wgf\[dm-control\]'$"
+        ValueError, match=r"^environment 'dm_control/hopper-hop-v0' needs the extra dm-control: pip install 'wgflow\[dm-control\]'$"
     ):
         envs.make("dm_control/hopper-hop-v0", 1)
 

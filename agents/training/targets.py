@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wgf.transport import VELOCITIES
+from wgf.transport import VELOCITIES, W2Name
 
 # Zhang et al. 2018, Table 6 (from Haarnoja's soft actor-critic of 2017); the reward scale is the inverse temperature. Others: 1.
 REWARD_SCALE = {"Swimmer": 100.0, "Hopper": 1.0, "Walker2d": 3.0, "Humanoid": 3.0}
@@ -35,18 +35,21 @@ def gae(reward: Tensor, discount: Tensor, value: Tensor, next_value: Tensor, end
     return found
 
 
+def log_mean_exp(q: Tensor) -> Tensor:
+    """log (1/K) sum_k exp(q_k), (..., K) -> (...). Of uniform actions it is log E_u[exp(Q) / u] - H(u), u the uniform density.
+
+    **Source** Zhang et al. 2018, Sec. 4.2, the target of DP-WGF with a uniform q.
+    """
+    return torch.logsumexp(q, -1) - math.log(q.shape[-1])
+
+
 def soft_value(q: Tensor, alpha: float, action_size: int) -> Tensor:
     """V = alpha log int exp(Q / alpha) da over (-1, 1)^A, from K uniform actions: alpha [logsumexp_k(Q_k / alpha) - log K + A log 2].
 
     q (S, B, K) -> (S, B). **Source** Haarnoja et al. 2017, Eq. 10; Zhang et al. 2018, Sec. 4.2 with a uniform q. Limits: equals Q
     plus alpha A log 2 where Q is flat; biased low for few samples.
     """
-    return alpha * (torch.logsumexp(q / alpha, -1) - math.log(q.shape[-1]) + action_size * math.log(2.0))
-
-
-def expected_value(q: Tensor) -> Tensor:
-    """V - alpha H = E_pi Q at pi = exp((Q - V) / alpha): Prop. 8's backup, with the policy's own particles. q (S, B, M) -> (S, B)."""
-    return q.mean(-1)
+    return alpha * (log_mean_exp(q / alpha) + action_size * math.log(2.0))
 
 
 def entropy_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
@@ -59,8 +62,7 @@ def normalizer_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
 
     **Source** Zhang et al. 2018, Sec. 4.2, the exact J_V.
     """
-    log_mean = torch.logsumexp(q / alpha - log_prob, -1) - math.log(q.shape[-1])
-    return (alpha * (log_mean[..., None] + log_prob.mean(-1, keepdim=True)))[..., 0]
+    return alpha[..., 0] * (log_mean_exp(q / alpha - log_prob) + log_prob.mean(-1))
 
 
 def softmax_value(q: Tensor, sharpness: float) -> Tensor:
@@ -76,23 +78,15 @@ BOOTSTRAPS: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def temperature_gradient(log_prob: Tensor, target_entropy: float) -> Tensor:
-    """d/dlog alpha of -log alpha (log pi + target entropy), mean: descending it raises alpha where the entropy is below its target.
-
-    (S, B...) -> (S,).
-    """
-    return -(log_prob.flatten(1).mean(-1) + target_entropy)
-
-
-def pull(v: Tensor) -> Tensor:
-    """g = -v / (B M), the gradient of -<v, x>, mean over states and particles: descending it moves x = f(s, xi) along v. (S, B, M, A).
+def against(v: Tensor, x: Tensor) -> Tensor:
+    """-<v, x>, mean over states and particles, (S,), v held fixed: descending it in theta moves x = f(s, xi) along v. (S, B, M, A) each.
 
     **Source** Zhang et al. 2018, Eq. 15 and the chain rule below it.
     """
-    return v / -(v.shape[1] * v.shape[2])
+    return -(v.detach() * x).sum(-1).mean((1, 2))
 
 
-def w2_velocity(name: str, scale: float, x: Tensor, x_prev: Tensor) -> Tensor:
+def w2_velocity(name: W2Name, scale: float, x: Tensor, x_prev: Tensor) -> Tensor:
     """scale times the W2 velocity of that name, (S, B, M, A); nothing is computed for a scale of 0."""
     return scale * VELOCITIES[name](x, x_prev) if scale else torch.zeros_like(x)
 

@@ -1,14 +1,15 @@
-"""What PPO and TRPO share: one policy a seed, segments of a fixed horizon, and epochs of minibatches that go through them."""
+"""What PPO and TRPO share: one policy per seed, segments of a fixed horizon, and epochs of minibatches that go through them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from wgf.agents.onpolicy import estimate
+from wgf.agents.training.onpolicy import Nets, estimate
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.rollout import Segment, Shape
+from wgf.mlp import MLP
 from wgf.policies.critics import VNetwork
 from wgf.policies.diagonal import DiagonalPolicy
 
@@ -42,15 +43,13 @@ def segment(cfg: EpochSettings) -> Shape:
     return Shape(1, cfg.envs, cfg.horizon)
 
 
-def networks(
-    cfg: EpochSettings, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device
-) -> tuple[DiagonalPolicy, VNetwork]:
-    """Fresh networks of len(generators) seeds; deviations of 1 and means near 0.
+def networks(cfg: EpochSettings, obs: int, action: int) -> Nets:
+    """The networks of a configuration: deviations of 1 and means near 0 at first.
 
-    Weights are orthogonal, as in Stable-Baselines3 and the code of PPO's authors.
+    Weights start orthogonal, as in Stable-Baselines3 and the code of PPO's authors.
     """
-    policy = DiagonalPolicy(obs, action, 1, cfg.hidden, cfg.activation, generators, gain=0.01).to(device)
-    return policy, VNetwork(obs, cfg.hidden, cfg.activation, generators, 1, gain=1.0).to(device)
+    policy = DiagonalPolicy(MLP((obs, *cfg.hidden, action), cfg.activation, gain=0.01), action)
+    return Nets(policy, VNetwork(MLP((obs, *cfg.hidden, 1), cfg.activation, gain=1.0)))
 
 
 def noise(cfg: EpochSettings, action: int, draw: Streams) -> Tensor:
@@ -58,13 +57,19 @@ def noise(cfg: EpochSettings, action: int, draw: Streams) -> Tensor:
     return draw.permutations(cfg.epochs, cfg.horizon * cfg.envs)
 
 
-def samples(cfg: EpochSettings, v: VNetwork, segment: Segment) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Observations, actions, advantages and targets of V, each (S, 1, horizon x envs, ...)."""
-    estimates = estimate(v, segment, cfg.reward_scale, cfg.gamma * cfg.lam)
+def samples(cfg: EpochSettings, value: Callable[[Tensor], Tensor], segment: Segment) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Observations, actions, advantages and targets of V, each (S, 1, horizon x envs, ...); ``value``: obs -> V."""
+    estimates = estimate(value, segment, cfg.reward_scale, cfg.gamma * cfg.lam)
     obs, action, advantage, target = (t.flatten(2, 3) for t in (segment.obs, segment.action, *estimates))
     return obs, action, advantage, target
 
 
+def minibatches(order: Tensor, size: int) -> list[Tensor]:
+    """Rows (S, k) of every minibatch, epoch after epoch, of an order (S, epochs, n); the last of an epoch may be smaller."""
+    return [rows for epoch in order.unbind(1) for rows in torch.split(epoch, size, -1)]
+
+
 def taken(values: Tensor, rows: Tensor) -> Tensor:
     """Rows (S, k) of values (S, 1, B, ...), (S, 1, k, ...): a minibatch."""
-    return torch.stack([v[:, r] for v, r in zip(values, rows, strict=True)])
+    index = rows.view(len(rows), 1, -1, *[1] * (values.ndim - 3))
+    return values.gather(2, index.expand(-1, -1, -1, *values.shape[3:]))

@@ -2,19 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from wgf.agents.onpolicy import Settings, State, begin
-from wgf.agents.targets import mean_square, speed
 from wgf.agents.training.descent import Adam
+from wgf.agents.training.onpolicy import Nets, Settings, State, begin, networks
 from wgf.agents.training.rollout import Shape
-from wgf.kernels import RBF, median_full, median_svgd, median_svpg
+from wgf.agents.training.targets import mean_square, speed
+from wgf.kernels import KERNELS, Kernel, KernelName
 from wgf.transport import exact_cost
-
-BANDWIDTHS = {"svpg": median_svpg, "svgd": median_svgd, "full": median_full}
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class ParticleSettings(Settings):
     """Updates over which the temperature falls linearly to a hundredth; 0 keeps it."""
     prior: float = 0.0
     """Variance of a Gaussian prior on the parameters; 0 is a flat prior, as in the public SVPG code."""
-    bandwidth: Literal["svpg", "svgd", "full"] = "svpg"
+    bandwidth: KernelName = "svpg"
     """Median rule of the kernel."""
 
 
@@ -38,9 +35,16 @@ def segment(cfg: ParticleSettings) -> Shape:
     return Shape(cfg.particles, cfg.envs, cfg.batch // cfg.envs)
 
 
-def init(cfg: ParticleSettings, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """Fresh networks of len(generators) seeds."""
-    return begin(cfg, cfg.particles, obs, action, generators, device)
+def init(
+    cfg: ParticleSettings,
+    obs: int,
+    action: int,
+    generators: Sequence[torch.Generator],
+    device: torch.device,
+    nets: Nets | None = None,
+) -> State:
+    """A fresh state of len(generators) seeds."""
+    return begin(cfg, cfg.particles, nets or networks(cfg, obs, action), generators, device)
 
 
 def score(cfg: ParticleSettings, x: Tensor, gradient: Tensor, adam: Adam) -> Tensor:
@@ -53,9 +57,9 @@ def score(cfg: ParticleSettings, x: Tensor, gradient: Tensor, adam: Adam) -> Ten
     return found - x / cfg.prior if cfg.prior else found
 
 
-def kernel(cfg: ParticleSettings, x: Tensor) -> RBF:
+def kernel(cfg: ParticleSettings, x: Tensor) -> Kernel:
     """The kernel of SVGD, by its median rule."""
-    return RBF(BANDWIDTHS[cfg.bandwidth](x))
+    return KERNELS[cfg.bandwidth](x)
 
 
 def seen(x: Tensor, after: Tensor, gradient: Tensor) -> dict[str, Tensor]:
