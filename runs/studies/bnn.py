@@ -103,7 +103,8 @@ def finished(task: Task) -> bool:
 def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[], bool], *, compile: bool) -> bool:
     """Fits all splits side by side and writes curves, scores and predictions; False where it was stopped, and nothing counts."""
     splits = data.splits(task.name)[: task.splits]
-    train, test = ([torch.from_numpy(np.stack([part[s[k]] for s in splits])).to(device) for part in rows] for k in (0, 1))
+    parts = rows.x, rows.y[:, None]  # one output
+    train, test = ([torch.from_numpy(np.stack([part[s[k]] for s in splits])).to(device) for part in parts] for k in (0, 1))
     dev = [part[:, -dev_size(part.shape[1]) :] for part in train]
     if task.folder.exists():
         move_aside(task.folder)
@@ -167,7 +168,7 @@ def scored(found: Fit, dev: list[Tensor], test: list[Tensor], copies: Tensor) ->
     """Returns a row per split; the last two scores are without the test rows that occur in the train part."""
     unseen = ~copies
     columns = measures(found, dev, test)
-    error = (found.predict(test[0]).mean(1) - test[1]).square()
+    error = (found.predict(test[0]).mean(1) - test[1]).square()[..., 0]
     columns["rmse_unseen"] = ((error * unseen).sum(-1) / unseen.sum(-1)).sqrt()
     columns["log_likelihood_unseen"] = (found.log_densities(*test) * unseen).sum(-1) / unseen.sum(-1)
     return [[s, *(columns[name][s].item() for name in SCORES)] for s in range(len(copies))]
@@ -175,7 +176,7 @@ def scored(found: Fit, dev: list[Tensor], test: list[Tensor], copies: Tensor) ->
 
 def predicted(found: Fit, x: Tensor, y: Tensor) -> list[list[float]]:
     """Returns a row per test row: split, target, predictive mean and deviation, and the predictive probability of less than the target."""
-    f, noise = found.predict(x), torch.exp(-0.5 * found.log_gamma)[..., None]
+    f, noise = found.predict(x), torch.exp(-0.5 * found.log_gamma)[:, :, None]
     below = ndtr((y[:, None] - f) / noise).mean(1)
     columns = [t.flatten().tolist() for t in (y, f.mean(1), deviation(f, found.log_gamma), below)]
     split = [s for s in range(len(y)) for _ in range(y.shape[1])]

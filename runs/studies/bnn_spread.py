@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wgf import flow, svgd, trusted
 from wgf.bnn.model import Model, Prior
+from wgf.bnn.network import Net
 from wgf.runs.trainer.tables import write_rows
 from wgf.transport import VELOCITIES
 
@@ -43,16 +44,17 @@ class Problem:
     def __init__(self) -> None:
         g = torch.Generator().manual_seed(0)
         self.x = torch.randn(1, ROWS, FEATURES, generator=g, dtype=torch.float64)
-        self.y = torch.randn(1, ROWS, generator=g, dtype=torch.float64) + 1.0
+        self.y = torch.randn(1, ROWS, 1, generator=g, dtype=torch.float64) + 1.0
         a = torch.cat([self.x[0], self.x.new_ones(ROWS, 1)], -1)
         self.covariance = torch.linalg.inv(GAMMA * a.mT @ a + LAM * torch.eye(FEATURES + 1, dtype=torch.float64))
-        self.mean = self.covariance @ (GAMMA * a.mT @ self.y[0])
+        self.mean = self.covariance @ (GAMMA * a.mT @ self.y[0, :, 0])
 
     def score(self, w: Tensor) -> Tensor:
         """grad log p(W | data), by the network without hidden layers."""
         precisions = torch.tensor([GAMMA, LAM], dtype=w.dtype).log().expand(*w.shape[:-1], 2)
-        model = Model(FEATURES, (), w.shape[0], w.shape[1], centred=True, prior=Prior())
-        return model.score(torch.cat([w, precisions], -1), self.x, self.y, ROWS)[..., :-2]
+        model = Model(Net((FEATURES, 1)), w.shape[1], centred=True, prior=Prior())
+        x, y = (t.expand(len(w), -1, -1) for t in (self.x, self.y))
+        return model.score(torch.cat([w, precisions], -1), x, y, torch.ones_like(y[..., 0]), ROWS)[..., :-2]
 
     def spread(self, w: Tensor) -> Tensor:
         """sqrt(tr(S^-1 cov) / d) of particles (S, M, d), (S,): 1 where their covariance is the posterior's."""

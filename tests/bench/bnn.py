@@ -39,11 +39,11 @@ SVGD = Settings("svgd", (H,), M, STEPS, B, LR, anneal=False, centred=True, keep=
 
 
 def data(splits: int, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs (S, N + dev, D) and targets, float64."""
+    """Inputs (S, N + dev, D) and targets (S, N + dev, 1), float64."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(splits, ROWS, D, generator=g, dtype=torch.float64)
     y = (x @ torch.randn(D, generator=g, dtype=torch.float64) / D**0.5).tanh() + 0.3 * torch.randn(splits, ROWS, generator=g)
-    return x.to(device), y.to(device)
+    return x.to(device), y[..., None].to(device)
 
 
 def ours(settings: Settings, x: torch.Tensor, y: torch.Tensor, compile: bool = False) -> torch.Tensor:
@@ -55,8 +55,8 @@ def ours(settings: Settings, x: torch.Tensor, y: torch.Tensor, compile: bool = F
 def trained_on(x: torch.Tensor, y: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the others start from and see: particles (M, P), and the standardised rows that ``fit`` trains on."""
     xs, ys = (((t[:1, :N] - t[:1, :N].mean(1, keepdim=True)) / t[:1, :N].std(1, correction=0, keepdim=True)).float() for t in (x, y))
-    particles = SVGD.model(D, 1).init(xs, ys, [torch.Generator().manual_seed(0)])
-    return particles[0].numpy().copy(), xs[0].numpy(), ys[0].numpy()
+    particles = SVGD.model(D).init(xs, ys, [torch.Generator().manual_seed(0)])
+    return particles[0].numpy().copy(), xs[0].numpy(), ys[0, :, 0].numpy()
 
 
 def by_numpy(particles: np.ndarray, x: np.ndarray, y: np.ndarray, steps: int = STEPS) -> np.ndarray:

@@ -8,7 +8,6 @@ each particle's gamma becomes the maximum likelihood on the dev part, in the dat
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from numbers import Integral, Real
 from typing import Literal, NamedTuple
 
@@ -18,8 +17,9 @@ from torch import Tensor
 from wgf.bnn import flows
 from wgf.bnn.compiled import compiled
 from wgf.bnn.model import Model, Prior, log_density
+from wgf.bnn.network import Net
 from wgf.door import trusted
-from wgf.transport import VELOCITIES
+from wgf.transport import VELOCITIES, W2Name
 
 DTYPE = torch.float32  # of the particles
 LOOKS = 20  # at a fit, evenly spaced
@@ -44,7 +44,7 @@ class Settings:
     """RMSProp's step size, at first."""
     anneal: bool = True
     """The step size falls linearly to nothing; otherwise it stays, as in the papers."""
-    w2: Literal["common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"] = "exact"
+    w2: W2Name = "exact"
     """W2 velocity of the flow wgf."""
     w2_scale: float = 0.4
     """Its factor: 1 / h for the transport maps, the paper's epsilon for Eq. 9's forms."""
@@ -77,15 +77,15 @@ class Settings:
         if not (isinstance(rate, Real) and 0.0 <= float(rate) < 1.0):
             raise ValueError(f"dropout is {rate!r}; allowed is a number from 0 to below 1")
 
-    def model(self, features: int, splits: int) -> Model:
-        """The networks of so many data sets, and their prior."""
-        prior = Prior(self.prior_shape, self.prior_rate)
-        return Model(features, self.hidden, splits, self.particles, centred=self.centred, prior=prior)
+    def model(self, features: int, outputs: int = 1) -> Model:
+        """The networks of a data set, and their prior."""
+        net = Net((features, *self.hidden, outputs))
+        return Model(net, self.particles, self.centred, Prior(self.prior_shape, self.prior_rate))
 
 
 class Fit(NamedTuple):
-    """Particles (S, M, P) in standardised units and, in float64, the means and deviations of inputs (S, 1, d) and targets (S, 1), and
-    log gamma (S, M) in the targets' own unit."""
+    """Particles (S, M, P) in standardised units and, in float64, the means and deviations of inputs (S, 1, d) and targets (S, 1, K), and
+    log gamma (S, M, K) in the targets' own units."""
 
     model: Model
     particles: Tensor
@@ -96,16 +96,16 @@ class Fit(NamedTuple):
     log_gamma: Tensor
 
     def predict(self, x: Tensor) -> Tensor:
-        """f_m(x) in the targets' unit, (S, M, B), for x (S, B, d), both float64."""
+        """f_m(x) in the targets' units, (S, M, B, K), for x (S, B, d), both float64."""
         f = self.model.predict(self.particles, ((x - self.x_mean) / self.x_std).to(self.particles))
-        return f.double() * self.y_std[..., None] + self.y_mean[..., None]
+        return f.double() * self.y_std[:, None] + self.y_mean[:, None]
 
     def rmse(self, x: Tensor, y: Tensor) -> Tensor:
-        """Root mean squared error of the particles' mean, (S,)."""
-        return (self.predict(x).mean(1) - y).square().mean(-1).sqrt()
+        """Root mean squared error of the particles' mean, (S,), over rows and outputs y (S, B, K)."""
+        return (self.predict(x).mean(1) - y).square().mean((-2, -1)).sqrt()
 
     def log_densities(self, x: Tensor, y: Tensor) -> Tensor:
-        """log (1/M) sum_m N(y; f_m(x), 1 / gamma_m) of every row, (S, B), in nats."""
+        """log (1/M) sum_m prod_k N(y_k; f_mk(x), 1 / gamma_mk) of every row, (S, B), in nats."""
         return log_density(self.predict(x), self.log_gamma, y)
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
@@ -128,6 +128,12 @@ def dev_size(n: int) -> int:
     return max(1, min(round(0.1 * n), 500))
 
 
+def dev_likelihood(found: Fit, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean of the log-densities of the dev part of data sets x (S, n, d), y (S, n, K), weights (S, n): (S,)."""
+    x, y, weights = (t[:, -dev_size(t.shape[1]) :] for t in (x, y, weights))
+    return _mean(found.log_densities(x, y), weights, -1)
+
+
 def fit(
     settings: Settings,
     x: Tensor,
@@ -136,39 +142,46 @@ def fit(
     look: Callable[[int, Fit], None] = lambda step, fit: None,
     tick: Callable[[int], None] = lambda step: None,
     *,
+    weights: Tensor | None = None,
+    rates: Sequence[float] = (),
     compile: bool = False,
 ) -> Fit:
-    """Fits data sets x (S, n, d), y (S, n), float64, rows in random order, with seeds[s] for set s.
+    """Fits data sets x (S, n, d), y (S, n, K), float64, rows in random order, with seeds[s] for set s.
+
+    ``weights`` (S, n), each at least 0 and 1 by default: how many times the log-likelihood of a row counts, and its part in means,
+    deviations and the dev part. ``rates``: the step size of each data set, S numbers, in place of ``settings.lr`` for all.
 
     ``look`` sees the fit at LOOKS steps, ``tick`` hears of every step; what they raise ends it. ``compile``: as machine code, for
     which the first fit of a shape takes some ten seconds; the flow dropout, which draws as it goes, is never compiled.
 
     Raises FloatingPointError where the particles are not finite.
     """
+    weights = torch.ones_like(x[..., 0]) if weights is None else weights
     n = x.shape[1] - dev_size(x.shape[1])
-    x_dev, y_dev = x[:, n:], y[:, n:]
-    x_mean, y_mean = x[:, :n].mean(1, keepdim=True), y[:, :n].mean(1, keepdim=True)
-    x_std, y_std = (_or_one(t[:, :n].std(1, correction=0, keepdim=True)) for t in (x, y))
-    shown = settings.model(x.shape[-1], len(x))
-    draws, best, reached = [torch.Generator().manual_seed(s) for s in seeds], None, torch.empty(0)
-    train = ((x[:, :n] - x_mean) / x_std).to(DTYPE), ((y[:, :n] - y_mean) / y_std).to(DTYPE)
-    for step, particles in _steps(settings, *train, draws, tick, compile):
-        if not particles.isfinite().all():
-            raise FloatingPointError(f"the particles are not finite after {step} iterations; lower lr, which is {settings.lr:g}")
+    x_dev, y_dev, w_dev = (t[:, n:] for t in (x, y, weights))
+    (x_mean, x_std), (y_mean, y_std) = (_standard(t[:, :n], weights[:, :n, None]) for t in (x, y))
+    train = ((x[:, :n] - x_mean) / x_std).to(DTYPE), ((y[:, :n] - y_mean) / y_std).to(DTYPE), weights[:, :n].to(DTYPE)
+    lr = torch.tensor(rates or [settings.lr] * len(x), dtype=DTYPE, device=x.device)
+    model, best, reached = settings.model(x.shape[-1], y.shape[-1]), None, torch.empty(0)
+    draws = [torch.Generator().manual_seed(s) for s in seeds]
+    for step, particles in _steps(settings, *train, lr, draws, tick, compile):
+        if not (finite := particles.isfinite().flatten(1).all(1)).all():
+            worst = lr[~finite].max()
+            raise FloatingPointError(f"the particles are not finite after {step} iterations; lower lr, which is {worst:g}")
         if settings.flow == "dropout":
-            particles = flows.thinned(particles, shown.net, settings.dropout, [torch.Generator(x.device).manual_seed(s) for s in seeds])
-        rough = Fit(shown, particles.clone(), x_mean, x_std, y_mean, y_std, particles[..., -2])
-        error = (rough.predict(x_dev) - y_dev[:, None]).square().mean(-1)
+            again = [torch.Generator(x.device).manual_seed(s) for s in seeds]
+            particles = flows.thinned(particles, model.net, settings.particles, settings.dropout, again)
+        rough = Fit(model, particles.clone(), x_mean, x_std, y_mean, y_std, model.parts(particles).log_gamma)
+        error = _mean((rough.predict(x_dev) - y_dev[:, None]).square(), w_dev[:, None, :, None], -2)
         now = rough._replace(log_gamma=-error.clamp_min(LEAST * y_std.square()).log())
         look(step, now)
-        likelihood = now.log_likelihood(x_dev, y_dev)
+        likelihood = dev_likelihood(now, x, y, weights)
         if best is None or settings.keep == "last":
             best, reached = now, likelihood
         else:
-            better = (likelihood > reached)[:, None]
+            better = (likelihood > reached)[:, None, None]
             best = best._replace(
-                particles=torch.where(better[..., None], now.particles, best.particles),
-                log_gamma=torch.where(better, now.log_gamma, best.log_gamma),
+                particles=torch.where(better, now.particles, best.particles), log_gamma=torch.where(better, now.log_gamma, best.log_gamma)
             )
             reached = torch.maximum(likelihood, reached)
     assert best is not None  # a look follows the last step
@@ -176,16 +189,23 @@ def fit(
 
 
 def _steps(
-    settings: Settings, x: Tensor, y: Tensor, draws: Sequence[torch.Generator], tick: Callable[[int], None], compile: bool
+    settings: Settings,
+    x: Tensor,
+    y: Tensor,
+    weights: Tensor,
+    lr: Tensor,
+    draws: Sequence[torch.Generator],
+    tick: Callable[[int], None],
+    compile: bool,
 ) -> Iterator[tuple[int, Tensor]]:
     """Moves particles on standardised data; yields (step, particles) LOOKS times, the last after the last step."""
     n, dropout = x.shape[1], settings.flow == "dropout"
-    model = (replace(settings, particles=1) if dropout else settings).model(x.shape[-1], len(x))
+    model = (replace(settings, particles=1) if dropout else settings).model(x.shape[-1], y.shape[-1])
     particles = model.init(x, y, draws)
     noise = [torch.Generator(x.device).manual_seed(int(torch.randint(2**62, (), generator=g))) for g in draws]
     if dropout:
-        model.net.activation = flows.thinning(settings.dropout, noise)
-    make = partial(compiled, batch=min(settings.batch, n), device=x.device) if compile and not dropout else flows.drive
+        model = replace(model, net=replace(model.net, phi=flows.thinning(settings.dropout, noise)))
+    make = compiled if compile and not dropout else flows.drive
     drive = make(settings.flow, model, n, settings.w2 if settings.flow == "wgf" else None, settings.w2_scale)
     optimiser = flows.RMSProp()
     looks = {math.ceil(settings.iterations * k / LOOKS) for k in range(1, LOOKS + 1)}
@@ -194,16 +214,25 @@ def _steps(
         if settings.flow == "wgf" and (step - 1) % settings.inner_steps == 0:
             x_prev = particles.clone()
         with trusted():
-            v = drive(particles, x_prev, x[:, rows], y[:, rows])
-        root, lr = optimiser.root(v), settings.lr * (1.0 - (step - 1) / settings.iterations if settings.anneal else 1.0)
-        particles.addcdiv_(v, root, value=lr)
+            v = drive(particles, x_prev, x[:, rows], y[:, rows], weights[:, rows])
+        root = optimiser.root(v)
+        rate = lr[:, None, None] * (1.0 - (step - 1) / settings.iterations if settings.anneal else 1.0)
+        particles.addcmul_(v / root, rate)
         if settings.flow == "langevin":
             xi = torch.stack([torch.randn(v.shape[1:], generator=g, device=v.device) for g in noise])
-            particles.addcdiv_(xi, root.sqrt(), value=math.sqrt(2.0 * lr))
+            particles.addcmul_(xi, (2.0 * rate / root).sqrt())
         if step in looks:
             yield step, particles
         tick(step)
 
 
-def _or_one(deviation: Tensor) -> Tensor:
-    return torch.where(deviation > 0.0, deviation, 1.0)
+def _mean(values: Tensor, weights: Tensor, axis: int) -> Tensor:
+    """Weighted mean along an axis, which is kept in neither."""
+    return (values * weights).sum(axis) / weights.sum(axis)
+
+
+def _standard(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean and deviation over the rows, (S, 1, d) each, of values (S, n, d); that of a constant column counts as 1."""
+    mean = _mean(values, weights, 1)[:, None]
+    deviation = _mean((values - mean).square(), weights, 1)[:, None].sqrt()
+    return mean, torch.where(values.amax(1, keepdim=True) > values.amin(1, keepdim=True), deviation, 1.0)

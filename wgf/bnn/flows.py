@@ -7,7 +7,7 @@ from torch import Tensor
 
 from wgf import svgd
 from wgf.bnn.model import Model
-from wgf.bnn.stacked import ACTIVATIONS, Activation, StackedMLP
+from wgf.bnn.network import Net
 from wgf.transport import VELOCITIES
 
 
@@ -29,8 +29,9 @@ def _score(x: Tensor, score: Tensor) -> Tensor:
 
 KL = {"wgf": svgd.velocity, "svgd": svgd.velocity, "blob": svgd.blob, "langevin": _score, "ensemble": _score, "dropout": _score}
 FLOWS = tuple(KL)
-Drive = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Particles, those of the iterate before, both (S, M, P), a minibatch x (S, B, d), y (S, B) -> the direction to add."""
+Drive = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Particles, those of the JKO iterate before, both (S, M, P), a minibatch x (S, B, d), y (S, B, K) and its rows' weights (S, B) ->
+the direction to add."""
 
 
 def drive(flow: str, model: Model, n: int, w2: str | None = None, scale: float = 0.0) -> Drive:
@@ -41,8 +42,8 @@ def drive(flow: str, model: Model, n: int, w2: str | None = None, scale: float =
     """
     velocity = KL[flow]
 
-    def direction(particles: Tensor, before: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return velocity(particles, model.score(particles, x, y, n))
+    def direction(particles: Tensor, before: Tensor, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+        return velocity(particles, model.score(particles, x, y, weights, n))
 
     return direction if w2 is None else with_w2(direction, w2, scale)
 
@@ -50,32 +51,30 @@ def drive(flow: str, model: Model, n: int, w2: str | None = None, scale: float =
 def with_w2(direction: Drive, name: str, scale: float) -> Drive:
     """WGF's direction: another one, and the W2 velocity times its scale."""
     w2 = VELOCITIES[name]
-    return lambda particles, before, x, y: direction(particles, before, x, y).add_(w2(particles, before), alpha=scale)
+    return lambda particles, before, x, y, weights: direction(particles, before, x, y, weights).add_(w2(particles, before), alpha=scale)
 
 
-def thinning(rate: float, generators: Sequence[torch.Generator]) -> Activation:
+def thinning(rate: float, generators: Sequence[torch.Generator]) -> Callable[[Tensor], Tensor]:
     """ReLU with dropout: a unit of a row is left out with probability ``rate``, the others count 1 / (1 - rate) times. One network a
     data set, whose masks its own generator draws."""
 
     def phi(h: Tensor) -> Tensor:
         kept = torch.stack([torch.rand(h.shape[1:], generator=g, device=h.device) >= rate for g in generators])
-        return torch.relu_(h).mul_(kept).div_(1.0 - rate)
+        return torch.relu(h) * kept / (1.0 - rate)
 
-    def slope(g: Tensor, h: Tensor) -> Tensor:
-        return ACTIVATIONS["relu"].slope(g, h).div_(1.0 - rate)
-
-    return Activation(phi, slope)
+    return phi
 
 
-def thinned(particle: Tensor, net: StackedMLP, rate: float, generators: Sequence[torch.Generator]) -> Tensor:
-    """Draws of the network that dropout trained, particle (S, 1, P) -> (S, M, P) for ``net`` of stack (S, M): whole units left out.
+def thinned(particle: Tensor, net: Net, draws: int, rate: float, generators: Sequence[torch.Generator]) -> Tensor:
+    """So many draws of the network that dropout trained, particle (S, 1, P) -> (S, draws, P): whole units left out.
 
     **Source** Gal & Ghahramani 2016, MC dropout. Departs: a draw leaves out the same units for every input.
     """
-    found = particle.repeat(1, net.stack[1], 1)
-    for (w, _), (i, _) in list(zip(net.layers(found[..., :-2]), net.shapes, strict=True))[1:]:
-        kept = torch.stack([torch.rand(net.stack[1], i, 1, generator=g, device=w.device) >= rate for g in generators])
-        w.mul_(kept).div_(1.0 - rate)
+    found = particle.repeat(1, draws, 1)
+    for layer in net.layers(found[..., : net.weights])[1:]:
+        shape = draws, layer.shape[-2] - 1, 1
+        kept = torch.stack([torch.rand(shape, generator=g, device=layer.device) >= rate for g in generators])
+        layer[..., :-1, :].mul_(kept).div_(1.0 - rate)
     return found
 
 

@@ -228,3 +228,15 @@ def test_the_uncertainty_of_the_toy_grows_away_from_its_data(tmp_path):
     x, y = bnn_toy.points(0)
     assert np.abs(x).max() < 4.0
     assert (y - x**3).std() == pytest.approx(3.0, abs=4.0 * 3.0 / np.sqrt(40))
+
+
+def test_the_published_rows_of_a_set_stand_below_ours():
+    columns = {name: np.array([0.5, 0.25]) for name in bnn.SCORES}
+    rows = bnn_report.table("boston", [bnn_report.Scores("svgd", columns, 1.0)])
+    assert [(row["method"], row["RMSE"], row["log-likelihood"]) for row in rows[1:]] == [
+        ("Dropout, published", "4.32 ± 0.29", "-2.90 ± 0.07"),
+        ("PBP, published", "3.01 ± 0.18", "-2.57 ± 0.09"),
+        ("SVGD, published", "2.96 ± 0.10", "-2.50 ± 0.03"),
+        ("WGF, published", "2.46 ± 0.34", "-2.40 ± 0.10"),
+    ]
+    assert all(list(found) == ["Dropout", "PBP", "SVGD", "WGF"] for found in bnn_report.PUBLISHED.values())

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.policies.plain import draw
+from tests.policies.plain import draw, leaf
 from wgf import svgd, transport
 from wgf.bnn import Settings, fit
-from wgf.bnn.fit import dev_size
+from wgf.bnn.fit import dev_likelihood, dev_size
 from wgf.bnn.flows import RMSProp, minibatches, thinned, thinning
 
 QUICK = Settings(flow="svgd", hidden=(6,), particles=4, iterations=30, batch=16, lr=1e-2, anneal=False, keep="last")
@@ -19,7 +19,7 @@ def task(splits=1, n=60, d=3, seed=0):
     """Data sets with inputs on odd scales, one of them constant, and targets far from zero; float64."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(splits, n, d, generator=generator, dtype=torch.float64)
-    y = 300.0 + 20.0 * torch.sin(2.0 * x[..., 0]) + 10.0 * x[..., 1]
+    y = (300.0 + 20.0 * torch.sin(2.0 * x[..., 0]) + 10.0 * x[..., 1])[..., None]
     x = x * torch.tensor([1.0, 100.0, 0.0], dtype=torch.float64)[:d] + 5.0
     return x, y
 
@@ -42,30 +42,36 @@ def test_rmsprop_begins_with_the_first_square_and_then_forgets():
     torch.testing.assert_close(optimiser.root(b), 1e-6 + (0.9 * a.square() + 0.1 * b.square()).sqrt())
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("anneal", [False, True])
-def test_a_fit_is_the_protocol_by_hand(anneal):
+def test_a_fit_is_the_protocol_by_hand(anneal, weighted):
     x, y = task()
     n = 54  # 60 less a tenth
-    found = fit(replace(QUICK, anneal=anneal), x, y, [5])
-    mean, std = x[:, :n].mean(1, keepdim=True), x[:, :n].std(1, correction=0, keepdim=True)
-    std[std == 0.0] = 1.0
-    u, v = ((x - mean) / std).float(), ((y - y[:, :n].mean()) / y[:, :n].std(correction=0)).float()
-    model = QUICK.model(3, 1)
+    weights = torch.ones(1, 60, dtype=torch.float64)
+    weights[:, :n] = 0.25 + torch.arange(n) % 3 if weighted else 1.0
+    found = fit(replace(QUICK, anneal=anneal), x, y, [5], weights=weights if weighted else None)
+    w = (weights / weights[:, :n].sum())[:, :n, None]
+    mean, std = (w * x[:, :n]).sum(1, keepdim=True), x[:, :n].std(1, correction=0, keepdim=True)
+    std = torch.where(std > 0.0, (w * (x[:, :n] - mean).square()).sum(1, keepdim=True).sqrt(), 1.0)
+    y_mean = (w * y[:, :n]).sum()
+    y_std = (w * (y[:, :n] - y_mean).square()).sum().sqrt()
+    u, v = ((x - mean) / std).float(), ((y - y_mean) / y_std).float()
+    model = QUICK.model(3)
     p = model.init(u[:, :n], v[:, :n], [torch.Generator().manual_seed(5)])
     history = None
     for t in range(30):
         rows = torch.arange(16 * t, 16 * t + 16) % n
-        phi = svgd.velocity(p, model.score(p, u[:, rows], v[:, rows], n))
+        phi = svgd.velocity(p, model.score(p, u[:, rows], v[:, rows], weights[:, rows].float(), n))
         history = phi.square() if history is None else 0.9 * history + 0.1 * phi.square()
         lr = 1e-2 * (30 - t) / 30 if anneal else 1e-2
         p = p + lr * phi / (1e-6 + history.sqrt())
     torch.testing.assert_close(found.particles, p, rtol=1e-4, atol=1e-5)  # float32, thirty steps
     raw = found.predict(x)
-    torch.testing.assert_close(raw, model.predict(found.particles, u).double() * y[:, :n].std(correction=0) + y[:, :n].mean())
-    gamma = 1.0 / (raw[:, :, n:] - y[:, None, n:]).square().mean(-1)
+    torch.testing.assert_close(raw, model.predict(found.particles, u).double() * y_std + y_mean)
+    gamma = 1.0 / (raw[:, :, n:] - y[:, None, n:]).square().mean(-2)
     torch.testing.assert_close(found.log_gamma, gamma.log())
     assert found.rmse(x, y).item() == pytest.approx((raw.mean(1) - y).square().mean().sqrt().item(), rel=1e-12)
-    density = torch.distributions.Normal(raw, gamma[..., None] ** -0.5).log_prob(y[:, None])
+    density = torch.distributions.Normal(raw[..., 0], gamma**-0.5).log_prob(y[:, None, :, 0])
     expected = (torch.logsumexp(density, 1) - math.log(4)).mean().item()
     assert found.log_likelihood(x, y).item() == pytest.approx(expected, rel=1e-6)  # float32 in batches of other sizes
 
@@ -79,9 +85,14 @@ def test_a_data_set_of_a_stack_is_fitted_as_it_is_alone(flow):
 
 
 def two_steps(settings, x, y):
-    """The velocities of two iterations, from what RMSProp makes of them: its first step is the sign of v."""
+    """Particles after each of two iterations."""
+    return steps(settings, x, y, 2)
+
+
+def steps(settings, x, y, number):
+    """Particles after each iteration."""
     seen = []
-    fit(replace(settings, iterations=2), x, y, [0], lambda step, now: seen.append(now.particles))
+    fit(replace(settings, iterations=number), x, y, [0], lambda step, now: seen.append(now.particles))
     return seen
 
 
@@ -89,19 +100,33 @@ def test_the_flow_wgf_adds_the_w2_velocity_to_the_last_jko_iterate():
     x, y = task()
     settings = replace(QUICK, flow="wgf", w2="exact", w2_scale=3.0, inner_steps=2)
     first, second = two_steps(settings, x, y)
-    model, n = settings.model(3, 1), 54
+    model, n, ones = settings.model(3), 54, torch.ones(1, 16)
     u = ((x - x[:, :n].mean(1, keepdim=True)) / x[:, :n].std(1, correction=0, keepdim=True).clamp_min(1e-9)).float()
     u[..., 2] = 0.0
     v = ((y - y[:, :n].mean()) / y[:, :n].std(correction=0)).float()
     start = model.init(u[:, :n], v[:, :n], [torch.Generator().manual_seed(0)])
-    phi = svgd.velocity(start, model.score(start, u[:, :16], v[:, :16], n))  # the W2 term is zero at the start
+    phi = svgd.velocity(start, model.score(start, u[:, :16], v[:, :16], ones, n))  # the W2 term is zero at the start
     torch.testing.assert_close(first, start + 1e-2 * phi / (1e-6 + phi.abs()), rtol=1e-4, atol=1e-6)
-    with_w2 = svgd.velocity(first, model.score(first, u[:, 16:32], v[:, 16:32], n)) + 3.0 * transport.exact(first, start)
+    with_w2 = svgd.velocity(first, model.score(first, u[:, 16:32], v[:, 16:32], ones, n)) + 3.0 * transport.exact(first, start)
     scale = 1.0 / (1e-6 + (0.9 * phi.square() + 0.1 * with_w2.square()).sqrt())
     torch.testing.assert_close(second, first + 1e-2 * scale * with_w2, rtol=1e-4, atol=1e-6)
     each_step = two_steps(replace(settings, inner_steps=1), x, y)[1]
     plain = two_steps(replace(settings, flow="svgd"), x, y)[1]
     assert torch.equal(each_step, plain)  # the last iterate is where the particles are: a map to it is nothing
+
+
+def test_the_previous_jko_iterate_is_that_of_the_first_of_three_inner_steps(monkeypatch):
+    seen = []
+
+    def watch(particles, before):
+        seen.append((particles.clone(), before.clone()))
+        return transport.exact(particles, before)
+
+    monkeypatch.setitem(transport.VELOCITIES, "exact", watch)
+    steps(replace(QUICK, flow="wgf", w2="exact", inner_steps=3), *task(), 7)
+    for k, (_, before) in enumerate(seen):
+        assert torch.equal(before, seen[k - k % 3][0])
+    assert not torch.equal(seen[0][0], seen[3][0])
 
 
 @pytest.mark.parametrize("w2", ["exact", "eq9_mean"])
@@ -119,7 +144,7 @@ def test_langevin_is_the_ensemble_with_noise_of_variance_two_lr_times_the_scale(
     n = 54
     u, v = ((t - t[:, :n].mean(1, keepdim=True)) / t[:, :n].std(1, correction=0, keepdim=True).clamp_min(1e-9) for t in (x, y))
     u[..., 2] = 0.0
-    score = settings.model(3, 1).score(start, u[:, :16].float(), v[:, :16].float(), n)
+    score = settings.model(3).score(start, u[:, :16].float(), v[:, :16].float(), torch.ones(1, 16), n)
     noise = (moved.particles - still.particles) * (1e-6 + score.abs()).sqrt() / math.sqrt(2.0 * 1e-2)
     assert noise.mean().item() == pytest.approx(0.0, abs=4.0 / math.sqrt(noise.numel()))
     assert noise.std().item() == pytest.approx(1.0, abs=4.0 / math.sqrt(2 * noise.numel()))
@@ -128,24 +153,26 @@ def test_langevin_is_the_ensemble_with_noise_of_variance_two_lr_times_the_scale(
 
 def test_dropout_leaves_units_out_and_counts_the_others_more():
     rate = 0.25
-    activation = thinning(rate, [torch.Generator().manual_seed(k) for k in (0, 1)])
-    h = draw(2, 5000, 4, seed=9)
-    out = activation.phi(h.clone())
+    phi = thinning(rate, [torch.Generator().manual_seed(k) for k in (0, 1)])
+    h = leaf(draw(2, 5000, 4, seed=9))
+    out = phi(h)
     kept = out > 0.0
     torch.testing.assert_close(out[kept], h[kept] / (1.0 - rate))
     assert kept.double().mean().item() == pytest.approx(0.5 * (1.0 - rate), abs=4.0 * 0.5 / math.sqrt(kept.numel()))
     assert not torch.equal(kept[0] | (h[0] <= 0), kept[1] | (h[1] <= 0))
-    torch.testing.assert_close(activation.slope(torch.ones_like(out), out), kept.to(out) / (1.0 - rate))
+    (slope,) = torch.autograd.grad(out.sum(), h)
+    torch.testing.assert_close(slope, kept.to(out) / (1.0 - rate))
 
 
 def test_draws_of_a_network_with_dropout_lack_whole_units():
     settings = replace(QUICK, hidden=(40, 30), particles=50, dropout=0.25)
-    one, many = replace(settings, particles=1).model(3, 1), settings.model(3, 1)
-    particle = draw(1, 1, one.weights + 2).float()
-    found = thinned(particle, many.net, 0.25, [torch.Generator().manual_seed(0)])
-    layers = list(zip(many.net.layers(found[..., :-2]), many.net.layers(particle[..., :-2]), strict=True))
-    assert torch.equal(layers[0][0][0], layers[0][1][0].expand(1, 50, -1, -1))
-    for (w, b), (w1, b1) in layers[1:]:
+    net = settings.model(3).net
+    particle = draw(1, 1, net.weights + 2).float()
+    found = thinned(particle, net, 50, 0.25, [torch.Generator().manual_seed(0)])
+    layers = list(zip(net.layers(found[..., :-2]), net.layers(particle[..., :-2]), strict=True))
+    assert torch.equal(layers[0][0], layers[0][1].expand(1, 50, -1, -1))
+    for many, one in layers[1:]:
+        (w, b), (w1, b1) = ((layer[..., :-1, :], layer[..., -1:, :]) for layer in (many, one))
         assert torch.equal(b, b1.expand_as(b))
         left_out = (w == 0.0).all(-1)
         torch.testing.assert_close(w, w1.expand_as(w) / 0.75 * ~left_out[..., None])
@@ -157,7 +184,7 @@ def test_draws_of_a_network_with_dropout_lack_whole_units():
 def test_dropout_trains_one_network_and_shows_as_many_draws_as_particles():
     x, y = task()
     found = fit(replace(QUICK, flow="dropout", dropout=0.5, hidden=(40,), iterations=300), x, y, [0])
-    assert found.predict(x).shape == (1, 4, 60)
+    assert found.predict(x).shape == (1, 4, 60, 1)
     assert found.predict(x).std(1).mean() > 1.0  # of targets whose deviation is 17
     same = fit(replace(QUICK, flow="dropout", dropout=0.0), x, y, [0])
     assert same.predict(x).std(1).max() == 0.0
@@ -169,7 +196,7 @@ def test_dropout_trains_one_network_and_shows_as_many_draws_as_particles():
 def test_the_spread_of_draws_from_the_prior_is_one_and_of_one_network_none(centred):
     x, y = task(splits=2)
     found = fit(replace(QUICK, centred=centred, particles=400, iterations=1), x, y, [0, 1])
-    z, log_lam = draw(2, 400, found.model.weights), draw(2, 400, 1, seed=1)
+    z, log_lam = draw(2, 400, found.model.net.weights), draw(2, 400, 1, seed=1)
     scale = torch.tensor([1.0, 3.0])[:, None, None]
     held = scale * (z * torch.exp(-0.5 * log_lam) if centred else z) + 7.0 * (not centred)
     now = found._replace(particles=torch.cat([held, log_lam, log_lam], -1))
@@ -208,7 +235,7 @@ def dev_after(iterations, **changes):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 150, 8, generator=generator, dtype=torch.float64)
     y = torch.sin(x[..., 0]) + 0.5 * x[..., 1] * x[..., 2] + 0.3 * torch.randn(1, 150, generator=generator, dtype=torch.float64)
-    settings = Settings(flow="svgd", hidden=(20,), particles=8, batch=50, lr=5e-3, iterations=iterations)
+    y, settings = y[..., None], Settings(flow="svgd", hidden=(20,), particles=8, batch=50, lr=5e-3, iterations=iterations)
     return fit(replace(settings, **changes), x, y, [0]).log_likelihood(x[:, -15:], y[:, -15:]).item()
 
 
@@ -233,6 +260,44 @@ def test_what_is_kept_is_the_best_look_of_each_data_set():
         assert torch.equal(found.particles[s], seen[k][1].particles[s])
         assert torch.equal(found.log_gamma[s], seen[k][1].log_gamma[s])
     assert torch.equal(fit(replace(settings, keep="last"), x, y, [0, 1, 2]).particles, seen[-1][1].particles)
+
+
+def test_every_data_set_of_a_stack_has_its_own_step_size():
+    x, y = (t.expand(3, *t.shape[1:]) for t in task())
+    rates = [1e-2, 3e-3, 1e-3]
+    together = fit(QUICK, x, y, [0, 0, 0], rates=rates).particles
+    for s, lr in enumerate(rates):
+        alone = fit(replace(QUICK, lr=lr), x[:1], y[:1], [0]).particles
+        torch.testing.assert_close(together[s], alone[0], rtol=1e-4, atol=1e-5)  # float32, thirty steps
+    with pytest.raises(FloatingPointError, match=r"lower lr, which is 1e\+30"):
+        fit(QUICK, x, y, [0, 0, 0], rates=[1e-3, 1e30, 1e-3])
+
+
+def test_the_dev_part_counts_by_its_weights():
+    x, y = task()
+    weights = torch.ones(1, 60, dtype=torch.float64)
+    weights[:, 54:] = torch.tensor([1.0, 2.0, 0.0, 3.0, 1.0, 1.0])
+    found = fit(QUICK, x, y, [5], weights=weights)
+    plain = fit(QUICK, x, y, [5])
+    torch.testing.assert_close(found.particles, plain.particles)
+    error = (found.predict(x)[:, :, 54:] - y[:, None, 54:]).square()[..., 0]
+    torch.testing.assert_close(found.log_gamma[..., 0], -((error * weights[:, None, 54:]).sum(-1) / 8.0).log())
+    expected = (found.log_densities(x, y)[:, 54:] * weights[:, 54:]).sum(-1) / 8.0
+    torch.testing.assert_close(dev_likelihood(found, x, y, weights), expected)
+
+
+def test_outputs_share_a_network_and_have_their_own_units_and_noise():
+    x, y = task()
+    both = torch.cat([y, 1e-3 * y.square() + 7.0], -1)
+    found = fit(replace(QUICK, iterations=200), x, both, [5])
+    assert found.predict(x).shape == (1, 4, 60, 2)
+    for k in range(2):
+        torch.testing.assert_close(found.y_mean[0, 0, k], both[0, :54, k].mean())
+        torch.testing.assert_close(found.y_std[0, 0, k], both[0, :54, k].std(correction=0))
+    gamma = 1.0 / (found.predict(x)[:, :, 54:] - both[:, None, 54:]).square().mean(-2)
+    torch.testing.assert_close(found.log_gamma, gamma.log())
+    error = (found.predict(x).mean(1) - both).square().mean((1, 2)).sqrt()
+    torch.testing.assert_close(found.rmse(x, both), error)
 
 
 def test_a_constant_column_counts_in_its_own_unit():

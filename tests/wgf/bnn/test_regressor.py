@@ -1,30 +1,101 @@
 """The estimator as a scikit-learn user meets it, and its predictive distribution against draws."""
 
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
 from sklearn.base import clone
+from sklearn.datasets import make_friedman1
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from wgf.bnn import BayesianRegressor, Settings
+from wgf.bnn import BayesianRegressor, Settings, fit
+from wgf.bnn.fit import dev_likelihood
+from wgf.bnn.rates import best_rate
+from wgf.bnn.regressor import RATES
 
 QUICK = {"iterations": 60, "particles": 5, "hidden": (8,), "lr": 1e-2, "random_state": 0}
 
 
-@parametrize_with_checks([BayesianRegressor(**QUICK | {"iterations": 300, "hidden": (20,)})])
+WEIGHTS = "a repeated row comes twice in its minibatches, a heavy one at once: the same posterior, found along another path"
+
+
+@parametrize_with_checks(
+    [BayesianRegressor(**QUICK | {"iterations": 300, "hidden": (20,)})],
+    expected_failed_checks=lambda _: {"check_sample_weight_equivalence_on_dense_data": WEIGHTS},
+)
 def test_scikit_learn_finds_nothing_wrong(estimator, check):
     check(estimator)
 
 
-def test_its_parameters_are_the_settings_of_a_fit_with_their_defaults():
+def test_its_parameters_are_the_settings_of_a_fit_with_their_defaults_but_for_step_size_and_length():
     settings = {field.name: field.default for field in fields(Settings)}
-    assert {k: v for k, v in BayesianRegressor().get_params().items() if k in settings} == settings
+    own = {"lr": RATES, "iterations": 10_000}
+    assert {k: v for k, v in BayesianRegressor().get_params().items() if k in settings} == settings | own
+
+
+def test_its_defaults_do_not_underfit():
+    """Friedman's first function with noise of deviation 1: Settings' own step and length leave 1.8 of a deviation of 5."""
+    x, y = make_friedman1(400, noise=1.0, random_state=0)
+    model = BayesianRegressor(random_state=0).fit(x[:300], y[:300])
+    assert model.lr_ == 0.004
+    papers = BayesianRegressor(random_state=0, lr=Settings.lr, iterations=Settings.iterations).fit(x[:300], y[:300])
+    error, theirs = (np.sqrt(((m.predict(x[300:]) - y[300:]) ** 2).mean()) for m in (model, papers))
+    assert error < 0.9 * theirs
+
+
+def test_of_several_step_sizes_the_one_with_the_best_dev_part_is_kept(toy):
+    x, y = toy
+    rates = (1e-5, 1e-2, 2e-2)
+    order = np.random.RandomState(0).permutation(200)
+    x_dev, y_dev = x[order[180:]], y[order[180:]]
+    each = [BayesianRegressor(**QUICK | {"lr": lr}).fit(x, y) for lr in rates]
+    assert [model.lr_ for model in each] == list(rates)
+    best = max(each, key=lambda model: model.log_likelihood(x_dev, y_dev))
+    assert best is not each[0]
+    chosen = BayesianRegressor(**QUICK | {"lr": rates}).fit(x, y)
+    assert chosen.lr_ == best.lr_
+    np.testing.assert_allclose(chosen.predict(x), best.predict(x), rtol=1e-5)  # float32
+
+
+def test_every_data_set_chooses_its_own_step_size(toy):
+    x, y = (torch.from_numpy(np.stack([part, part[::-1]])) for part in (toy[0], toy[1][:, None]))
+    y[0] = y[0].mean() + torch.randn(200, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # nothing to learn
+    weights, rates = torch.ones(2, 200, dtype=torch.float64), (1e-5, 3e-1)
+    settings = Settings(iterations=200, particles=5, hidden=(40,), keep="last")
+    found, chosen = best_rate(settings, rates, x, y, weights, [0, 1])
+    each = [[fit(replace(settings, lr=lr), x[s : s + 1], y[s : s + 1], [s]) for lr in rates] for s in (0, 1)]
+    assert sorted(chosen.tolist()) == list(rates)
+    for s in (0, 1):
+        dev = torch.cat([dev_likelihood(one, x[s : s + 1], y[s : s + 1], weights[s : s + 1]) for one in each[s]])
+        best = dev.argmax()
+        assert chosen[s] == rates[best]
+        torch.testing.assert_close(found.particles[s], each[s][best].particles[0], rtol=1e-2, atol=1e-3)  # float32, 200 steps
+
+
+def test_hidden_may_be_one_number(toy):
+    one, other = (BayesianRegressor(**QUICK | {"hidden": hidden}).fit(*toy).predict(toy[0]) for hidden in (8, (8,)))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("x", [[[1.0], [2.0]], [[1.0], [1.0]]])
+def test_two_rows_are_enough(x):
+    model = BayesianRegressor(**QUICK).fit(x, [3.0, 5.0])
+    mean, std = model.predict(x, return_std=True)
+    assert np.isfinite(mean).all()
+    assert (std > 0.0).all()
+
+
+def test_rows_that_agree_but_for_one_are_fitted():
+    x, y = np.ones((10, 1)), np.full(10, 2.0)
+    y[3] = 5.0
+    mean, std = BayesianRegressor(**QUICK).fit(x, y).predict(x, return_std=True)
+    assert np.isfinite(mean).all()
+    assert (std > 0.0).all()
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +111,8 @@ def fitted(toy):
 
 
 def mixture(fitted, x):
-    """Predictions f_m (M, n) and noise deviations (M, 1)."""
-    return fitted.fit_.predict(torch.from_numpy(x)[None])[0].numpy(), fitted.fit_.log_gamma[0].mul(-0.5).exp().numpy()[:, None]
+    """Predictions f_m (M, n) and noise deviations (M, 1), of one output."""
+    return fitted.fit_.predict(torch.from_numpy(x)[None])[0, ..., 0].numpy(), fitted.fit_.log_gamma[0].mul(-0.5).exp().numpy()
 
 
 def test_mean_and_deviation_are_those_of_the_mixture(fitted, toy):
@@ -76,6 +147,86 @@ def test_the_log_likelihood_is_the_mean_log_density_of_the_mixture(fitted, toy):
     assert fitted.log_likelihood(*toy) == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.fixture(scope="module")
+def two(toy):
+    """Two outputs of one network: an easy one, and a small one of mostly noise."""
+    x, y = toy
+    both = np.column_stack([y, 1e-2 * (x[:, 1] + np.random.default_rng(1).standard_normal(200))])
+    return BayesianRegressor(**QUICK).fit(x, both), x, both
+
+
+def test_each_output_has_its_own_mixture(two):
+    model, x, y = two
+    f = model.fit_.predict(torch.from_numpy(x)[None])[0].numpy()
+    std = model.fit_.log_gamma[0].mul(-0.5).exp().numpy()[:, None]
+    mean, deviation = model.predict(x, return_std=True)
+    np.testing.assert_allclose(mean, f.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(deviation**2, (f**2 + std**2).mean(0) - f.mean(0) ** 2, rtol=1e-6)
+    low, high = model.predict_interval(x, 0.8)
+    np.testing.assert_allclose(norm.cdf((low - f) / std).mean(0), np.full((200, 2), 0.1), rtol=1e-9)
+    np.testing.assert_allclose(norm.cdf((high - f) / std).mean(0), np.full((200, 2), 0.9), rtol=1e-9)
+    expected = np.log(norm.pdf(y, f, std).prod(-1).mean(0)).mean()
+    assert model.log_likelihood(x, y) == pytest.approx(expected, rel=1e-10)
+    draws = model.sample(x[:4], 40_000, random_state=1)
+    assert draws.shape == (4, 2, 40_000)
+    standard = (draws.mean(-1) - mean[:4]) / deviation[:4]
+    np.testing.assert_allclose(standard, 0.0, atol=4.0 / np.sqrt(40_000))
+    np.testing.assert_allclose(draws.std(-1) / deviation[:4], 1.0, atol=4.0 / np.sqrt(40_000))
+
+
+def test_a_column_of_targets_is_one_output_with_an_axis(fitted, toy):
+    column = BayesianRegressor(**QUICK).fit(toy[0], toy[1][:, None])
+    assert column.sample(toy[0], 3).shape == (200, 1, 3)
+    np.testing.assert_array_equal(column.predict(toy[0]), fitted.predict(toy[0])[:, None])
+
+
+def test_rows_without_weight_are_left_out_and_none_is_all_ones(fitted, toy):
+    x, y = toy
+    weights = np.ones(250)
+    weights[200:] = 0.0
+    more = np.concatenate([x, 9.0 + x[:50]]), np.concatenate([y, 1e3 * y[:50]])
+    np.testing.assert_array_equal(BayesianRegressor(**QUICK).fit(*more, weights).predict(x), fitted.predict(x))
+
+
+def test_a_heavy_part_of_the_rows_draws_the_fit_to_it():
+    """Two halves say y = 1 and y = 0 at every x: the posterior's mean is near the weighted mean."""
+    x, y = np.tile(np.linspace(-1.0, 1.0, 100), 2)[:, None], np.repeat([1.0, 0.0], 100)
+    mean = BayesianRegressor(**QUICK | {"iterations": 300}).fit(x, y, np.repeat([9.0, 1.0], 100)).predict(x)
+    assert abs(mean.mean() - 0.9) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [
+        (np.zeros(200), "Sample weights must contain at least one non-zero number"),
+        (np.eye(200)[0], "sample_weight leaves 1 rows with a weight above 0; a fit needs at least 2"),
+        (-np.ones(200), "Negative values in data passed to `sample_weight`"),
+        (np.ones(3), "sample_weight"),
+    ],
+)
+def test_weights_that_cannot_be_meant_are_refused(toy, weights, says):
+    with pytest.raises(ValueError, match=says):
+        BayesianRegressor(**QUICK).fit(*toy, weights)
+
+
+@pytest.mark.parametrize(
+    ("rows", "y", "says"),
+    [
+        (200, np.zeros(1), r"y has shape \(1,\); allowed is \(200,\), for an X of 200 rows"),
+        (3, np.zeros((3, 1)), r"y has shape \(3, 1\); allowed is \(3,\), for an X of 3 rows"),
+    ],
+)
+def test_targets_of_another_shape_have_no_likelihood(fitted, toy, rows, y, says):
+    with pytest.raises(ValueError, match=says):
+        fitted.log_likelihood(toy[0][:rows], y)
+
+
+def test_targets_of_fewer_outputs_have_no_likelihood(two):
+    model, x, y = two
+    with pytest.raises(ValueError, match=r"y has shape \(200,\); allowed is \(200, 2\), for an X of 200 rows"):
+        model.log_likelihood(x, y[:, 0])
+
+
 def test_the_dev_part_is_drawn_at_random_and_a_seed_repeats_a_fit(fitted, toy):
     again = BayesianRegressor(**QUICK).fit(*toy)
     np.testing.assert_array_equal(again.predict(toy[0]), fitted.predict(toy[0]))
@@ -90,7 +241,18 @@ def test_saved_loaded_pickled_and_cloned(fitted, toy, tmp_path):
         for a, b in zip(other.predict_interval(toy[0]), fitted.predict_interval(toy[0]), strict=True):
             np.testing.assert_array_equal(a, b)
     assert {**loaded.get_params(), "random_state": 0} == fitted.get_params()
+    assert loaded.lr_ == 1e-2
     assert not hasattr(clone(loaded), "fit_")
+
+
+def test_outputs_and_several_step_sizes_survive_a_file(two, tmp_path):
+    _, x, y = two
+    model = BayesianRegressor(**QUICK | {"lr": (1e-3, 1e-2), "hidden": 8}).fit(x, y)
+    model.save(tmp_path / "model.safetensors")
+    loaded = BayesianRegressor.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+    assert {**loaded.get_params(), "random_state": 0} == model.get_params()
+    assert loaded.lr_ == model.lr_
 
 
 def test_names_of_columns_survive_a_file(toy, tmp_path):
@@ -109,7 +271,7 @@ def test_what_is_not_a_saved_regressor_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere cannot be read: "):
         BayesianRegressor.load(tmp_path / "nowhere")
     save_file({"x": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(ValueError, match=r"other is not a saved BayesianRegressor of format wgf-bnn-1: its format is None"):
+    with pytest.raises(ValueError, match=r"other is not a saved BayesianRegressor of format wgf-bnn-2: its format is None"):
         BayesianRegressor.load(tmp_path / "other")
 
 
@@ -120,6 +282,7 @@ def test_what_is_not_a_saved_regressor_is_refused(tmp_path):
         ([[1.0], [3.0], [2.0]], [1.0, np.inf, 3.0], "Input y contains infinity"),
         ([[1.0]], [1.0], "Found array with 1 sample"),
         ([[1.0], [2.0], [3.0]], [4.0, 4.0, 4.0], "y is constant: every target is 4; a regression needs at least two different targets"),
+        ([[1.0], [3.0], [2.0]], [[1.0, 4.0], [2.0, 4.0], [3.0, 4.0]], "y is constant: every target is 4; a regression needs"),
         ([["red"], ["blue"], ["red"]], [1.0, 2.0, 3.0], "could not convert string to float"),
         ([[1.0], [2.0]], [1.0, 2.0, 3.0], "inconsistent numbers of samples"),
     ],
@@ -134,6 +297,10 @@ def test_settings_and_widths_are_checked(fitted, toy):
         fitted.predict(np.zeros((4, 3)))
     with pytest.raises(ValueError, match="flow is 'sgd'; choose from wgf"):
         BayesianRegressor(flow="sgd").fit(*toy)
+    with pytest.raises(ValueError, match="lr is empty; give one step size or several"):
+        BayesianRegressor(lr=()).fit(*toy)
+    with pytest.raises(ValueError, match=r"lr is -0.1; allowed is a positive, finite number"):
+        BayesianRegressor(lr=(0.1, -0.1)).fit(*toy)
     with pytest.raises(ValueError, match=r"level is 90; allowed is a number between 0 and 1"):
         fitted.predict_interval(toy[0], 90)
 
