@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,10 +53,15 @@ class Plan(NamedTuple):
         scaled = (self.log_b + self.g / self.eps[..., None])[..., None, :]
 
         def mean(rows: slice) -> Tensor:
-            exponent = (distances(self.x[..., rows, :]) / -per_pair(self.eps)).add_(scaled)
+            exponent = torch.addcdiv(scaled, distances(self.x[..., rows, :]), -self.eps[..., None, None])
             return exponent.softmax(-1) @ (self.y - centre)
 
         return by_rows(self.x, self.y, mean) + centre
+
+    @property
+    def turned(self) -> "Plan":
+        """The plan from y to x: the transpose of P; its ``barycentre`` is sum_i P_ij x_i / sum_i P_ij, (..., N, d)."""
+        return self._replace(f=self.g, g=self.f, x=self.y, y=self.x, log_a=self.log_b, log_b=self.log_a)
 
     @property
     def value(self) -> Tensor:
@@ -91,17 +96,45 @@ def sinkhorn(
     """
     log_a, log_b = log_weights(a, x), log_weights(b, y)
     target = torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(x.shape[:-2])
-    spread = _spread(x, y)
-    ratio = float((4.0 * spread / target).nan_to_num(nan=0.0, posinf=math.inf).amax())  # one wait, for the check and for the annealing
-    if ratio == math.inf:
-        raise ValueError(
-            f"eps = {target.min().item():g} is too small: cost / eps overflows {x.dtype} for costs up to {4.0 * spread.max().item():g}"
-        )
-    sweep = _Sweep(*(t.reshape(-1, *t.shape[-2:]) for t in (x, y)), *(t.reshape(-1, t.shape[-1]) for t in (log_a, log_b)))
-    cooling = math.ceil(math.log(max(ratio / 4.0, 1.0)) / -math.log(ANNEALING))  # iterations until every eps is the target
-    f, g, gap = _solve(sweep, target.reshape(-1), spread.reshape(-1), min(max(1, cooling), max_iters + 1), tol, max_iters)
-    gap = gap.view(target.shape)
-    return Plan(f.view(log_a.shape), g.view(log_b.shape), gap, gap <= tol, x, y, log_a, log_b, target)
+    f, g, gap = _Solver.apply(x, y, log_a, log_b, target, tol, max_iters)  # type: ignore[no-untyped-call]
+    return Plan(f, g, gap, gap <= tol, x, y, log_a, log_b, target)
+
+
+class _Solver(torch.autograd.Function):
+    """f, g and gap, without derivatives; ``torch.vmap`` finds another leading axis."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, y: Tensor, log_a: Tensor, log_b: Tensor, target: Tensor, tol: float, max_iters: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Annealed from the spread of the clouds, on one axis of problems."""
+        spread = _spread(x, y)
+        ratio = float((4.0 * spread / target).nan_to_num(nan=0.0, posinf=math.inf).amax())  # one wait, for the check and the annealing
+        if ratio == math.inf:
+            raise ValueError(
+                f"eps = {target.min().item():g} is too small: cost / eps overflows {x.dtype} for costs up to {4.0 * spread.max().item():g}"
+            )
+        cooling = math.ceil(math.log(max(ratio / 4.0, 1.0)) / -math.log(ANNEALING))  # iterations until every eps is the target
+        sweep = _Sweep(*(t.reshape(-1, *t.shape[-2:]) for t in (x, y)), *(t.reshape(-1, t.shape[-1]) for t in (log_a, log_b)))
+        cooling = min(max(1, cooling), max_iters + 1)
+        f, g, gap = _solve(sweep, target.reshape(-1), spread.reshape(-1), cooling, tol, max_iters)
+        return f.view(log_a.shape), g.view(log_b.shape), gap.view(target.shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
+        """No derivative passes."""
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+        """The mapped axis in front of the others."""
+
+        def led(value: Any, axis: int | None) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            return value.expand(info.batch_size, *value.shape) if axis is None else value.movedim(axis, 0)
+
+        return _Solver.apply(*map(led, args, in_dims)), (0, 0, 0)  # type: ignore[no-untyped-call]
 
 
 class _Iterate(NamedTuple):
@@ -144,12 +177,8 @@ def _solve(sweep: "_Sweep", target: Tensor, level: Tensor, cooling: int, tol: fl
         for k in range(i + 1, stop + 1):
             if k <= cooling:
                 now = now.cooled(torch.maximum(target, ANNEALING * now.level) if k < cooling else target)
-            away = None if far or k <= cooling or sweep.q is None else (now.g - sweep.g).abs().amax()
-            if away is None or not (patient or away <= REACH):
-                f, columns = sweep.softmin(now.g, now.level)
-            else:
-                reach = torch.maximum(reach, away)
-                f, columns = sweep(now.g)
+            f, columns, away = sweep.plan(now.g, now.level, anew=far or k <= cooling, look=not patient)
+            reach = torch.maximum(reach, away)
             excess = b * (columns - 1.0)
             if k < stop:
                 now = now.advanced(columns, excess, target)
@@ -209,6 +238,15 @@ class _Sweep:
     def keep(self, kept: Tensor) -> None:
         """Drops all problems but those whose places are ``kept``."""
         vars(self).update({name: t[kept] for name, t in vars(self).items() if t is not None})
+
+    def plan(self, g: Tensor, eps: Tensor, *, anew: bool, look: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """f and columns, ``anew`` or by the plan that is kept; and how far g is from its g. With ``look`` it is kept within ``REACH``."""
+        if anew or self.q is None:
+            return *self.softmin(g, eps), torch.zeros_like(eps[0])
+        away = (g - self.g).abs().amax()
+        if look and not away <= REACH:
+            return *self.softmin(g, eps), torch.zeros_like(away)
+        return *self(g), away
 
     def __call__(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """By the plan that is kept, of a g within ``REACH`` of its own."""
