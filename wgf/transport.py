@@ -7,6 +7,7 @@ M W2^2 / 2: weighted by 1/h they are the proximal term of a JKO step of size h. 
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -17,13 +18,13 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.functional import pad
 
-from wgf.door import door, traced
+from wgf.door import door, traced, vouched
 from wgf.kernels import SUBSAMPLE, block_of, by_rows, distances_to, median, middle, per_pair, thinned
 from wgf.sinkhorn import LOWEST, Plan, costs, log_weights, sinkhorn
 
 __all__ = [
     "VELOCITIES", "Plan", "W2Name", "common_noise", "debiased", "entropic", "entropic_cost", "eq9_mean", "eq9_sum", "exact", "exact_cost",
-    "median_lam", "sinkhorn", "sinkhorn_divergence",
+    "median_lam", "sinkhorn", "sinkhorn_divergence", "unconverged",
 ]  # fmt: skip
 
 # --- reported distances, each an estimate of W2 squared (...) ---------------------------------------------------------
@@ -174,7 +175,7 @@ def entropic(x: Tensor, x_prev: Tensor, eps: Tensor | float | None = None) -> Te
     **Sign** add it. **Stationary** not zero at x = x_prev: shrinks towards the plan's barycentres; a Gaussian flow to
     N(0, 1) with JKO steps of size h rests at a variance of about 1 - eps / (4 h), an SVGD flow below it.
     """
-    return sinkhorn(x, x_prev, _default_eps(x, x_prev) if eps is None else eps).barycentre - x
+    return _barycentre(x, x_prev, _default_eps(x, x_prev) if eps is None else eps) - x
 
 
 @door(x="*b M d", x_prev="*b N d", eps="scale")
@@ -185,7 +186,39 @@ def debiased(x: Tensor, x_prev: Tensor, eps: Tensor | float | None = None) -> Te
     **Sign** add it. **Stationary** zero at x = x_prev: leaves the flow's stationary law alone. Tends to ``exact`` as eps -> 0.
     """
     eps = _default_eps(x, x_prev) if eps is None else eps
-    return sinkhorn(x, x_prev, eps).barycentre - sinkhorn(x, x, eps).barycentre
+    return _barycentre(x, x_prev, eps) - _barycentre(x, x, eps)
+
+
+_short: dict[torch.device, Tensor] = {}  # problems whose plan stopped short of its tolerance, counted without a wait
+_warned: list[str] = []
+
+
+def unconverged() -> int:
+    """Plans of ``entropic`` and ``debiased`` that stopped short of their tolerance since the process began. Waits for the device.
+
+    Outside ``trusted()`` the first of them is a RuntimeWarning, too; inside nothing waits, and who wants to know asks here.
+    **Limits** what runs inside a transform of ``torch.func`` is not counted.
+    """
+    return sum(int(count) for count in _short.values())
+
+
+def _barycentre(x: Tensor, y: Tensor, eps: Tensor | float) -> Tensor:
+    plan = sinkhorn(x, y, eps)
+    if not torch._C._are_functorch_transforms_active():
+        _count(plan.converged, plan.eps)
+    return plan.barycentre
+
+
+def _count(converged: Tensor, eps: Tensor) -> None:
+    short = (~converged).sum()
+    _short[short.device] = _short.get(short.device, 0) + short
+    if vouched() or _warned or not short:
+        return
+    _warned.append(
+        f"entropic transport at eps = {eps.min().item():.3g} stopped short of its tolerance in {int(short)} of {converged.numel()} "
+        "problems: pass a larger eps, or float64; this is said once, unconverged() counts"
+    )
+    warnings.warn(_warned[0], RuntimeWarning, stacklevel=5)
 
 
 def _default_eps(x: Tensor, x_prev: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 import itertools
 import math
+import warnings
 from typing import get_args
 
 import ot
@@ -322,6 +323,30 @@ def test_the_eps_of_clouds_that_coincide_has_a_floor(monkeypatch, draw):
 def test_every_velocity_has_its_functions_name_in_the_table_and_in_the_type():
     assert tuple(transport.VELOCITIES) == get_args(transport.W2Name)
     assert {name: getattr(transport, name) for name in transport.VELOCITIES} == transport.VELOCITIES == W2
+
+
+@pytest.mark.parametrize("w2", [transport.entropic, transport.debiased])
+def test_a_plan_that_stops_short_is_said_once_and_counted(w2, monkeypatch, draw):
+    """1,000 iterations are too few for an eps of 1e-6; where values are trusted it is counted alone."""
+    monkeypatch.setattr(transport, "_short", {})
+    monkeypatch.setattr(transport, "_warned", [])
+    x, y = draw(3, 40, 2), draw(3, 40, 2, seed=1)
+    plan = sinkhorn(x, y, 1e-6)
+    short = int((~plan.converged).sum())
+    short_own = int((~sinkhorn(x, x, 1e-6).converged).sum()) if w2 is transport.debiased else 0
+    assert short > 0
+    with trusted(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        w2(x, y, 1e-6)
+    assert transport.unconverged() == short + short_own
+    with pytest.warns(RuntimeWarning, match=f"eps = 1e-06 stopped short of its tolerance in {short} of 3 problems: pass") as said:
+        w2(x, y, 1e-6)
+    assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        w2(x, y, 1e-6)
+        w2(x, y, 1.0)
+    assert transport.unconverged() == 3 * (short + short_own)
 
 
 # --- extremes ---------------------------------------------------------------------------------------------------------
