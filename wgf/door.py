@@ -37,6 +37,11 @@ def trusted() -> Iterator[None]:
         _trusted.reset(token)
 
 
+def vouched() -> bool:
+    """Whether this runs inside ``trusted()``."""
+    return _trusted.get()
+
+
 def traced() -> bool:
     """Whether a compiler records what runs: numbers cannot be read then, only computed with."""
     return torch.compiler.is_compiling() or get_proxy_mode() is not None

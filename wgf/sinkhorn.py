@@ -5,15 +5,16 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from wgf.door import door, traced
+from wgf.door import door
 from wgf.kernels import by_rows, distances_to, per_pair
 
-CHECK_EVERY = 5  # Sinkhorn iterations between two looks at the marginal error, each a wait for the device
+CHECK_EVERY = 5  # Sinkhorn iterations between two looks at the marginal error on a CPU
+SELDOM = 10  # and elsewhere, where each is a wait for the device
 ANNEALING = 0.25  # factor of eps an iteration, from the spread of the clouds down to the eps asked for
 LOWEST = -60.0  # exponents below count as exp(-60) = 9e-27: far below any digit, far above float32's slow underflow
 REACH = 12.0  # of g, in units of eps, from the plan that is kept: exp(2 REACH + LOWEST) is below float64's digits
@@ -52,10 +53,15 @@ class Plan(NamedTuple):
         scaled = (self.log_b + self.g / self.eps[..., None])[..., None, :]
 
         def mean(rows: slice) -> Tensor:
-            exponent = (distances(self.x[..., rows, :]) / -per_pair(self.eps)).add_(scaled)
+            exponent = torch.addcdiv(scaled, distances(self.x[..., rows, :]), -self.eps[..., None, None])
             return exponent.softmax(-1) @ (self.y - centre)
 
         return by_rows(self.x, self.y, mean) + centre
+
+    @property
+    def turned(self) -> "Plan":
+        """The plan from y to x: the transpose of P; its ``barycentre`` is sum_i P_ij x_i / sum_i P_ij, (..., N, d)."""
+        return self._replace(f=self.g, g=self.f, x=self.y, y=self.x, log_a=self.log_b, log_b=self.log_a)
 
     @property
     def value(self) -> Tensor:
@@ -90,54 +96,116 @@ def sinkhorn(
     """
     log_a, log_b = log_weights(a, x), log_weights(b, y)
     target = torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(x.shape[:-2])
-    spread = _spread(x, y)
-    if not (traced() or not (4.0 * spread / target).isinf().any()):
-        raise ValueError(
-            f"eps = {target.min().item():g} is too small: cost / eps overflows {x.dtype} for costs up to {4.0 * spread.max().item():g}"
-        )
-    sweep = _Sweep(*(t.reshape(-1, *t.shape[-2:]) for t in (x, y)), *(t.reshape(-1, t.shape[-1]) for t in (log_a, log_b)))
-    f, g, gap = _solve(sweep, target.reshape(-1), spread.reshape(-1), tol, max_iters)
-    gap = gap.view(target.shape)
-    return Plan(f.view(log_a.shape), g.view(log_b.shape), gap, gap <= tol, x, y, log_a, log_b, target)
+    f, g, gap = _Solver.apply(x, y, log_a, log_b, target, tol, max_iters)  # type: ignore[no-untyped-call]
+    return Plan(f, g, gap, gap <= tol, x, y, log_a, log_b, target)
 
 
-def _solve(sweep: "_Sweep", target: Tensor, level: Tensor, tol: float, max_iters: int) -> tuple[Tensor, Tensor, Tensor]:
-    """f, g and gap of a stack of problems on one axis (B, ...), annealed from eps = ``level`` to ``target``.
+class _Solver(torch.autograd.Function):
+    """f, g and gap, without derivatives; ``torch.vmap`` finds another leading axis."""
 
-    Inside, f and g are in units of the present eps.
+    @staticmethod
+    def forward(
+        x: Tensor, y: Tensor, log_a: Tensor, log_b: Tensor, target: Tensor, tol: float, max_iters: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Annealed from the spread of the clouds, on one axis of problems."""
+        spread = _spread(x, y)
+        ratio = float((4.0 * spread / target).nan_to_num(nan=0.0, posinf=math.inf).amax())  # one wait, for the check and the annealing
+        if ratio == math.inf:
+            raise ValueError(
+                f"eps = {target.min().item():g} is too small: cost / eps overflows {x.dtype} for costs up to {4.0 * spread.max().item():g}"
+            )
+        cooling = math.ceil(math.log(max(ratio / 4.0, 1.0)) / -math.log(ANNEALING))  # iterations until every eps is the target
+        sweep = _Sweep(*(t.reshape(-1, *t.shape[-2:]) for t in (x, y)), *(t.reshape(-1, t.shape[-1]) for t in (log_a, log_b)))
+        cooling = min(max(1, cooling), max_iters + 1)
+        f, g, gap = _solve(sweep, target.reshape(-1), spread.reshape(-1), cooling, tol, max_iters)
+        return f.view(log_a.shape), g.view(log_b.shape), gap.view(target.shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
+        """No derivative passes."""
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+        """The mapped axis in front of the others."""
+
+        def led(value: Any, axis: int | None) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            return value.expand(info.batch_size, *value.shape) if axis is None else value.movedim(axis, 0)
+
+        return _Solver.apply(*map(led, args, in_dims)), (0, 0, 0)  # type: ignore[no-untyped-call]
+
+
+class _Iterate(NamedTuple):
+    """g and the step before momentum (B, N), in units of the present eps ``level`` (B); ``age`` (B) of the momentum."""
+
+    g: Tensor
+    last: Tensor
+    level: Tensor
+    age: Tensor
+
+    def cooled(self, level: Tensor) -> "_Iterate":
+        scale = (self.level / level)[:, None]
+        return _Iterate(self.g * scale, self.last * scale, level, self.age)
+
+    def advanced(self, columns: Tensor, excess: Tensor, target: Tensor) -> "_Iterate":
+        """Nesterov's step, from the columns' sums over b and their excess b (columns - 1)."""
+        step = self.g - columns.log()
+        move = step - self.last
+        ascends = torch.linalg.vecdot(excess, move) < 0.0
+        age = torch.where(ascends & (self.level <= target), self.age + 1.0, 0.0)
+        return _Iterate(step + (age / (age + 3.0))[:, None] * move, step, self.level, age)
+
+
+def _solve(sweep: "_Sweep", target: Tensor, level: Tensor, cooling: int, tol: float, max_iters: int) -> tuple[Tensor, Tensor, Tensor]:
+    """f, g and gap of a stack of problems on one axis (B, ...), annealed from eps = ``level`` to ``target`` in ``cooling`` iterations.
+
+    Where a look at a number is a wait, there is one every few iterations: how many problems are left, and whether g left the reach of the
+    plan that is kept. If it did, these iterations are done again in the log domain, and the next ones too until g moves less. On a CPU
+    every iteration looks at that reach, and makes the plan again at once.
     """
     b = sweep.log_b.exp()
     solved = torch.empty_like(sweep.x[..., 0]), torch.empty_like(b), torch.empty_like(target)
     problem = torch.arange(len(target), device=b.device)
-    g = last = torch.zeros_like(b)
-    age = torch.zeros_like(target)
-    cooling = True
-    for i in range(1, max_iters + 2):
-        if cooling:
-            lower = torch.maximum(target, ANNEALING * level) if i <= max_iters else target
-            g, last, level = g * (level / lower)[:, None], last * (level / lower)[:, None], lower
-            f, columns = sweep.softmin(g, level)
-            cooling = bool((level > target).any())
-        else:
-            f, columns = sweep(g, level)
-        excess = b * (columns - 1.0)
-        if i > max_iters or i % CHECK_EVERY == 0:
-            gap = excess.abs().sum(-1)
-            left = ((level > target) | (gap > tol)) & (i <= max_iters)  # a problem that holds nan is not left, and stays nan
-            if not left.all():
-                for whole, part in zip(solved, (f * level[:, None], g * level[:, None], gap), strict=True):
-                    whole[problem[~left]] = part[~left]
-                if not left.any():
-                    break
-                state = problem, target, level, age, b, g, last, columns, excess
-                problem, target, level, age, b, g, last, columns, excess = (t[left] for t in state)
-                sweep.keep(left)
-        step = g - columns.log()
-        move = step - last
-        ascends = torch.linalg.vecdot(excess, move) < 0.0
-        age = torch.where(ascends & (level <= target), age + 1.0, 0.0)
-        g, last = step + (age / (age + 3.0))[:, None] * move, step
-    return solved
+    now, i, far = _Iterate(torch.zeros_like(b), torch.zeros_like(b), level, torch.zeros_like(target)), 0, False
+    patient = waits(b)
+    every = SELDOM if patient else CHECK_EVERY
+    while True:
+        begin, stop = now, min(i + every, max_iters + 1)
+        reach = torch.zeros_like(target[0])
+        for k in range(i + 1, stop + 1):
+            if k <= cooling:
+                now = now.cooled(torch.maximum(target, ANNEALING * now.level) if k < cooling else target)
+            f, columns, away = sweep.plan(now.g, now.level, anew=far or k <= cooling, look=not patient)
+            reach = torch.maximum(reach, away)
+            excess = b * (columns - 1.0)
+            if k < stop:
+                now = now.advanced(columns, excess, target)
+        if far:
+            reach = (now.g - begin.g).abs().amax()
+        gap = excess.abs().sum(-1)
+        left = ((now.level > target) | (gap > tol)) & (stop <= max_iters)  # a problem that holds nan is not left, and stays nan
+        count = int(left.sum() + (len(left) + 1) * ~(reach <= REACH))  # the wait
+        was_far, far, count = far, count > len(left), count % (len(left) + 1)
+        if far and not was_far:
+            now = begin
+            continue
+        if count < len(left):
+            for whole, part in zip(solved, (f * now.level[:, None], now.g * now.level[:, None], gap), strict=True):
+                whole[problem] = part
+            if not count:
+                return solved
+            kept = left.to(torch.int8).argsort(descending=True, stable=True)[:count]
+            problem, target, b, columns, excess = (t[kept] for t in (problem, target, b, columns, excess))
+            now = _Iterate(*(t[kept] for t in now))
+            sweep.keep(kept)
+        now, i = now.advanced(columns, excess, target), stop
+
+
+def waits(x: Tensor) -> bool:
+    """Whether to look at a number of x is to wait for a device."""
+    return not x.is_cpu
 
 
 def log_weights(weights: Tensor | None, x: Tensor) -> Tensor:
@@ -157,8 +225,7 @@ class _Sweep:
     """(g, eps) -> f, the softmin along the rows, and the sums of that plan's columns over b_j; f and g in units of eps.
 
     Where the cost is small it is kept, and so is the plan Q of one g, its rows divided by a_i: the plan of g + h is then
-    Q_ij exp(h_j) / r_i, r = Q exp(h), and its f is f - log r, without the exponential of a matrix. Q is made again for another eps,
-    and where h leaves ``REACH``.
+    Q_ij exp(h_j) / r_i, r = Q exp(h), and its f is f - log r, without the exponential of a matrix. ``softmin`` makes Q again.
     """
 
     def __init__(self, x: Tensor, y: Tensor, log_a: Tensor, log_b: Tensor) -> None:
@@ -168,16 +235,23 @@ class _Sweep:
         self.cost = costs(x, y) if x[..., 0].numel() * y.shape[1] <= KEPT else None
         self.q = None if self.cost is None else torch.empty_like(self.cost)
 
-    def keep(self, left: Tensor) -> None:
-        """Drops all problems but those ``left``."""
-        vars(self).update({name: t[left] for name, t in vars(self).items() if t is not None})
+    def keep(self, kept: Tensor) -> None:
+        """Drops all problems but those whose places are ``kept``."""
+        vars(self).update({name: t[kept] for name, t in vars(self).items() if t is not None})
 
-    def __call__(self, g: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """By the plan that is kept."""
-        h = g - self.g
-        if self.q is None or not h.abs().amax() <= REACH:
-            return self.softmin(g, eps)
-        v = h.exp()
+    def plan(self, g: Tensor, eps: Tensor, *, anew: bool, look: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """f and columns, ``anew`` or by the plan that is kept; and how far g is from its g. With ``look`` it is kept within ``REACH``."""
+        if anew or self.q is None:
+            return *self.softmin(g, eps), torch.zeros_like(eps[0])
+        away = (g - self.g).abs().amax()
+        if look and not away <= REACH:
+            return *self.softmin(g, eps), torch.zeros_like(away)
+        return *self(g), away
+
+    def __call__(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        """By the plan that is kept, of a g within ``REACH`` of its own."""
+        assert self.q is not None
+        v = (g - self.g).exp()
         r = v[:, None, :] @ self.q.mT
         columns = (self.a / r) @ self.q
         return self.f - r[:, 0, :].log(), torch.addcmul(self.absent, columns[:, 0, :], v * self.over_b)

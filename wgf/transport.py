@@ -7,6 +7,7 @@ M W2^2 / 2: weighted by 1/h they are the proximal term of a JKO step of size h. 
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,48 +15,95 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn.functional import pad
 
-from wgf.door import door, traced
+from wgf.door import door, traced, vouched
 from wgf.kernels import SUBSAMPLE, block_of, by_rows, distances_to, median, middle, per_pair, thinned
 from wgf.sinkhorn import LOWEST, Plan, costs, log_weights, sinkhorn
 
 __all__ = [
     "VELOCITIES", "Plan", "W2Name", "common_noise", "debiased", "entropic", "entropic_cost", "eq9_mean", "eq9_sum", "exact", "exact_cost",
-    "median_lam", "sinkhorn", "sinkhorn_divergence",
+    "median_lam", "sinkhorn", "sinkhorn_divergence", "unconverged",
 ]  # fmt: skip
 
 # --- reported distances, each an estimate of W2 squared (...) ---------------------------------------------------------
 
 
-@door(x="*b M d", y="*b N d", eps="scale")
-def entropic_cost(x: Tensor, y: Tensor, eps: Tensor | float) -> Tensor:
-    """OT_eps(x, y) = min_P <c, P> + eps KL(P | a b^T), uniform weights, (...). Not zero at x = y: see ``sinkhorn_divergence``."""
-    return sinkhorn(x, y, eps).value
+@door(x="*b M d", y="*b N d", eps="scale", a="weights *b M", b="weights *b N")
+def entropic_cost(x: Tensor, y: Tensor, eps: Tensor | float, *, a: Tensor | None = None, b: Tensor | None = None) -> Tensor:
+    """OT_eps(x, y) = min_P <c, P> + eps KL(P | a b^T), (...). Not zero at x = y: see ``sinkhorn_divergence``.
 
-
-@door(x="*b M d", y="*b N d", eps="scale")
-def sinkhorn_divergence(x: Tensor, y: Tensor, eps: Tensor | float) -> Tensor:
-    """S_eps(x, y) = OT_eps(x, y) - OT_eps(x, x) / 2 - OT_eps(y, y) / 2, (...).
-
-    **Source** Feydy et al. 2019. **Limits** zero at x = y; W2^2 as eps -> 0.
+    Weights default to uniform and are normalised. Differentiable once, in x, y, a and b, with the plan held fixed as the optimal plan
+    allows (envelope theorem): d/dx_i = 2 a_i (x_i - T(x_i)), T the barycentre, and the potentials f, g in the normalised weights.
+    **Limits** second derivatives are 0; the derivative in a weight of 0 is missing; eps has none.
     """
-    return entropic_cost(x, y, eps) - 0.5 * entropic_cost(x, x, eps) - 0.5 * entropic_cost(y, y, eps)
+    plan = sinkhorn(x.detach(), y.detach(), eps, a=_detached(a), b=_detached(b))
+    value = plan.value
+    if not _differentiated(x, y, a, b):
+        return value
+    moved = _tangent(2.0 * plan.log_a.exp()[..., None] * (plan.x - plan.barycentre), x).sum(-1)
+    moved = moved + _tangent(2.0 * plan.log_b.exp()[..., None] * (plan.y - plan.turned.barycentre), y).sum(-1)
+    return value + moved + _in_weights(plan.f, a) + _in_weights(plan.g, b)
+
+
+def _detached(weights: Tensor | None) -> Tensor | None:
+    return None if weights is None else weights.detach()
+
+
+def _differentiated(*tensors: Tensor | None) -> bool:
+    """Whether somebody asks for a derivative: autograd, forward mode, or a transform of ``torch.func``."""
+    tracked = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    return tracked or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _tangent(gradient: Tensor, x: Tensor) -> Tensor:
+    """0, whose derivative in x is ``gradient``: summed over the last axis."""
+    return (gradient.detach() * (x - x.detach())).sum(-1)
+
+
+def _in_weights(potential: Tensor, weights: Tensor | None) -> Tensor | float:
+    return 0.0 if weights is None else _tangent(potential, weights / weights.sum(-1, keepdim=True))
+
+
+@door(x="*b M d", y="*b N d", eps="scale", a="weights *b M", b="weights *b N")
+def sinkhorn_divergence(x: Tensor, y: Tensor, eps: Tensor | float, *, a: Tensor | None = None, b: Tensor | None = None) -> Tensor:
+    """S_eps(x, y) = OT_eps(x, y) - OT_eps(x, x) / 2 - OT_eps(y, y) / 2, (...), each with the weights of its clouds.
+
+    **Source** Feydy et al. 2019. **Limits** zero at x = y; W2^2 as eps -> 0; differentiable as ``entropic_cost`` is.
+    """
+    cross = entropic_cost(x, y, eps, a=a, b=b)
+    return cross - 0.5 * entropic_cost(x, x, eps, a=a, b=a) - 0.5 * entropic_cost(y, y, eps, a=b, b=b)
 
 
 @door(x="*b M d", y="*b N d", a="weights *b M", b="weights *b N")
 def exact_cost(x: Tensor, y: Tensor, *, a: Tensor | None = None, b: Tensor | None = None) -> Tensor:
-    """W2^2(x, y) by POT's network simplex, (...), one problem after another on the CPU. Cost O(M^3 log M): for reports."""
+    """W2^2(x, y) by POT's network simplex, (...), one problem after another on the CPU. Cost O(M^3 log M): for reports.
+
+    Differentiable once by autograd, in x, y, a and b, as ``entropic_cost`` is: d/dx_i = 2 sum_j P_ij (x_i - y_j), and the dual
+    potentials in the normalised weights. **Limits** ``torch.func`` does not pass: the solver reads numbers.
+    """
     import ot
 
-    log_a, log_b = log_weights(a, x), log_weights(b, y)
+    log_a, log_b = log_weights(_detached(a), x.detach()), log_weights(_detached(b), y.detach())
     batch = (-1, x.shape[-2], y.shape[-2])
-    cost = costs(x, y).detach().double().cpu().reshape(batch).numpy()
+    cost = costs(x.detach(), y.detach()).double().cpu().reshape(batch).numpy()
     rows = log_a.double().softmax(-1).cpu().reshape(batch[:2]).numpy()
     columns = log_b.double().softmax(-1).cpu().reshape(batch[::2]).numpy()
-    triples = zip(rows, columns, cost, strict=True)
-    values = [ot.emd2(r, k, c, numItermax=10_000_000) if np.isfinite(c).all() else math.nan for r, k, c in triples]
-    return torch.tensor(values, dtype=x.dtype, device=x.device).reshape(x.shape[:-2])
+    found: list[list[np.ndarray]] = []
+    for r, k, c in zip(rows, columns, cost, strict=True):
+        if np.isfinite(c).all():
+            plan, said = ot.emd(r, k, c, numItermax=10_000_000, log=True)
+            found.append([np.asarray(said["cost"]), plan, said["u"], said["v"]])
+        else:
+            found.append([np.full(shape, math.nan) for shape in ((), c.shape, r.shape, k.shape)])
+    stacks = [torch.from_numpy(np.stack(parts)).to(x.detach()) for parts in zip(*found, strict=True)]
+    value, plan, u, v = (t.reshape(x.shape[:-2] + t.shape[1:]) for t in stacks)
+    if not _differentiated(x, y, a, b):
+        return value
+    moved = _tangent(2.0 * (plan.sum(-1, keepdim=True) * x - plan @ y), x).sum(-1)
+    moved = moved + _tangent(2.0 * (plan.sum(-2)[..., None] * y - plan.mT @ x), y).sum(-1)
+    return value + moved + _in_weights(u, a) + _in_weights(v, b)
 
 
 # --- W2 velocities: w2(x, x_prev) -> v, a direction to add ------------------------------------------------------------
@@ -123,10 +171,11 @@ def entropic(x: Tensor, x_prev: Tensor, eps: Tensor | float | None = None) -> Te
     """T_eps(x_i) - x_i = -(M/2) grad_{x_i} OT_eps(x, x_prev), by the envelope theorem. ``eps=None`` is 0.05 of the median cost.
 
     **Source** Zhang et al. 2018, Eq. 8, differentiated with its plan held fixed, as the optimal plan allows.
+    The plan is held fixed: a derivative of the velocity itself leaves out how the plan moves with x and x_prev.
     **Sign** add it. **Stationary** not zero at x = x_prev: shrinks towards the plan's barycentres; a Gaussian flow to
     N(0, 1) with JKO steps of size h rests at a variance of about 1 - eps / (4 h), an SVGD flow below it.
     """
-    return sinkhorn(x, x_prev, _default_eps(x, x_prev) if eps is None else eps).barycentre - x
+    return _barycentre(x, x_prev, _default_eps(x, x_prev) if eps is None else eps) - x
 
 
 @door(x="*b M d", x_prev="*b N d", eps="scale")
@@ -137,7 +186,39 @@ def debiased(x: Tensor, x_prev: Tensor, eps: Tensor | float | None = None) -> Te
     **Sign** add it. **Stationary** zero at x = x_prev: leaves the flow's stationary law alone. Tends to ``exact`` as eps -> 0.
     """
     eps = _default_eps(x, x_prev) if eps is None else eps
-    return sinkhorn(x, x_prev, eps).barycentre - sinkhorn(x, x, eps).barycentre
+    return _barycentre(x, x_prev, eps) - _barycentre(x, x, eps)
+
+
+_short: dict[torch.device, Tensor] = {}  # problems whose plan stopped short of its tolerance, counted without a wait
+_warned: list[str] = []
+
+
+def unconverged() -> int:
+    """Plans of ``entropic`` and ``debiased`` that stopped short of their tolerance since the process began. Waits for the device.
+
+    Outside ``trusted()`` the first of them is a RuntimeWarning, too; inside nothing waits, and who wants to know asks here.
+    **Limits** what runs inside a transform of ``torch.func`` is not counted.
+    """
+    return sum(int(count) for count in _short.values())
+
+
+def _barycentre(x: Tensor, y: Tensor, eps: Tensor | float) -> Tensor:
+    plan = sinkhorn(x, y, eps)
+    if not torch._C._are_functorch_transforms_active():
+        _count(plan.converged, plan.eps)
+    return plan.barycentre
+
+
+def _count(converged: Tensor, eps: Tensor) -> None:
+    short = (~converged).sum()
+    _short[short.device] = _short.get(short.device, 0) + short
+    if vouched() or _warned or not short:
+        return
+    _warned.append(
+        f"entropic transport at eps = {eps.min().item():.3g} stopped short of its tolerance in {int(short)} of {converged.numel()} "
+        "problems: pass a larger eps, or float64; this is said once, unconverged() counts"
+    )
+    warnings.warn(_warned[0], RuntimeWarning, stacklevel=5)
 
 
 def _default_eps(x: Tensor, x_prev: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wgf import kernels, svgd, transport, trusted
+from wgf import kernels, sinkhorn, svgd, transport, trusted
 from wgf.kernels import IMQ, RBF
 
 CALLS = {
@@ -66,3 +66,23 @@ def test_blocks_of_rows_are_small_in_a_cache_and_bounded_elsewhere():
     assert len(list(kernels.row_blocks(x, x))) == 1  # 2^24 entries
     assert len(list(kernels.row_blocks(torch.empty(4 * 64, 256, 32, 6, device="meta"), x))) == 2
     assert len(list(kernels.row_blocks(torch.zeros(5, 256, 32, 6), x))) == 3
+
+
+@pytest.mark.parametrize("spread", [1.0, 50.0])
+def test_sinkhorn_waits_once_in_ten_iterations(spread, monkeypatch, draw):
+    """As where a wait costs: a number that is read, or places that are searched for. Problems leave, and the plan is left behind."""
+    monkeypatch.setattr(sinkhorn, "waits", lambda x: True)
+    x, y = draw(6, 20, 2), draw(6, 15, 2, seed=1)
+    x[0, 0] += spread
+    eps, passes = draw(6).new_tensor([9.0, 1.0, 0.3, 0.1, 0.03, 0.01]), []
+    for name in ("softmin", "__call__"):
+        call = getattr(sinkhorn._Sweep, name)
+        monkeypatch.setattr(sinkhorn._Sweep, name, lambda *args, call=call: passes.append(1) or call(*args))
+    with trusted(), Seen() as found:
+        plan = sinkhorn.sinkhorn(x, y, eps)
+    assert plan.converged.all()
+    assert len(passes) > 50
+    waits = [name for name in found.names if any(word in name for word in ("_local_scalar", "nonzero", "masked_select"))]
+    assert len(waits) <= 1 + len(passes) / 10
+    indexed = [name for name in found.names if "index.Tensor" in name]
+    assert indexed  # problems that leave

@@ -252,6 +252,32 @@ def test_a_plan_that_is_kept_gives_the_potentials_of_the_log_domain(reach, agree
     assert all(same) == agrees
 
 
+@pytest.mark.parametrize("kept", [0, module.KEPT])
+def test_where_a_look_is_a_wait_the_iterates_are_the_same(kept, monkeypatch, draw):
+    """Near problems, and one whose g travels hundreds of eps: its iterations are done again in the log domain."""
+    x, y, b = draw(3, 20, 2), draw(3, 15, 2, seed=1), draw(3, 15, seed=2).exp()
+    x[0, 0] += 30.0
+    monkeypatch.setattr(module, "KEPT", kept)
+    for eps in (0.03, 1.0, 1e4):
+        at_once = sinkhorn(x, y, eps, b=b, max_iters=58, tol=1e-300)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(module, "waits", lambda x: True)
+            patient = sinkhorn(x, y, eps, b=b, max_iters=58, tol=1e-300)
+        for p, q in ((at_once.f, patient.f), (at_once.g, patient.g), (at_once.gap, patient.gap)):
+            close(p, q, 1e-9)
+
+
+def test_where_a_look_is_a_wait_a_problem_that_holds_nan_stays_alone(monkeypatch, draw):
+    x, y = draw(3, 20, 2), draw(3, 15, 2, seed=1)
+    good = sinkhorn(x, y, 0.1, tol=1e-12, max_iters=5000)
+    x[1, 0, 0] = math.nan
+    monkeypatch.setattr(module, "waits", lambda x: True)
+    with trusted():
+        plan = sinkhorn(x, y, 0.1, tol=1e-12, max_iters=5000)
+    assert plan.gap[1].isnan()
+    close(plan.log_plan[[0, 2]].exp(), good.log_plan[[0, 2]].exp(), 1e-9)
+
+
 @pytest.mark.parametrize("d", [1, 3, kernels.FEW, kernels.FEW + 1, 20])
 def test_costs_are_the_squared_distances_to_the_last_digits(d, draw):
     """A common offset of 1000, where float32 resolves 6e-5, and pairs that are 1e-3 apart."""

@@ -1,5 +1,6 @@
 import itertools
 import math
+import warnings
 from typing import get_args
 
 import ot
@@ -28,8 +29,8 @@ def close(a, b, tol=1e-12):
 def tight(monkeypatch):
     """Every solve inside a distance or a velocity down to rounding, so that finite differences see the formula alone."""
 
-    def solve(x, y, eps):
-        plan = sinkhorn(x, y, eps, tol=1e-10, max_iters=20_000)
+    def solve(x, y, eps, **weights):
+        plan = sinkhorn(x, y, eps, tol=1e-10, max_iters=20_000, **weights)
         assert plan.converged.all()
         return plan
 
@@ -164,6 +165,39 @@ def test_the_divergence_of_a_shift_is_its_square_for_any_eps(draw):
         assert abs(float(shifted) - 25.0) < 0.01 * eps + 1e-9  # eps times a squared gap of at most 1e-3, with room
 
 
+COSTS = {
+    "entropic": lambda x, y, a, b: entropic_cost(x, y, 1.5, a=a, b=b),
+    "divergence": lambda x, y, a, b: sinkhorn_divergence(x, y, 1.5, a=a, b=b),
+}
+
+
+@pytest.mark.usefixtures("tight")
+@pytest.mark.parametrize("cost", [*COSTS.values(), lambda x, y, a, b: exact_cost(x, y, a=a, b=b)], ids=[*COSTS, "exact"])
+def test_a_cost_has_its_slope_in_clouds_and_weights(cost, draw):
+    """Central differences: their error is step^2 times a third derivative of 1 / eps^2, and rounding over the step."""
+    inputs = draw(2, 4, 2), draw(2, 5, 2, seed=1), draw(2, 4, seed=2).exp(), draw(2, 5, seed=3).exp()
+    for k, moving in enumerate(inputs):
+        leaf = moving.clone().requires_grad_()
+        (found,) = torch.autograd.grad(cost(*inputs[:k], leaf, *inputs[k + 1 :]).sum(), leaf)
+        differences = oracles.central_difference(lambda t, k=k: cost(*inputs[:k], t, *inputs[k + 1 :]).sum(), moving)
+        close(found, differences, 1e-6)
+        assert found.abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("cost", COSTS.values(), ids=COSTS)
+def test_the_transforms_of_torch_pass_through_a_cost(cost, draw):
+    x, y, a, b = draw(3, 4, 2), draw(5, 2, seed=1), draw(4, seed=2).exp(), draw(3, 5, seed=3).exp()
+    with trusted():
+        each = torch.stack([cost(x[i], y, a, b[i]) for i in range(3)])
+        close(torch.vmap(lambda p, w: cost(p, y, a, w))(x, b), each)
+        slopes = torch.vmap(torch.func.grad(lambda p, w: cost(p, y, a, w)))(x, b)
+        leaf = x.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(sum(cost(leaf[i], y, a, b[i]) for i in range(3)), leaf)
+        close(slopes, expected)
+        v = draw(4, 2, seed=4)
+        close(torch.func.jvp(lambda p: cost(p, y, a, b[0]), (x[0],), (v,))[1], (expected[0] * v).sum())
+
+
 # --- velocities -------------------------------------------------------------------------------------------------------
 
 
@@ -289,6 +323,30 @@ def test_the_eps_of_clouds_that_coincide_has_a_floor(monkeypatch, draw):
 def test_every_velocity_has_its_functions_name_in_the_table_and_in_the_type():
     assert tuple(transport.VELOCITIES) == get_args(transport.W2Name)
     assert {name: getattr(transport, name) for name in transport.VELOCITIES} == transport.VELOCITIES == W2
+
+
+@pytest.mark.parametrize("w2", [transport.entropic, transport.debiased])
+def test_a_plan_that_stops_short_is_said_once_and_counted(w2, monkeypatch, draw):
+    """1,000 iterations are too few for an eps of 1e-6; where values are trusted it is counted alone."""
+    monkeypatch.setattr(transport, "_short", {})
+    monkeypatch.setattr(transport, "_warned", [])
+    x, y = draw(3, 40, 2), draw(3, 40, 2, seed=1)
+    plan = sinkhorn(x, y, 1e-6)
+    short = int((~plan.converged).sum())
+    short_own = int((~sinkhorn(x, x, 1e-6).converged).sum()) if w2 is transport.debiased else 0
+    assert short > 0
+    with trusted(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        w2(x, y, 1e-6)
+    assert transport.unconverged() == short + short_own
+    with pytest.warns(RuntimeWarning, match=f"eps = 1e-06 stopped short of its tolerance in {short} of 3 problems: pass") as said:
+        w2(x, y, 1e-6)
+    assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        w2(x, y, 1e-6)
+        w2(x, y, 1.0)
+    assert transport.unconverged() == 3 * (short + short_own)
 
 
 # --- extremes ---------------------------------------------------------------------------------------------------------
