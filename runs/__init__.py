@@ -1,1 +1,1 @@
-"""What a person runs: the command line, the comparison and one short recipe a figure."""
+"""What a person runs: the command line, the trainer with its reports, and the studies."""

@@ -1,4 +1,4 @@
-"""What this machine has: device, threads, free memory, and the versions that a run's results depend on."""
+"""Asks the machine: which device, how many threads, how much free memory, and which versions a run's results depend on."""
 
 import ctypes
 import os
@@ -18,7 +18,7 @@ PACKAGES = ("wgflow", "torch", "gymnasium", "mujoco", "numpy", "envpool", "dm-co
 
 
 def find_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N. Raises ValueError for one that is not there."""
+    """Returns the device that auto, cpu, cuda or cuda:N names. Raises ValueError for one that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
@@ -30,7 +30,7 @@ def find_device(name: str) -> torch.device:
 
 
 def find_threads(asked: int, seeds: int, cfg: Any) -> int:
-    """As asked; 0 chooses one thread for small updates, which more threads only slow down, and up to four for large ones.
+    """Returns the number of threads: as asked; for 0, one for small updates, which more threads slow down, and up to four for large.
 
     The size is that of a hidden layer's product over the stack: seeds x batch x particles or samples x width^2. The choice depends on
     nothing that changes from run to run, since the number of threads moves the last digits of a sum.
@@ -47,7 +47,7 @@ def work(seeds: int, cfg: Any) -> int:
 
 @contextmanager
 def tuned() -> Iterator[None]:
-    """Within, settings of the process that make updates on a CPU faster and leave their results alone to about 1e-38.
+    """Makes updates on a CPU faster, by settings of the process; results change by about 1e-38 at most.
 
     Numbers below the normal range count as zero: the moments of units that have died fall there, and make Adam five times slower. And
     glibc keeps what is freed: else each large temporary is fetched from the system anew.
@@ -64,7 +64,7 @@ def tuned() -> Iterator[None]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on a device: of a GPU, or of the machine and the container that this process is in."""
+    """Returns the bytes that a device still has free: a GPU, or the machine and the container that this process runs in."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     bounds = []
@@ -83,7 +83,7 @@ def _read(path: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on, as installed."""
+    """Returns the installed versions of the packages that results depend on."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -94,7 +94,7 @@ def versions() -> dict[str, str]:
 
 
 def about(device: torch.device, threads: int) -> dict[str, Any]:
-    """What a run's config.json says about where it ran."""
+    """Returns what a run's config.json says about where it ran."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "device": str(device),
@@ -108,7 +108,7 @@ def about(device: torch.device, threads: int) -> dict[str, Any]:
 
 
 def commit(root: Path) -> str | None:
-    """The git commit of a checkout, "-dirty" where files differ from it; None where ``root`` is not a checkout's top."""
+    """Returns the git commit of a checkout, with "-dirty" where files differ from it; None where ``root`` is not the top of a checkout."""
 
     def git(*args: str) -> str:
         return subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, timeout=10, check=True).stdout.strip()

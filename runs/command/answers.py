@@ -11,7 +11,7 @@ class UsageError(Exception):
 
 
 def answer(command: Callable[[], int]) -> int:
-    """The exit code of a command: its own; 2, with one line on stderr, for what cannot be carried out as given; 75 after Ctrl-C."""
+    """Runs a command and returns its exit code: its own; 2, with one line on stderr, for what cannot be carried out; 75 after Ctrl-C."""
     try:
         return command()
     except (UsageError, ValueError) as error:
@@ -32,5 +32,5 @@ def refuse(reason: object) -> int:
 
 
 def say(line: str) -> None:
-    """Prints a line at once, so that it is seen before a long computation."""
+    """Prints a line at once: a person sees it before a long computation ends."""
     print(line, flush=True)

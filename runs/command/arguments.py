@@ -1,4 +1,4 @@
-"""tyro, with its errors in one line: what was wrong, with which value, and what would be right."""
+"""Parses command lines by tyro, and tells errors in one line: what was wrong, with which value, and what would be right."""
 
 import contextlib
 import io
@@ -59,7 +59,7 @@ def _numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 
 def parse(cls: type[T], args: Sequence[str], *, default: Any = tyro.MISSING_NONPROP, prog: str) -> T:
-    """A dataclass from command-line arguments. Raises UsageError in place of tyro's box; --help prints and exits as usual."""
+    """Makes a dataclass from command-line arguments. Raises UsageError in place of tyro's box; --help prints and exits as usual."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -71,7 +71,7 @@ def parse(cls: type[T], args: Sequence[str], *, default: Any = tyro.MISSING_NONP
 
 
 def _one_line(box: str) -> str:
-    """The first part of tyro's box, and the first option that it would have understood."""
+    """Makes one line of tyro's box: its first part, and the nearest options that exist."""
     lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
     rules = [i for i, line in enumerate(lines) if re.fullmatch("[─-]+", line)] + [len(lines)]
     parts = [lines[a:b] for a, b in zip([0, *(i + 1 for i in rules)], rules, strict=False)]  # in ASCII a rule comes first too

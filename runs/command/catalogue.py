@@ -1,4 +1,4 @@
-"""The agents and their presets, read from the sources: shown at once, without importing torch."""
+"""Lists the agents and their presets. It reads the sources and imports no torch, so the list appears at once."""
 
 import ast
 from importlib.util import find_spec
@@ -7,14 +7,14 @@ from pathlib import Path
 from wgf.agents.registry import AGENTS
 
 DEFAULT = """
-The default is --preset paper: the settings of the agent's paper (for most Zhang et al. 2018, Tables 4 to 6), to answer to its figures.
---preset modern is what is used today: wider ReLU networks, larger minibatches, twin Q networks; advantages that bootstrap.
-wgf train AGENT --help lists what each sets.
+The default is --preset paper: the settings of the agent's paper (for most agents Zhang et al. 2018, Tables 4 to 6).
+--preset modern takes settings used today: wider ReLU networks, larger minibatches, twin Q networks, advantages that bootstrap.
+wgf train AGENT --help lists the value of each setting.
 """
 
 
 def catalogue() -> str:
-    """One line a preset, the default marked, and why it is the default."""
+    """Returns one line per preset, with the default marked, and a paragraph that says what the presets are."""
     lines = []
     for name, presets in AGENTS.items():
         for preset, module in presets.items():
@@ -24,12 +24,12 @@ def catalogue() -> str:
 
 
 def summary(module: str) -> str:
-    """What an agent is: the first line of its docstring, without its reference."""
+    """Says what an agent is: the first line of its docstring, without its reference."""
     return first_line(f"wgf.agents.{module}").split(" (")[0].rstrip(".")
 
 
 def first_line(module: str) -> str:
-    """First line of a module's docstring, read from its source."""
+    """Returns the first line of a module's docstring, read from its source."""
     spec = find_spec(module)
     source = Path(str(spec and spec.origin)).read_text("utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]

@@ -1,4 +1,4 @@
-"""The options of the commands. Free of torch, so that --help answers at once; each field's docstring is its help."""
+"""The options of the commands. Nothing here imports torch, so that --help answers at once; the docstring of a field is its help."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,55 +11,55 @@ Preset = Literal["paper", "modern"]
 
 @dataclass(frozen=True)
 class What:
-    """What to train on."""
+    """The task, the seeds and the preset."""
 
     env: str = "Hopper-v5"
     """Gymnasium id of an environment with Box actions; MODULE:ID imports MODULE first."""
     seeds: int = 1
-    """Number of seeds, trained as one stack."""
+    """Number of seeds; all are trained together, as one stack."""
     first_seed: int = 0
-    """The first of them."""
+    """The first seed; the others follow it."""
     preset: Preset = "paper"
-    """paper: the agent's paper, as Tables 4 to 6 of Zhang et al. 2018. modern: what is used today. It changes the agent options below."""
+    """paper: settings of the agent's paper. modern: settings used today. The preset sets the defaults of the agent options below."""
 
     def chosen(self) -> tuple[int, ...]:
-        """The seeds. Raises ValueError for none."""
+        """Returns the seeds. Raises ValueError where there is none."""
         return seeds(self.seeds, self.first_seed)
 
 
 @dataclass(frozen=True)
 class Contest:
-    """What to compare."""
+    """Which agents are compared, and on which task."""
 
     agents: tuple[str, ...] = ("sac", "dp-wgf-v")
-    """Agents, the first the baseline. Settings follow a colon: dp-wgf-v:w2_scale=0, sac:preset=modern:lr=0.001."""
+    """Agents; the first is the baseline. Settings follow after colons: dp-wgf-v:w2_scale=0, sac:preset=modern:hidden=64,64."""
     env: str = "Hopper-v5"
     """Gymnasium id of an environment with Box actions; MODULE:ID imports MODULE first."""
     seeds: int = 5
-    """Number of seeds, trained as one stack an agent."""
+    """Seeds per agent, trained as one stack. The table's 95 % intervals are over seeds; with five they cover about 84 to 89 %."""
     preset: Preset = "paper"
-    """paper: the agent's paper, as Tables 4 to 6 of Zhang et al. 2018. modern: what is used today."""
+    """paper: settings of each agent's paper. modern: settings used today."""
     threshold: float | None = None
-    """Return for the column "episodes to"; by default that of the paper's Table 2, or Gymnasium's own."""
+    """The column "episodes to" counts episodes until this return; by default the return of the paper's Table 2, or Gymnasium's own."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where results go and what computes them."""
+    """Where the results go, and what computes them."""
 
     out: str = "runs"
-    """Folder for results, made if missing."""
+    """Folder for the results; it is made if it is missing."""
     name: str = "main"
-    """Name of the experiment: runs are written to OUT/NAME/ENV/AGENT/seed-K."""
+    """Name of the experiment; a run is written to OUT/NAME/ENV/AGENT/seed-K."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N; auto is a GPU where there is one."""
+    """auto, cpu, cuda or cuda:N; auto takes a GPU if there is one."""
     threads: int = 0
-    """CPU threads; 0 chooses by the size of an update."""
+    """Number of CPU threads; 0 lets the size of an update decide."""
     compile: Literal["auto"] | bool = "auto"
     """The update as machine code, of agents that learn from a replay: faster, after up to a minute of compiling; needs a C++ compiler.
     auto: where the updates are many and large enough to save more than twice that."""
     backend: Literal["gymnasium", "envpool"] = "gymnasium"
-    """Who steps the environments."""
+    """The package that steps the environments."""
 
     def __post_init__(self) -> None:
         if self.name in ("", ".", "..") or "/" in self.name:
@@ -70,60 +70,60 @@ class Place:
 
 @dataclass(frozen=True)
 class Show:
-    """Returns of a saved policy with its deterministic actions."""
+    """Play episodes with the deterministic actions of a saved policy, and tell their returns."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Folder of a run, such as runs/main/Hopper-v5/sac/seed-0."""
+    """Folder of a run, for example runs/main/Hopper-v5/sac/seed-0."""
     episodes: int = 10
-    """Episodes."""
+    """Number of episodes."""
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mp4")] = None
-    """Film the first episode; needs no display."""
+    """Film the first episode into this file; no display is needed."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Bayesian regression on the sets of Hernandez-Lobato & Adams (2015), by particle flows side by side."""
+    """Fit Bayesian networks by particle flows to the sets of Hernandez-Lobato & Adams (2015), and compare the flows."""
 
     data: Path | None = None
-    """Folder with SET/data.txt; by default what the environment variable WGF_DATA names."""
+    """Folder with a SET/data.txt for each set; by default the folder that the environment variable WGF_DATA names."""
     sets: tuple[str, ...] = ("boston", "energy", "yacht")
-    """Sets: boston concrete energy kin8nm naval power protein wine yacht year."""
+    """Which sets: boston concrete energy kin8nm naval power protein wine yacht year."""
     methods: tuple[str, ...] = ("svgd", "wgf")
-    """Flows, settings after a colon: wgf:w2=exact:w2_scale=0.4, svgd:lr=0.001, blob, langevin, ensemble. Differences are to the first."""
+    """Flows, with settings after colons: wgf:w2=exact:w2_scale=0.4, svgd:lr=0.001, blob, langevin, ensemble. The first is the baseline."""
     tuned: bool = False
-    """A second table, a row a flow: of the settings that --methods gives a flow, each split takes the best by its own dev part."""
+    """Write a second table with one row per flow: each split takes, of that flow's settings in --methods, the best on its own dev part."""
     splits: int = 0
-    """The first so many of a set's standard splits; 0 is all of them."""
+    """How many of a set's standard splits are used, from the first on; 0 uses all."""
     iterations: int = 2000
-    """Minibatch steps of every method."""
+    """Minibatch steps per method."""
     particles: int = 20
-    """Networks a split."""
+    """Networks (particles) per split."""
     seed: int = 0
-    """Split i starts from seed 1,000 seed + i."""
+    """Split i starts from the random seed 1,000 * SEED + i."""
     out: str = "runs"
-    """Folder for results, made if missing."""
+    """Folder for the results; it is made if it is missing."""
     name: str = "bnn"
-    """Name of the study: OUT/NAME/SET/METHOD."""
+    """Name of the study; a fit is written to OUT/NAME/SET/METHOD."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N; auto is a GPU where there is one."""
+    """auto, cpu, cuda or cuda:N; auto takes a GPU if there is one."""
     compile: bool = False
-    """Steps as machine code: some ten seconds for each network size and method, then faster; needs a C++ compiler."""
+    """Run the steps as machine code: compiling takes about ten seconds per network size and method; it needs a C++ compiler."""
     threads: int = 1
-    """CPU threads."""
+    """Number of CPU threads."""
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """Fetch the standard regression sets from the network; what is there already is checked and left alone."""
+    """Fetch the standard regression sets from the network. A set that is already there is checked and not fetched again."""
 
     data: Path
-    """Folder for the sets, made if missing."""
+    """Folder for the sets; it is made if it is missing."""
     sets: tuple[str, ...] = ("boston", "concrete", "energy", "kin8nm", "naval", "power", "protein", "wine", "yacht")
-    """Sets; year, 200 MB, only where it is named."""
+    """Which sets; year (200 MB) is fetched only if it is named here."""
 
 
 def seeds(n: int, first: int = 0) -> tuple[int, ...]:
-    """n seeds from ``first`` on. Raises ValueError for none, or for one that environments do not take."""
+    """Returns n seeds from ``first`` on. Raises ValueError for n < 1, and for a seed outside 0 to 999,999."""
     if n < 1:
         raise ValueError(f"seeds is {n}; it must be at least 1")
     if not 0 <= first <= 1_000_000 - n:

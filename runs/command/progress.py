@@ -1,4 +1,4 @@
-"""How far a long computation is: a bar where a person watches, plain lines elsewhere."""
+"""Shows how far a long computation is: by a bar in a terminal, by plain lines elsewhere."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ NARROW = 110  # columns of a terminal in which there is room for one number, not
 
 
 class Progress:
-    """A context manager with ``show(step, note)``: steps, a note, time left; and ``tell(tick)`` for a training."""
+    """A context manager: ``show(step, note)`` shows a step, a note and the time left; ``tell(tick)`` does so for a training."""
 
     def __init__(self, label: str, steps: int, seeds: int = 1) -> None:
         self.label, self.steps, self.seeds = label, steps, seeds
@@ -44,14 +44,14 @@ class Progress:
             self.bar.stop()
 
     def tell(self, tick: Tick) -> None:
-        """Shows a tick of a training: steps a second and the last returns of each seed."""
+        """Shows a tick of a training: steps per second, and the last returns of each seed."""
         each = 0 if self.bar and self.bar.console.width < NARROW else 3
         rate, returns, evals = (tick.of(tag, self.seeds) for tag in ("charts/steps_per_second", "charts/episodic_return", "eval/return"))
         note = f"{np.nanmax(rate):.0f} steps/s  return {numbers(returns, each)}  eval {numbers(evals, each)}"
         self.show(tick.step, note)
 
     def show(self, step: int, note: str) -> None:
-        """Shows a step; plain lines at most every few seconds, and the last."""
+        """Shows a step. Plain lines come at most every ten seconds, and one at the end."""
         if self.bar:
             self.bar.update(self.task, completed=step, note=note)
             return
@@ -63,7 +63,7 @@ class Progress:
 
 
 def numbers(values: Array, each: int = 3) -> str:
-    """Of at most ``each`` seeds one number a seed, "-" for one not there yet; of more their mean, and their range if there is room."""
+    """Writes up to ``each`` values one by one, "-" for one not there yet; more values as their mean, with their range if each > 0."""
     known = values[~np.isnan(values)]
     if len(values) <= each:
         return " ".join("-" if math.isnan(v) else f"{v:.0f}" for v in values)

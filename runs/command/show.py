@@ -1,4 +1,4 @@
-"""A saved policy at work: returns over episodes, and a film of one."""
+"""Plays episodes with a saved policy: tells their returns, and films one of them."""
 
 import os
 from contextlib import closing
@@ -12,9 +12,9 @@ from wgf.agents.training.evaluate import LONGEST, starts
 
 
 def show(run: Path, episodes: int, video: Path | None) -> str:
-    """Mean, spread and every return of ``episodes`` deterministic episodes of each policy of a seed; films the first of the best if asked.
+    """Plays ``episodes`` deterministic episodes with each policy of a seed; films the best policy's first episode if asked.
 
-    Returns the text to print.
+    Returns the text to print: mean, standard deviation and every return.
     """
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}; it must be at least 1")
@@ -35,7 +35,7 @@ def show(run: Path, episodes: int, video: Path | None) -> str:
 
 
 def film(agent: Agent, policy: int, video: Path) -> tuple[int, float]:
-    """Writes a policy's first episode as mp4, without a display; returns frames and return. Raises ValueError where that cannot be done."""
+    """Films one episode as mp4; no display is needed. Returns the number of frames and the return. Raises ValueError where it cannot."""
     os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         import imageio_ffmpeg  # type: ignore[import-untyped]

@@ -164,7 +164,7 @@ def measures(now: Fit, dev: list[Tensor], test: list[Tensor]) -> dict[str, Tenso
 
 
 def scored(found: Fit, dev: list[Tensor], test: list[Tensor], copies: Tensor) -> list[list[float]]:
-    """A row a split; the last two without the test rows that occur in the train part."""
+    """Returns a row per split; the last two scores are without the test rows that occur in the train part."""
     unseen = ~copies
     columns = measures(found, dev, test)
     error = (found.predict(test[0]).mean(1) - test[1]).square()
@@ -174,7 +174,7 @@ def scored(found: Fit, dev: list[Tensor], test: list[Tensor], copies: Tensor) ->
 
 
 def predicted(found: Fit, x: Tensor, y: Tensor) -> list[list[float]]:
-    """A row a test row: split, target, predictive mean and deviation, and the predictive probability of less than the target."""
+    """Returns a row per test row: split, target, predictive mean and deviation, and the predictive probability of less than the target."""
     f, noise = found.predict(x), torch.exp(-0.5 * found.log_gamma)[..., None]
     below = ndtr((y[:, None] - f) / noise).mean(1)
     columns = [t.flatten().tolist() for t in (y, f.mean(1), deviation(f, found.log_gamma), below)]

@@ -1,4 +1,4 @@
-"""Fetching the standard regression sets, for a machine with a network: each is checked number by number before it is kept.
+"""Fetches the standard regression sets; each is checked number by number before it is kept.
 
 Nine come from the repository whose files and splits are the standard ones (Gal 2018, after Hernandez-Lobato & Adams 2015), at one
 commit: the rows of UCI's own files come in other orders, with which the standard splits would be others. ``year`` is UCI's own archive.

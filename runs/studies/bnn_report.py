@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from wgf.agents.training.checkpoint import read_json
 from wgf.runs.trainer import tables
+from wgf.runs.trainer.figures import figure
 from wgf.runs.trainer.statistics import Values
 
 # Zhang et al. 2018, Table 3: test RMSE and log-likelihood, "averaged predictions with standard deviations", as printed.
@@ -38,7 +39,7 @@ class Scores(NamedTuple):
 
 
 def write(folder: Path, tasks: Sequence[tuple[str, str, Path]], *, tuned: bool = False) -> str:
-    """table.md, .txt and .csv in the study's folder, tuned.md and so on if wanted, a picture a set; returns the text to print."""
+    """table.md, .txt and .csv in the study's folder, tuned.md and so on if wanted, a picture per set; returns the text to print."""
     by_set: dict[str, list[tuple[str, Path]]] = {}
     for name, label, place in tasks:
         by_set.setdefault(name, []).append((label, place))
@@ -65,7 +66,7 @@ def read(label: str, place: Path) -> Scores:
 
 
 def table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
-    """A row a method, means with standard errors over splits, differences to the first with 95 % intervals; then the published rows."""
+    """Returns a row per method: means with standard errors, differences to the first with 95 % intervals; then the published rows."""
     first, rows = methods[0], []
     repeats = not np.array_equal(first.columns["rmse"], first.columns["rmse_unseen"])
     for each in methods:
@@ -78,7 +79,7 @@ def table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
 
 
 def tuned_table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
-    """The same, a row a flow: its settings, the best for each split by that split's own dev part, and how many splits take which."""
+    """Returns a row per flow: each split takes the flow's best setting by its own dev part; the last cell counts which are taken."""
     flows: dict[str, list[Scores]] = {}
     for each in methods:
         flows.setdefault(each.label.split(",")[0], []).append(each)
@@ -145,34 +146,25 @@ def coverage(probability: Values) -> Values:
 
 def draw(name: str, methods: Sequence[tuple[str, Path]], path: Path) -> None:
     """Predictive mean and deviation against the target on the first split, calibration, and curves over the fit, each method a colour."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, middle, *curves) = pyplot.subplots(1, 4, figsize=(20, 4.5), layout="constrained")
-    for i, (label, place) in enumerate(methods):
-        found = _columns(place / "predictions.csv")
-        one = found["split"] == 0
-        left.errorbar(
-            found["target"][one], found["mean"][one], 1.645 * found["std"][one],
-            fmt="o", markersize=3, elinewidth=0.6, alpha=0.6, color=f"C{i}", label=label,
-        )  # fmt: skip
-        middle.plot(LEVELS, coverage(found["probability"]), marker="o", markersize=3, color=f"C{i}", label=label)
-        for axes, measure in zip(curves, CURVES, strict=True):
-            axes.plot(*curve(place / "curves.csv", measure), color=f"C{i}", label=label)
-    low, high = left.get_xlim()
-    left.plot([low, high], [low, high], color="black", linewidth=0.7)
-    middle.plot([0, 1], [0, 1], color="black", linewidth=0.7)
-    left.set(title=f"{name}, first split", xlabel="target", ylabel="predictive mean, 1.645 deviations")
-    middle.set(title="calibration, all splits", xlabel="level of the central interval", ylabel="share of the targets inside")
-    for axes, name in zip(curves, CURVES.values(), strict=True):
-        axes.set(title="mean over splits", xlabel="iterations", ylabel=name)
-    for axes in (left, middle, *curves):
-        axes.grid(alpha=0.3)
-    figure.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    with figure(path, columns=4) as grid:
+        left, middle, *curves = grid[0]
+        for i, (label, place) in enumerate(methods):
+            found = _columns(place / "predictions.csv")
+            one = found["split"] == 0
+            left.errorbar(
+                found["target"][one], found["mean"][one], 1.645 * found["std"][one],
+                fmt="o", markersize=3, elinewidth=0.6, alpha=0.6, color=f"C{i}",
+            )  # fmt: skip
+            middle.plot(LEVELS, coverage(found["probability"]), marker="o", markersize=3, color=f"C{i}", label=label)
+            for axes, measure in zip(curves, CURVES, strict=True):
+                axes.plot(*curve(place / "curves.csv", measure), color=f"C{i}")
+        low, high = left.get_xlim()
+        left.plot([low, high], [low, high], color="black", linewidth=0.7)
+        middle.plot([0, 1], [0, 1], color="black", linewidth=0.7)
+        left.set(title=f"{name}, first split", xlabel="target", ylabel="predictive mean, 1.645 deviations")
+        middle.set(title="calibration, all splits", xlabel="level of the central interval", ylabel="share of the targets inside")
+        for axes, words in zip(curves, CURVES.values(), strict=True):
+            axes.set(title="mean over splits", xlabel="iterations", ylabel=words)
 
 
 def curve(path: Path, measure: str) -> tuple[Values, Values]:

@@ -1,4 +1,4 @@
-"""How far a W2 velocity shrinks a posterior: the spread at which particles come to rest, against the posterior's, known in closed form.
+"""Measures how far a W2 velocity shrinks a posterior: the spread at which particles come to rest, against the posterior's closed form.
 
     python -m wgf.runs.studies bnn_spread --out runs/results/bnn
 
@@ -27,14 +27,14 @@ PARTICLES, SCALES = (5, 10, 20, 40, 80), (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 @dataclass(frozen=True)
 class Options:
-    """Stationary spread of particles under each W2 velocity, against their number and the velocity's factor."""
+    """Measure the spread at which particles rest under each W2 velocity, against their number and the velocity's factor."""
 
     out: Path = Path("runs/spread")
-    """Folder for spread.csv and spread.png, made if missing."""
+    """Folder for spread.csv and spread.png; it is made if it is missing."""
     steps: int = 400
-    """JKO steps, of four gradient steps each."""
+    """Number of JKO steps; each takes four gradient steps."""
     repeats: int = 5
-    """Starts, whose mean and range are shown."""
+    """Number of starts; their mean and range are shown."""
 
 
 class Problem:
@@ -92,7 +92,7 @@ def table(options: Options) -> list[tuple[str, int, float, int, float]]:
 
 
 def draw(rows: Sequence[tuple[str, int, float, int, float]], path: Path) -> None:
-    """Spread against the number of particles and against the scale, a colour a velocity."""
+    """Spread against the number of particles and against the scale, in one colour per velocity."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""One dimension, where a person sees what a posterior knows: its uncertainty grows away from the data.
+"""Draws fits in one dimension, where a person can see that the uncertainty of a posterior grows away from the data.
 
 y = x^3 + noise of deviation 3 at 20 points of (-4, 4): the toy of Hernandez-Lobato & Adams 2015, Fig. 2.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from wgf.bnn import BayesianRegressor, Settings
+from wgf.runs.trainer.figures import figure
 from wgf.runs.trainer.statistics import Values
 
 GRID = np.linspace(-6.0, 6.0, 121)
@@ -25,27 +26,17 @@ def points(seed: int) -> tuple[Values, Values]:
 
 def draw(methods: Mapping[str, Settings], seed: int, path: Path) -> dict[str, Values]:
     """Fits each method and draws mean, 90 % interval, truth, data and spread; returns the intervals' half-widths along GRID."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     x, y = points(seed)
     columns = min(3, len(methods))
-    rows = math.ceil(len(methods) / columns)
-    figure, all_axes = pyplot.subplots(rows, columns, figsize=(5 * columns, 3.5 * rows), squeeze=False, layout="constrained")
     widths = {}
-    for axes, (label, settings) in zip(all_axes.flat, methods.items(), strict=False):
-        model = BayesianRegressor(**asdict(settings), random_state=seed).fit(x[:, None], y)
-        mean, (low, high) = model.predict(GRID[:, None]), model.predict_interval(GRID[:, None], 0.9)
-        widths[label] = 0.5 * (high - low)
-        axes.fill_between(GRID, low, high, alpha=0.3, linewidth=0, label="90 % interval")
-        axes.plot(GRID, mean, label="mean")
-        axes.plot(GRID, GRID**3, color="black", linewidth=0.7, label="truth")
-        axes.plot(x, y, "o", markersize=3, color="black")
-        axes.set(title=f"{label}\nspread {model.fit_.spread().item():.2f}, of the prior 1", xlabel="x", ylim=(-250.0, 250.0))
-        axes.grid(alpha=0.3)
-    all_axes[0, 0].legend(loc="upper left")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    with figure(path, math.ceil(len(methods) / columns), columns, "dots: data; spread of the particles, where the prior's is 1") as grid:
+        for axes, (label, settings) in zip(grid.flat, methods.items(), strict=False):
+            model = BayesianRegressor(**asdict(settings), random_state=seed).fit(x[:, None], y)
+            mean, (low, high) = model.predict(GRID[:, None]), model.predict_interval(GRID[:, None], 0.9)
+            widths[label] = 0.5 * (high - low)
+            axes.fill_between(GRID, low, high, alpha=0.3, linewidth=0, color="C0", label="90 % interval")
+            axes.plot(GRID, mean, color="C0", label="mean")
+            axes.plot(GRID, GRID**3, color="black", linewidth=0.7, label="truth")
+            axes.plot(x, y, "o", markersize=3, color="black")
+            axes.set(title=f"{label}\nspread {model.fit_.spread().item():.2f}", xlabel="x", ylim=(-250.0, 250.0))
     return widths

@@ -1,11 +1,11 @@
-"""Gradients against natural gradients: the two examples of Hoagland, "Natural Gradient Methods for Optimization and Applications to
-Reinforcement Learning", Figures 2 to 4.
+"""Compares gradients and natural gradients on two examples, Figures 2 to 4 of Hoagland, "Natural Gradient Methods for Optimization and
+Applications to Reinforcement Learning".
 
     python -m wgf.runs.studies natural --out runs/results/natural
 
-Both methods climb with one fixed step size, the paper's. It leaves these open: the number of points and whether their log-likelihoods are
-summed (1,000, summed: then both first jumps are as Figure 2 tells), and how long and how many the episodes are (10 steps, 20 episodes) and
-in which unit a return is (standardised over the episodes: with plain returns both methods diverge at this step size).
+Both methods climb with the fixed step size of the paper. The paper leaves four things open. Number of points, and whether their
+log-likelihoods are summed: here 1,000, summed, since both first jumps are then as in Figure 2. Length and number of episodes: here 10
+steps, 20 episodes. The unit of a return: here standardised over the episodes, since with plain returns both methods diverge.
 """
 
 from collections.abc import Callable
@@ -29,18 +29,18 @@ METHODS = ("gradient", "natural gradient")
 
 @dataclass(frozen=True)
 class Options:
-    """Maximum likelihood of a Gaussian, and a policy on the line, by gradients and by natural gradients."""
+    """Fit a Gaussian and train a policy on the line, by gradients and by natural gradients."""
 
     out: Path = Path("runs/natural")
-    """Folder for natural.md, likelihood.png and line.png, made if missing."""
+    """Folder for natural.md, likelihood.png and line.png; it is made if it is missing."""
     updates: int = 200
-    """Policy updates on the line."""
+    """Number of policy updates on the line."""
     seed: int = 0
-    """Of the points, and of the first agent."""
+    """Random seed of the points and of the first agent."""
 
 
 def ascent(method: str, theta: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient in (mean, std), (..., 2), or F^-1 times it: times (std^2, std^2 / 2)."""
+    """Returns the gradient in (mean, std), (..., 2), or F^-1 times it, which multiplies it by (std^2, std^2 / 2)."""
     if method == "gradient":
         return gradient
     return gradient / torch.stack(natural.gaussian_fisher(theta[..., 1]), -1)
@@ -56,14 +56,14 @@ def log_likelihood(theta: Tensor, data: Tensor) -> Tensor:
 
 
 def slope(theta: Tensor, data: Tensor) -> Tensor:
-    """Its gradient, (..., 2)."""
+    """Returns the gradient of ``log_likelihood`` in theta, (..., 2)."""
     std = theta[..., 1:]
     z = (data - theta[..., :1]) / std
     return torch.stack([z.sum(-1), (z.square() - 1.0).sum(-1)], -1) / std
 
 
 def fit(method: str, data: Tensor, most: int = 20_000) -> Tensor:
-    """theta after every step until it is NEAR the maximum, (steps + 1, 2)."""
+    """Returns theta after every step until it is NEAR the maximum, (steps + 1, 2)."""
     best = torch.stack([data.mean(), data.std(correction=0)])
     path = [torch.tensor(START, dtype=data.dtype)]
     while len(path) <= most and (path[-1] - best).norm() > NEAR:
@@ -72,7 +72,7 @@ def fit(method: str, data: Tensor, most: int = 20_000) -> Tensor:
 
 
 def algorithm_2(data: Tensor, generator: torch.Generator, most: int = 1000) -> Tensor:
-    """The same by steps of EPS nats, the metric from as many draws of the model, halved until they climb."""
+    """Returns the path of Algorithm 2: steps of EPS nats, the metric from len(data) draws of the model, halved until they climb."""
     best = torch.stack([data.mean(), data.std(correction=0)])
     path = [torch.tensor(START, dtype=data.dtype)]
     while len(path) <= most and (path[-1] - best).norm() > NEAR:
@@ -106,7 +106,7 @@ def policy_gradient(theta: Tensor, xi: Tensor, returns: Tensor) -> Tensor:
 
 
 def learn(method: str, options: Options) -> Tensor:
-    """Mean returns of ten agents before every update and after the last, (updates + 1, agents); agent k draws from its own generator."""
+    """Returns the agents' mean returns before every update and after the last, (updates + 1, agents); each has its own generator."""
     generators = [torch.Generator().manual_seed(options.seed + k) for k in range(AGENTS)]
     theta, found = torch.tensor(LINE_START, dtype=torch.float64).expand(AGENTS, 2), []
     for _ in range(options.updates + 1):
@@ -121,7 +121,7 @@ def learn(method: str, options: Options) -> Tensor:
 
 
 def draw_likelihood(paths: dict[str, Tensor], data: Tensor, file: Path) -> None:
-    """Figures 2 and 3: the paths, and the two fields of arrows."""
+    """Draws Figures 2 and 3: the paths, and the two fields of arrows."""
     with figure(file, columns=3) as axes:
         left, *fields = axes[0]
         for name, path in paths.items():
@@ -139,7 +139,7 @@ def draw_likelihood(paths: dict[str, Tensor], data: Tensor, file: Path) -> None:
 
 
 def draw_line(curves: dict[str, Tensor], file: Path) -> None:
-    """Figure 4: thin lines the agents, bold ones their mean."""
+    """Draws Figure 4: each agent as a thin line, their mean as a bold one."""
     with figure(file, note=f"{AGENTS} agents each (thin) and their mean (bold); step size {LINE_STEP}", panel=(7.0, 4.5)) as axes:
         ax = axes[0, 0]
         for i, (method, curve) in enumerate(curves.items()):
@@ -149,7 +149,7 @@ def draw_line(curves: dict[str, Tensor], file: Path) -> None:
 
 
 def table(paths: dict[str, Tensor], curves: dict[str, Tensor]) -> str:
-    """Steps and detours of the fits; returns of the agents, mean with a 95 % bootstrap interval."""
+    """Writes steps and detours of the fits, and the agents' mean returns with 95 % bootstrap intervals."""
     fits = [
         {"maximum likelihood": name, "steps until near": f"{len(path) - 1:,}", "largest std on the way": f"{path[:, 1].max():.3g}"}
         for name, path in paths.items()

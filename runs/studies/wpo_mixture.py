@@ -1,9 +1,10 @@
-"""Sec. 4.2 of Pfau et al. 2025: a mixture of two Gaussians climbs Q = -a^4 / 100 + a^2, whose maxima are -sqrt 50 and sqrt 50.
+"""Repeats Sec. 4.2 of Pfau et al. 2025: a mixture of two Gaussians climbs Q = -a^4 / 100 + a^2, whose maxima are -sqrt 50 and sqrt 50.
 
     python -m wgf.runs.studies wpo_mixture --out runs/results/wpo
 
-WPO by conjugate gradients on the mixture's Fisher matrix, and with the paper's stand-in for its inverse, each component's std^2 on all
-of its parameters; from stds of 10, which the paper prints, and from variances of 10, where the variance grows before it falls.
+It runs WPO in two ways: by conjugate gradients on the mixture's Fisher matrix, and with the paper's replacement for the inverse, which
+multiplies all parameters of a component by its std^2. It starts from stds of 10, as printed in the paper, and from variances of 10, from
+which the variance grows before it falls.
 """
 
 import math
@@ -27,18 +28,18 @@ NEAR = 0.25
 
 @dataclass(frozen=True)
 class Options:
-    """Two ways to the maxima of a function with two of them, by a mixture of two Gaussians."""
+    """Let a mixture of two Gaussians climb a function with two maxima, in two ways."""
 
     out: Path = Path("runs/wpo")
-    """Folder for mixture.png and mixture.md, made if missing."""
+    """Folder for mixture.png and mixture.md; it is made if it is missing."""
     iterations: int = 2000
-    """Steps."""
+    """Number of steps."""
     batch: int = 1024
-    """Draws a step."""
+    """Draws per step."""
     lr: float = 3e-3
     """Step size."""
     seeds: int = 5
-    """Seeds."""
+    """Number of seeds."""
 
 
 def slope(a: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ def slope(a: Tensor) -> Tensor:
 
 
 def climb(form: str, stds: Sequence[float], options: Options) -> Tensor:
-    """logits, means and stds (iterations + 1, starts, seeds, 6) from equal weights, means 1 and -1 and each of ``stds``."""
+    """Returns logits, means and stds (iterations + 1, starts, seeds, 6) from equal weights, means 1 and -1 and each of ``stds``."""
     shape = (len(stds), options.seeds)
     std = torch.tensor(stds, dtype=torch.float64)[:, None, None, None].expand(*shape, 2, 1)
     first = Law(torch.zeros_like(std[..., 0]), torch.tensor([[1.0], [-1.0]], dtype=std.dtype).expand_as(std), std)
@@ -72,7 +73,7 @@ def climb(form: str, stds: Sequence[float], options: Options) -> Tensor:
 
 
 def arrival(path: Tensor) -> Tensor:
-    """The step from which on one mean is within ``NEAR`` of each maximum and no weight below 0.1, (starts, seeds); inf for none."""
+    """Returns the step from which on one mean is within ``NEAR`` of each maximum and no weight below 0.1, (starts, seeds); inf for none."""
     weight, mean = path[..., :2].softmax(-1), path[..., 2:4].sort(-1).values
     there = ((mean - OPTIMUM * mean.new_tensor([-1.0, 1.0])).abs() < NEAR).all(-1) & (weight > 0.1).all(-1)
     stays = there.flip(0).cumprod(0).flip(0)
@@ -80,7 +81,7 @@ def arrival(path: Tensor) -> Tensor:
 
 
 def draw_paths(paths: dict[str, Tensor], path: Path) -> None:
-    """Means and deviations of both components along the steps, seed 0."""
+    """Draws means and deviations of both components along the steps, for seed 0."""
     note = "seed 0: mean of each component (line) and its standard deviation (band); dashed, the two maxima"
     with figure(path, len(STARTS), len(paths), note, sharex=True, sharey=True) as axes:
         for column, (form, found) in enumerate(paths.items()):
@@ -96,7 +97,7 @@ def draw_paths(paths: dict[str, Tensor], path: Path) -> None:
 
 
 def table(paths: dict[str, Tensor]) -> list[dict[str, str]]:
-    """Of each form and start: seeds that found both maxima, when, and the largest std on the way."""
+    """Returns a row per form and start: how many seeds find both maxima, when, and the largest std on the way."""
     rows = []
     for form, path in paths.items():
         for k, start in enumerate(STARTS):

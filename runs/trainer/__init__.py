@@ -1,1 +1,1 @@
-"""The trainer and its reports: trains from names and numbers, compares, and writes tables and figures."""
+"""The trainer and its reports: it trains from names and numbers, compares agents, and writes tables and figures."""

@@ -1,4 +1,4 @@
-"""Agents side by side: trains what is missing, writes a figure with bands and a table as text, Markdown and CSV."""
+"""Compares agents: trains what is missing, then writes a figure with bands, and a table as text, Markdown and CSV."""
 
 import csv
 import sys
@@ -48,7 +48,7 @@ def compare(what: Contest, schedule: Schedule, place: Place, say: Callable[[str]
 
 
 def plan(token: str, what: Contest, schedule: Schedule, place: Place) -> training.Job:
-    """The job of "AGENT:field=value:...", in which preset=NAME may be one of the fields; its label is the token with commas."""
+    """Makes the job of "AGENT:field=value:..."; preset=NAME may be one of the fields. The label is the token with commas for colons."""
     name, *settings = token.split(":")
     chosen = [s.removeprefix("preset=") for s in settings if s.startswith("preset=")]
     preset = chosen[-1] if chosen else what.preset
@@ -57,17 +57,17 @@ def plan(token: str, what: Contest, schedule: Schedule, place: Place) -> trainin
 
 
 class Curves(NamedTuple):
-    """One agent's runs: evaluation steps (points,), evaluation returns (seeds, points), training returns of each seed in order."""
+    """The runs of one agent: evaluation steps (points,), evaluation returns (seeds, points), and each seed's training returns in order."""
 
     label: str
     steps: Values
     evals: Values
     episodes: list[Values]
-    rate: float  # environment steps a second, evaluations included, all seeds of a stack together
+    rate: float  # environment steps per second, evaluations included, all seeds of a stack together
 
 
 def read(label: str, folders: Sequence[Path]) -> Curves:
-    """Reads metrics.csv and result.json of finished runs with equal schedules. Raises ValueError for a folder that is none."""
+    """Reads metrics.csv and result.json of finished runs with equal schedules. Raises ValueError for a folder without such a run."""
     points, episodes, rates = [], [], []
     for folder in folders:
         result = read_json(folder / "result.json")
@@ -87,7 +87,7 @@ def read(label: str, folders: Sequence[Path]) -> Curves:
 
 
 def mixed(folders: Sequence[Path]) -> list[str]:
-    """A line for each package whose version, and for each device kind that, differs among runs: numbers may differ for that alone."""
+    """Returns a line for each package whose version differs among runs, and one if the kind of device does: returns may differ for that."""
     configs = [read_json(folder / "config.json") for folder in folders]
     rows: list[dict[str, Any]] = [{**c.get("versions", {}), "device": str(c.get("device")).partition(":")[0]} for c in configs]
     lines = []
@@ -99,7 +99,7 @@ def mixed(folders: Sequence[Path]) -> list[str]:
 
 
 def table(runs: Sequence[Curves], threshold: float | None) -> list[dict[str, str]]:
-    """One row an agent. "P(better)" compares its final returns with those of the first agent."""
+    """Returns one row per agent. "P(better)" compares the agent's final returns with those of the first agent."""
     rows = []
     for c in runs:
         final = c.evals[:, -1]
@@ -119,14 +119,14 @@ def table(runs: Sequence[Curves], threshold: float | None) -> list[dict[str, str
 
 
 def _reached(c: Curves, threshold: float) -> str:
-    """Median over the seeds that reached it, and how many did."""
+    """Tells after how many episodes seeds reach the threshold: the median over those that do, and how many do."""
     needed = np.array([episodes_to(r, threshold) for r in c.episodes])
     reached = np.isfinite(needed)
     return f"{np.median(needed[reached]):.0f} ({reached.sum()}/{len(needed)} seeds)" if reached.any() else "not reached"
 
 
 def draw(runs: Sequence[Curves], title: str, path: Path) -> None:
-    """Evaluation return against environment steps, IQM with its 95 % bootstrap band and each seed as a thin line."""
+    """Draws evaluation returns against environment steps: the IQM, its 95 % bootstrap band, and each seed as a thin line."""
     with figure(path, note=caption(max(len(c.evals) for c in runs)), panel=(7.0, 5.0)) as axes:
         for c in runs:
             returns(axes[0, 0], c.steps, c.evals, display(c.label), each=True)

@@ -29,13 +29,13 @@ LETTER, SMALL, ROW = 0.085, 0.072, 0.21  # inches, about: a letter of the legend
 
 
 def display(label: str) -> str:
-    """The name that a figure shows for an agent's label: "dp-wgf-v,w2_scale=0" becomes "DP-WGF-V, w2_scale = 0"."""
+    """Returns what a figure shows for an agent's label: "dp-wgf-v,w2_scale=0" becomes "DP-WGF-V, w2_scale = 0"."""
     name, *settings = re.split(r",(?=\w+=)", label)
     return ", ".join([NAMES.get(name, name), *(setting.replace("=", " = ", 1) for setting in settings)])
 
 
 def thousands(value: float) -> str:
-    """A number of steps for an axis: 20k for 20,000, 1.5M for 1,500,000."""
+    """Writes a number of steps for an axis: 20k for 20,000, 1.5M for 1,500,000."""
     for unit, letter in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
             return f"{value / unit:g}{letter}"
@@ -43,13 +43,13 @@ def thousands(value: float) -> str:
 
 
 def caption(seeds: int) -> str:
-    """What a figure of ``returns`` says below itself: how many seeds, which mean, which interval."""
+    """Says what stands below a figure of ``returns``: how many seeds, which mean, which interval."""
     return f"{seeds} seeds: interquartile mean and 95 % bootstrap interval\n{COVERAGE}" if seeds > 1 else "1 seed"
 
 
 @contextmanager
 def figure(path: Path, rows: int = 1, columns: int = 1, note: str = "", panel: tuple[float, float] = PANEL, **share: Any) -> Iterator[Any]:
-    """The axes (rows, columns) to draw on; at the end one legend below them, the note, and the files path.png and path.pdf."""
+    """Gives axes (rows, columns) to draw on; at the end puts a note and one legend below them, and writes path.png and path.pdf."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -79,7 +79,7 @@ def returns(axes: Any, steps: Values, runs: Values, label: str, *, color: str | 
 
 
 def _below(drawn: Any, axes: Any, note: str) -> None:
-    """The note and every label once, below the axes, in as many columns as fit; the figure grows by what they take."""
+    """Puts the note and every label once below the axes, in as many columns as fit; the figure grows by their height."""
     found: dict[str, Any] = {}
     for ax in axes.flat:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):

@@ -1,4 +1,4 @@
-"""Which runs of a job are still to be trained: finished ones are reused, unfinished ones are moved aside, never deleted."""
+"""Finds the runs of a job that are still to be trained: finished runs are reused, unfinished ones are moved aside and never deleted."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ def complete(jobs: Sequence[Job], say: Callable[[str], None]) -> int:
 
 
 def missing(job: Job) -> Job:
-    """The job without the seeds whose finished runs can be reused.
+    """Returns the job without the seeds whose finished runs can be reused.
 
     Raises ValueError where a folder holds a run of other settings, or one that is still being written.
     """
@@ -44,14 +44,14 @@ def _reusable(job: Job, seed: int) -> bool:
 
 
 def move_aside(folder: Path) -> None:
-    """Renames a folder whose run was not finished, so that nothing is lost and the name is free."""
+    """Renames the folder of an unfinished run: nothing is lost, and the name is free."""
     aside = next(p for i in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.unfinished-{i}")).exists())
     folder.rename(aside)
     print(f"wgf: {folder} was not finished: moved to {aside.name}, trained again", file=sys.stderr)
 
 
 def difference(want: dict[str, Any], have: dict[str, Any], path: str = "") -> str | None:
-    """The first setting in which ``have`` is not as wanted, as "schedule.steps = 100, not 200"."""
+    """Names the first setting in which ``have`` is not as wanted, for example "schedule.steps = 100, not 200"; None where there is none."""
     for key, value in want.items():
         other = have.get(key)
         if isinstance(value, dict) and isinstance(other, dict):

@@ -1,4 +1,4 @@
-"""Numbers for a comparison of runs: interquartile mean, bootstrap intervals, probability of improvement, episodes to a threshold."""
+"""Statistics of runs: interquartile mean, bootstrap intervals, probability of improvement, episodes until a threshold."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ COVERAGE = "With five seeds, a 95 % bootstrap interval covers about 84 % (mean) 
 
 
 class Interval(NamedTuple):
-    """A statistic with its 95 % bootstrap interval."""
+    """A statistic with its 95 % bootstrap interval. **Limits** Over few runs it covers less than 95 %: see COVERAGE."""
 
     value: float
     low: float
@@ -25,12 +25,12 @@ class Interval(NamedTuple):
 
 
 def iqm(values: Values) -> Values:
-    """Interquartile mean over the first axis: the mean without the lowest and the highest quarter, each rounded down."""
+    """Returns the interquartile mean over the first axis: the mean without the lowest and the highest quarter, each rounded down."""
     return np.asarray(trim_mean(values, 0.25, axis=0))
 
 
 def bootstrap(statistic: Callable[..., float], *samples: Values, resamples: int = 2000) -> Interval:
-    """``statistic(*samples)`` with the 2.5 and 97.5 percentiles over resamples of each sample (runs), drawn with replacement."""
+    """Returns ``statistic(*samples)`` and its 2.5 and 97.5 percentiles over resamples of each sample (runs,), with replacement."""
     draw = np.random.default_rng(0)
     values = [statistic(*(x[draw.integers(0, len(x), len(x))] for x in samples)) for _ in range(resamples)]
     low, high = np.percentile(values, [2.5, 97.5])
@@ -38,12 +38,12 @@ def bootstrap(statistic: Callable[..., float], *samples: Values, resamples: int 
 
 
 def improvement(x: Values, y: Values) -> float:
-    """P(X > Y) + P(X = Y) / 2 over all pairs of runs: 1/2 where neither is better."""
+    """Returns P(X > Y) + P(X = Y) / 2 over all pairs of runs: 1/2 where neither is better."""
     return float(((x[:, None] > y[None]) + 0.5 * (x[:, None] == y[None])).mean())
 
 
 def band(curves: Values, resamples: int = 500) -> tuple[Values, Values, Values]:
-    """IQM of curves (runs, points) at each point, and its 95 % bootstrap band: three arrays (points,)."""
+    """Returns the IQM of curves (runs, points) at each point, and the ends of its 95 % bootstrap band: three arrays (points,)."""
     draw = np.random.default_rng(0)
     middles = np.stack([iqm(curves[draw.integers(0, len(curves), len(curves))]) for _ in range(resamples)])
     low, high = np.percentile(middles, [2.5, 97.5], axis=0)
@@ -51,7 +51,7 @@ def band(curves: Values, resamples: int = 500) -> tuple[Values, Values, Values]:
 
 
 def episodes_to(returns: Values, threshold: float, window: int = 10) -> float:
-    """Episodes until the mean of the last ``window`` training returns reaches ``threshold``; inf where it never does."""
+    """Counts episodes until the mean of the last ``window`` training returns reaches ``threshold``; inf where it never does."""
     if len(returns) < window:
         return np.inf
     means = np.convolve(returns, np.ones(window), mode="valid") / window

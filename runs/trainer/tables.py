@@ -9,14 +9,14 @@ Row = Mapping[str, str]
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table as Markdown; the first row's names are its head."""
+    """Writes the table as Markdown; the names of the first row are its head."""
     head = list(rows[0])
     lines = [head, ["---"] * len(head), *([row[k] for k in head] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def text(rows: Sequence[Row]) -> str:
-    """The table in aligned columns."""
+    """Writes the table in aligned columns."""
     head = list(rows[0])
     width = {k: max(len(k), *(len(row[k]) for row in rows)) for k in head}
     lines = [dict(zip(head, head, strict=True)), *rows]

@@ -1,4 +1,4 @@
-"""One stacked training from names and numbers: resolves them, makes the folders, trains, and says how it ended."""
+"""Trains one stack of seeds from names and numbers: resolves them, makes the folders, trains, and says how each seed ended."""
 
 import json
 import math
@@ -50,13 +50,13 @@ class Job:
         return Path(self.place.out) / self.place.name / self.env.replace("/", "_") / self.label / f"seed-{seed}"
 
     def identity(self) -> dict[str, Any]:
-        """What makes two runs the same experiment, seed apart, as JSON would give it back."""
+        """Returns what makes two runs the same experiment (all but the seed), in the form in which JSON gives it back."""
         about = {"agent": self.agent, "preset": self.preset, "env": self.env, "backend": self.place.backend}
         return json.loads(json.dumps({**about, "config": asdict(self.cfg), "schedule": asdict(self.schedule)}))  # type: ignore[no-any-return]
 
 
 def override(cfg: Any, settings: Sequence[str]) -> Any:
-    """cfg with "field=value" settings. Raises ValueError for a field that is not there or a value that does not fit it."""
+    """Returns cfg with "field=value" settings. Raises ValueError for an unknown field, UsageError for a value that does not fit it."""
     known = sorted(f.name for f in fields(cfg))
     pairs = [s.partition("=") for s in settings]
     for (field, equals, _), setting in zip(pairs, settings, strict=True):
@@ -92,7 +92,7 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
 
 
 def length(schedule: Schedule, memory: Memory[Any]) -> tuple[int, str]:
-    """How many steps per seed a training will take, and the words for it: rollouts are whole segments; a warm-up may last longer."""
+    """Returns how many steps per seed a training will take, and the words for it: rollouts are whole segments; a warm-up learns nothing."""
     if not isinstance(memory, Rollout):
         words = f"{schedule.steps:,} steps each"
         if schedule.steps < schedule.warmup:
@@ -105,14 +105,14 @@ def length(schedule: Schedule, memory: Memory[Any]) -> tuple[int, str]:
 
 
 def exit_code(endings: Sequence[str]) -> int:
-    """0 when every run finished, 75 when one was interrupted, 70 when one failed."""
+    """Returns 0 where every run finished, 75 where one was interrupted, 70 where one failed."""
     if INTERRUPTED in endings:
         return STOPPED
     return 0 if all(e == FINISHED for e in endings) else FAILED
 
 
 def report(job: Job, endings: Sequence[str]) -> int:
-    """A line on stderr for each way of not finishing, with the seeds that went it; returns the exit code."""
+    """Writes a line on stderr for each kind of unfinished run, with its seeds; returns the exit code."""
     for ending in dict.fromkeys(endings):
         if ending != FINISHED:
             seeds = [k for k, e in zip(job.seeds, endings, strict=True) if e == ending]
@@ -122,7 +122,7 @@ def report(job: Job, endings: Sequence[str]) -> int:
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C or SIGTERM only sets a flag, so that the loop can save and leave; the second acts as ever."""
+    """Makes the first Ctrl-C or SIGTERM only set a flag, so that the loop can save and leave; a second one acts as usual."""
     asked: list[int] = []
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 

@@ -48,7 +48,8 @@ def test_distances_are_squared_and_in_the_order_of_the_goals():
 def test_points_start_normal_about_the_middle():
     u = torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor([1.0, -2.0]))
     torch.testing.assert_close(TASK.start(u), torch.tensor([0.1, -0.2]), atol=1e-12, rtol=1e-9)
-    assert TASK.start(torch.tensor([0.0, 1.0])).abs().max() < 0.5
+    ends = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor([0.5e-6, 1.0 - 0.5e-6]))  # 4.9 from the middle
+    torch.testing.assert_close(TASK.start(torch.tensor([0.0, 1.0])), 0.1 * ends, atol=0.0, rtol=1e-6)
 
 
 def test_the_sizes_and_the_limits_are_those_of_the_task():
