@@ -144,7 +144,7 @@ class Gathered:
         self.rows.close()
 
     def _tensor(self, rows: np.ndarray) -> Tensor:
-        return torch.unflatten(torch.from_numpy(rows).to(self.device), 0, (-1, self.n))
+        return torch.from_numpy(rows).to(self.device).view(-1, self.n, *rows.shape[1:])
 
 
 class Gymnasium:

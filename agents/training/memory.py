@@ -1,8 +1,10 @@
 """The memory of agents that learn from a replay, and the count of episodes that every memory keeps."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,10 +21,13 @@ class Episodes:
         self.policies = policies
         self._return, self._length, self._returns, self._lengths, self._counts = (torch.zeros_like(obs[..., 0]) for _ in range(5))
 
-    def add(self, reward: Tensor, ended: Tensor) -> None:
-        """Counts one step of every environment: its reward (S, n), and whether its episode ended."""
+    def add(self, reward: Tensor) -> None:
+        """Counts one step of every environment and its reward (S, n)."""
         self._return += reward
         self._length += 1.0
+
+    def end(self, ended: Tensor) -> None:
+        """Ends the episodes of some environments (S, n)."""
         self._returns += self._return * ended
         self._lengths += self._length * ended
         self._counts += ended
@@ -73,7 +78,8 @@ class Replay:
         rows = self.schedule.rows(self.envs)
         self.ring = Ring(seeds, rows, envs.obs_size, envs.action_size, self.gamma, device, self.n_step, self.envs)
         self._envs, self._steps, self.obs = envs, 0, envs.reset(seeds)  # obs (S, n, D) to act on next
-        self._episodes = Episodes(self.obs, 1)
+        self._episodes, self._finite = Episodes(self.obs, 1), np.ones(len(seeds), dtype=bool)
+        self._none = self._episodes.finished()
 
     def extend(self, schedule: Schedule) -> None:
         """Makes room for a training that goes on by another schedule."""
@@ -89,8 +95,14 @@ class Replay:
         outcome = self._envs.step(action)
         self.ring.add(self.obs, action, outcome)
         self.obs, self._steps = outcome.obs, self._steps + self.envs
-        self._episodes.add(outcome.reward, outcome.terminated | outcome.truncated)
-        return self._episodes.finished(), outcome.finite().all(1).numpy()
+        self._episodes.add(outcome.reward)
+        ended, finished = outcome.terminated | outcome.truncated, self._none
+        if ended.any():
+            self._episodes.end(ended)
+            finished = self._episodes.finished()
+        # a sum is finite where its numbers are, and is quicker to look at; where it only overflows, every number is looked at
+        total = outcome.next_obs.sum() + outcome.obs.sum() + outcome.reward.sum()
+        return finished, self._finite if math.isfinite(total.item()) else outcome.finite().all(1).numpy()
 
     def batches(self) -> Iterator[Batch]:
         """Yields a minibatch for each of the last transitions, from the last one of the warm-up on."""

@@ -53,9 +53,10 @@ class Ring:
         row, after = self._head, (self._head + 1) % rows
         self._forget(row)
         self._forget(after)
-        next_obs, reward, terminated, truncated = (t.flatten(0, 1).cpu().numpy() for t in outcome[1:])
+        rings = len(self._each)
+        next_obs, reward, terminated, truncated = (t.cpu().numpy().reshape(rings, *t.shape[2:]) for t in outcome[1:])
         written = np.zeros((2, *self.data.shape[::2]), np.float32)
-        written[0, :, :d], written[0, :, d:-2] = obs.flatten(0, 1).cpu().numpy(), action.flatten(0, 1).cpu().numpy()
+        written[0, :, :d], written[0, :, d:-2] = (t.cpu().numpy().reshape(rings, -1) for t in (obs, action))
         written[0, :, -2], written[0, :, -1] = reward, self.gamma * (1.0 - terminated)
         written[1, :, :d] = next_obs
         place = torch.from_numpy(np.concatenate([row, after]) + np.tile(rows * self._each, 2))
@@ -81,9 +82,14 @@ class Ring:
         return Batch(obs, action, *self._together(ring, row, steps), after[..., : self.obs_size])
 
     def _drawn(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rings and slots (S, B): one number drawn over all transitions of a seed says which environment and which of its transitions."""
+        """Rings (S, B), or (S, 1) where there is one per seed, and slots (S, B).
+
+        One number drawn over all transitions of a seed says which environment and which of its transitions.
+        """
         ends = self.count.reshape(-1, self.envs).cumsum(1)  # (S, n): transitions up to and with each environment
         drawn = np.stack([g.integers(0, total, batch) for g, total in zip(self._generators, ends[:, -1], strict=True)])
+        if self.envs == 1:
+            return self._each[:, None], drawn
         ring = (drawn[..., None] >= ends[:, None]).sum(-1) + self.envs * np.arange(len(ends))[:, None]
         return ring, drawn - (ends.flatten() - self.count)[ring]
 

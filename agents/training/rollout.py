@@ -82,7 +82,8 @@ class Rollout:
             discount = self.gamma * (~outcome.terminated).to(outcome.reward)
             columns.append((self.obs, action, outcome.reward, discount, ended, outcome.next_obs))
             self.obs = outcome.obs
-            self._episodes.add(outcome.reward, ended)
+            self._episodes.add(outcome.reward)
+            self._episodes.end(ended)
         each = (self.policies, self.each)
         segment = Segment(*(torch.unflatten(torch.stack(c, 1), 2, each).transpose(1, 2) for c in zip(*columns, strict=True)))
         self._segments.append(segment)

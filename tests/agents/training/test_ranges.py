@@ -43,7 +43,7 @@ def test_every_preset_is_inside_and_every_number_has_a_range(name, preset):
 )
 def test_a_value_outside_is_named(field, bad):
     _, cfg = find("dp-wgf", "paper")
-    with pytest.raises(ValueError, match=rf"^{field} is {str(bad).strip('()').replace(',', '')}; it must be "):
+    with pytest.raises(ValueError, match=rf"^{field} is {str(bad).strip('()').replace(', ', ',')}; it must be "):
         check(replace(cfg, **{field: bad}))
 
 

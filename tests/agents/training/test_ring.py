@@ -139,3 +139,16 @@ def test_a_seed_of_a_stack_draws_what_it_draws_alone():
 def test_the_size_is_that_of_what_is_allocated():
     replay = Ring((0, 1), 1_000, 11, 3, GAMMA, CPU)
     assert Ring.bytes(2, 1_000, 11, 3) == replay.data.numel() * 4 + replay._starts.nbytes + replay._last.nbytes
+
+
+def test_a_ring_that_grows_keeps_what_it_holds_and_has_just_so_many_rows():
+    ends = [[0], [2], [0], [1], [0]]
+    grown, whole, plain = Ring((3,), 8, 1, 1, GAMMA, CPU, 2), Ring((3,), 30, 1, 1, GAMMA, CPU, 2), Plain(30)
+    at = [feed(ring, [Plain(30)], ends) for ring in (grown, whole)]
+    grown.grow(30)
+    grown.grow(12)  # is there already
+    assert grown.data.shape == whole.data.shape == (1, 30, 4)
+    for ring, obs in zip((grown, whole), at, strict=True):
+        feed(ring, [plain], ends * 3, first=5, obs=obs)
+    for found, expected in zip(grown.sample(50), whole.sample(50), strict=True):
+        assert torch.equal(found, expected)

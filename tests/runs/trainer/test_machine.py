@@ -80,7 +80,7 @@ def test_where_a_run_was_is_written_down():
     assert about["system"]
     assert machine.versions()["torch"]
     root = Path(__file__).parents[3]
-    here = root if (root / "runs" / "trainer" / "machine.py").samefile(machine.__file__) else Path(machine.__file__).parent
+    here = root if (root / "agents" / "training" / "machine.py").samefile(machine.__file__) else Path(machine.__file__).parent
     assert about["commit"] == machine.commit(here)  # through the links inside wgf/ too
 
 
