@@ -5,7 +5,7 @@ direction G^-1 g is ``conjugate_gradient(damped(metric, damping), g, steps=...)`
 
 - ``hessian`` of a divergence: that of KL(p_theta || p) is the Fisher metric, that of W2^2 / 2 the Wasserstein metric;
 - ``pullback`` J'MJ of a metric M between distributions' own parameters, such as means and deviations, to which a network with the
-  Jacobian J maps theta (for a ``wgf.mlp.StackedMLP`` J v and J'g are written out: ``tangent`` and ``gradient``);
+  Jacobian J maps theta, as a ``wgf.mlp.MLP`` does;
 - ``empirical``, the mean of outer products of scores.
 
 Source: Hoagland, "Natural Gradient Methods for Optimization and Applications to Reinforcement Learning"; Amari 1998.

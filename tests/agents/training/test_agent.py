@@ -196,7 +196,7 @@ def test_a_loaded_agent_learns_again_and_collects_its_warmup_with_its_policy_fir
     same(tensors(loaded), before)  # no update before the warm-up of the fresh replay is over
     assert loaded.step == 79
     loaded.learn(1)
-    assert not torch.equal(tensors(loaded)["policy_adam.steps"], before["policy_adam.steps"])
+    assert not torch.equal(tensors(loaded)["policy.steps"], before["policy.steps"])
 
 
 def test_an_agent_of_ones_own_comes_by_name_or_as_an_object(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def test_the_deviation_is_one_before_there_are_two_numbers():
 
 def watched(rewards, ends):
     """The moments of one seed with as many environments as columns, after these rewards (T, n) and terminations."""
-    memory = Watching(Rollout(1, rewards.shape[1], 1, 0.9), 0.9)
+    memory = Watching(Rollout(1, rewards.shape[1], 1, 0.9, pieces=1), 0.9)
     state = normalized(AGENT, "both").init(None, 2, 1, [torch.Generator()], CPU)
     memory._returns = 0.0
     memory._state = state

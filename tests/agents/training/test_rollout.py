@@ -23,7 +23,7 @@ def sides(name, memory):
 
 @pytest.mark.parametrize("name", ["wgf/CartPole-v0", "toy/Walk-v0"])
 def test_a_segment_is_what_the_environments_showed_policy_by_policy(name):
-    memory = Rollout(M, E, T, 0.9)
+    memory = Rollout(M, E, T, 0.9, pieces=1)
     side, other = sides(name, memory)
     memory.begin(side, [3, 4], CPU)
     obs = other.reset([3, 4])
@@ -56,13 +56,13 @@ def test_a_segment_is_what_the_environments_showed_policy_by_policy(name):
 
 
 def test_a_seed_gone_wrong_is_marked_at_its_segment():
-    memory = Rollout(1, 2, 20, 0.9)
+    memory = Rollout(1, 2, 20, 0.9, pieces=1)
     memory.begin(envs.Source("toy/Nan-v0").make(2, 2, starts=lambda k: [0, k]), [0, 1], CPU)  # the environment of seed 1 breaks at step 30
     assert [memory.collect(lambda obs: torch.zeros(2, 2, 1))[1].tolist() for _ in range(2)] == [[True, True], [True, False]]
 
 
 def test_a_rollout_says_what_it_needs():
-    memory = Rollout(M, E, T, 0.9)
+    memory = Rollout(M, E, T, 0.9, pieces=1)
     assert (memory.policies, memory.envs, memory.size, memory.warmup) == (M, M * E, M * E * T, 0)
     assert memory.starts(7) == [10_007_000 + i for i in range(M * E)]
     assert memory.place(torch.device("meta")) == torch.device("meta")
@@ -75,6 +75,6 @@ def test_a_rollout_says_what_it_needs():
 
 def test_exploration_is_left_to_the_agent_before_each_segment():
     seen = []
-    Rollout(1, 1, 1, 0.9, lambda *args: seen.append(args)).explore("state", "draw")
-    Rollout(1, 1, 1, 0.9).explore("state", "draw")
+    Rollout(1, 1, 1, 0.9, pieces=1, explore=lambda *args: seen.append(args)).explore("state", "draw")
+    Rollout(1, 1, 1, 0.9, pieces=1).explore("state", "draw")
     assert seen == [("state", "draw")]

@@ -58,9 +58,9 @@ def test_a_training_shorter_than_a_segment_says_that_it_takes_the_whole_one(pers
 @pytest.mark.parametrize(
     ("steps", "memory", "whole", "words"),
     [
-        (100, Rollout(2, 5, 10, 0.9), 100, "100 steps each, one update"),
-        (101, Rollout(2, 5, 10, 0.9), 200, "200 steps each (101 were asked for), 2 updates of 100 steps"),
-        (5000, Rollout(1, 1, 1000, 0.9), 5000, "5,000 steps each, 5 updates of 1,000 steps"),
+        (100, Rollout(2, 5, 10, 0.9, pieces=1), 100, "100 steps each, one update"),
+        (101, Rollout(2, 5, 10, 0.9, pieces=1), 200, "200 steps each (101 were asked for), 2 updates of 100 steps"),
+        (5000, Rollout(1, 1, 1000, 0.9, pieces=1), 5000, "5,000 steps each, 5 updates of 1,000 steps"),
         (1000, Replay(Schedule(), 8, 0.9), 1000, "1,000 steps each"),
         (
             999,
