@@ -48,8 +48,19 @@ def test_every_page_is_linked_from_the_readme():
     assert linked == {page.relative_to(ROOT).as_posix() for page in PAGES if page.parent.name == "docs"}
 
 
-def test_the_python_example_runs():
+def test_the_example_of_an_agent_learns_saves_and_loads(tmp_path, monkeypatch):
+    """Before it learns, episodes return 125 and 113 on average."""
+    monkeypatch.chdir(tmp_path)
     found = names("README.md")
+    agent, loaded = found["agent"], found["Agent"].load("cartpole")
+    returns = agent.evaluate(10).returns.mean(1)
+    assert (returns > 200.0).all()
+    assert (loaded.evaluate(10).returns.mean(1) == returns).all()
+    assert -10.0 <= loaded.predict([0.0, 0.0, 0.1, 0.0]).item() <= 10.0  # newtons: the environment's bounds
+
+
+def test_the_python_example_runs():
+    found = names("README.md", 1)
     assert abs(found["x"].mean().item()) < 0.2
     assert 0.7 < found["x"].std().item() < 1.2
 
@@ -73,7 +84,7 @@ def test_intervals_of_five_seeds_cover_what_the_results_page_says():
 
 
 def test_every_python_example_is_run():
-    assert TEXT.count("```python\n") == 4
+    assert TEXT.count("```python\n") == 5
 
 
 def test_the_agents_that_commands_name_exist():
