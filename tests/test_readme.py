@@ -91,14 +91,22 @@ def test_the_agents_that_commands_name_exist():
     from wgf.agents.registry import AGENTS
 
     lists = re.findall(r"--agents ([^#\n]+?)(?: --| *$| *#|\\| *\n)", (ROOT / "docs/command-line.md").read_text())
-    named = re.findall(r"wgf train ([\w-]+)", TEXT) + [name.partition(":")[0] for names in lists for name in names.split()]
+    named = re.findall(r"wgf train ([\w-]+)(?![\w:-])", TEXT) + [name.partition(":")[0] for names in lists for name in names.split()]
     assert len(named) >= 8
     assert set(named) <= set(AGENTS)
 
 
 def test_the_modules_and_programs_that_commands_name_exist():
     modules, files = set(re.findall(r"python -m (wgf[\w.]+)", TEXT)), set(re.findall(r"tests/bench/[a-z_0-9]+\.py", TEXT))
-    assert len(modules) >= 3
+    assert "wgf.runs.studies" in modules
     assert len(files) >= 3
     assert [name for name in modules if find_spec(name) is None] == []
     assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
+def test_the_studies_that_commands_name_exist():
+    from wgf.runs.studies.main import STUDIES
+
+    named = set(re.findall(r"python -m wgf\.runs\.studies ([a-z]\w*)", TEXT))
+    assert len(named) >= 3
+    assert named <= set(STUDIES)
