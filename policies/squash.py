@@ -20,7 +20,7 @@ class Squash(NamedTuple):
     log_det: Callable[[Tensor], Tensor]
 
     def score(self, q: Callable[[Tensor], Tensor], x: Tensor, alpha: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Returns Q (..., M) and grad_x log p (..., M, A) at particles x, both held fixed; ``q``: actions (..., M, A) -> Q, alpha (..., M)."""
+        """Returns Q (..., M) and grad_x log p (..., M, A) at particles x, both held fixed; ``q``: actions (..., M, A) -> Q."""
         at = x.detach().requires_grad_()
         with torch.enable_grad():
             value = q(self.action(at))
