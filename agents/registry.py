@@ -78,7 +78,7 @@ def _known(what: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def _imported(path: str) -> Any:
-    """Returns what "package.module:Name" names; Name may be a module too. What a person has where he stands is found."""
+    """Returns what "package.module:Name" names; Name may be a module too. Modules of the current folder are found."""
     module, _, name = path.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

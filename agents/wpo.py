@@ -40,7 +40,7 @@ class Config(ReplaySettings):
     n_step: int = 5
     """Steps of a return before it bootstraps."""
     bootstrap: Literal["mean", "max", "softmax"] = "max"
-    """Of Q_target at the target policy's actions."""
+    """What is taken of the values of Q_target at the target policy's actions."""
     sharpness: float = 1.0
     """Of the softmax bootstrap, weights exp(sharpness Q): 0 is the mean, infinity the largest."""
     copy_every: int = 100

@@ -66,12 +66,12 @@ class Normalized:
 
     @property
     def Config(self) -> type[Any]:
-        """Returns the agent's."""
+        """Returns what the agent has."""
         return self.inner.Config
 
     @property
     def PRESETS(self) -> Mapping[str, Any]:
-        """Returns the agent's."""
+        """Returns what the agent has."""
         return self.inner.PRESETS
 
     def memory(self, cfg: Any, schedule: Schedule) -> "Watching":
@@ -79,7 +79,7 @@ class Normalized:
         return Watching(self.inner.memory(cfg, schedule), cfg.gamma)
 
     def networks(self, cfg: Any, obs: int, action: int) -> Any:
-        """Returns the agent's."""
+        """Returns what the agent has."""
         return self.inner.networks(cfg, obs, action)  # type: ignore[attr-defined]
 
     def init(self, cfg: Any, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, *nets: Any) -> State:
@@ -90,7 +90,7 @@ class Normalized:
         return State(self.inner.init(cfg, obs, action, generators, device, *nets), Moments(*zeros), Moments(*returns))
 
     def act_noise(self, cfg: Any, action: int, n: int, draw: Streams) -> Any:
-        """Returns the agent's."""
+        """Returns what the agent has."""
         return self.inner.act_noise(cfg, action, n, draw)
 
     def act(self, cfg: Any, state: State, obs: Tensor, noise: Any) -> Tensor:
@@ -102,7 +102,7 @@ class Normalized:
         return self.inner.greedy(cfg, state.inner, self.seen(state, obs))
 
     def noise(self, cfg: Any, action: int, draw: Streams) -> Any:
-        """Returns the agent's."""
+        """Returns what the agent has."""
         return self.inner.noise(cfg, action, draw)
 
     def update(self, cfg: Any, state: State, batch: Any, noise: Any) -> Info:
