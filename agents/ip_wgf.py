@@ -1,4 +1,18 @@
-"""IP-WGF: indirect policy learning as a Wasserstein gradient flow (Zhang et al. 2018, Sec. 4.1 and Algorithm 2, App. G)."""
+"""IP-WGF: indirect policy learning as a Wasserstein gradient flow (Zhang et al. 2018, Sec. 4.1 and Algorithm 2, App. G).
+
+Departs: the first inner step of an iterate measures from the iterate before, the others from the particles at that first step;
+``wgf.flow.jko`` measures all from the latter. With one inner step, the default, its rule would have x = x_prev in every update: a
+transport map is zero there, so that nothing of W2 would be left. Pinned by
+tests/agents/test_onpolicy.py::test_ip_wgf_adds_the_w2_velocity_to_the_last_iterate.
+
+Departs: the scale epsilon is 4e-4, where App. D has 0.4 "if not explicitly stated". Epsilon is a force per distance, to be seen against
+the kernel term: 0.4 suits the actions of DP-WGF, and among parameters it drowns that term (the help of ``w2_scale`` says how to see it).
+
+Departs: the prior is flat, where Table 4 has the variance 0.01. Taken literally that is the score -100 theta; the public SVPG code, whose
+scheme this is, has none. ``prior=0.01`` is the table's; tests/agents/test_onpolicy.py holds both scores.
+
+Departs: there is no h = 0.1 (Sec. 6.2): Adam's step size, 5e-3 in Table 4, is that of the flow, and epsilon stands for 1 / (2 h).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

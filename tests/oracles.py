@@ -42,6 +42,11 @@ def jko_objective(mean, std, mean_prev, std_prev, h):
     return 0.5 * (std**2 + mean**2 - 1.0) - math.log(std) + ((mean - mean_prev) ** 2 + (std - std_prev) ** 2) / (2.0 * h)
 
 
+def ornstein_uhlenbeck(mean, std, time):
+    """Mean and deviation at ``time`` of d mu/dt = div(mu x) + Laplace mu from N(mean, std^2): the flow of KL to N(0, 1)."""
+    return mean * math.exp(-time), math.sqrt(1.0 + (std**2 - 1.0) * math.exp(-2.0 * time))
+
+
 def sorted_cost(x, y):
     """W2^2 of two clouds of equally many points on the line: in the order of their sizes."""
     return (x.sort().values - y.sort().values).square().mean()

@@ -71,7 +71,8 @@ def jko(
     with h = 1/2 twenty particles come to the mean 1.76, where Eq. 6 has 1.33.
 
     **Source** Zhang et al. 2018, Eq. 6 and 13; Jordan, Kinderlehrer, Otto 1998.
-    **Limits** h -> inf is the KL flow; h -> 0 the Fokker-Planck equation; N(m, s^2) to N(0, 1): m' = m / (1 + h),
+    **Limits** h -> inf is the KL flow; h -> 0 the Fokker-Planck equation, with an error proportional to h and that of the kernel's width
+    (``w2=transport.exact``: the gaps of ``debiased``'s plans add up over short steps); N(m, s^2) to N(0, 1): m' = m / (1 + h),
     (1 + h) s'^2 - s s' - h = 0. Stable for lr < 2 / (1/h + Lip), Lip the Lipschitz constant of the KL velocity.
     """
 

@@ -190,7 +190,8 @@ def middle(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def _middle(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k-th and the (k + 1)-th smallest of the last axis, (...), k >= 1. On a CPU by numpy, several times faster than torch."""
-    if values.is_cpu and not (traced() and values.numel() < WORTH):
+    plain = values.is_cpu and not torch._C._are_functorch_transforms_active()  # numpy reads no tensor inside a transform
+    if plain and not (traced() and values.numel() < WORTH):
         ordered = (_opaque_partition if traced() else _partition)(values, k)
         return ordered[..., :k].amax(-1), ordered[..., k]
     upper, lower = values.topk(k + 1, largest=False, sorted=False).values.topk(2).values.unbind(-1)
@@ -319,7 +320,7 @@ def _many_axes(x: Tensor, w: Tensor) -> tuple[_Rows, Callable[[Tensor], _Move]]:
 
     def move_by(lengthscale: Tensor) -> _Move:
         slope = lengthscale.double() ** -2
-        drive = w.to(torch.float64, copy=True).addcmul_(p, -slope)
+        drive = torch.addcmul(w.double(), p, -slope)
 
         def move(rows: slice, a: Tensor) -> Tensor:
             wide = a.double()

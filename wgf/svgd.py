@@ -24,6 +24,7 @@ def velocity(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     **Sign** the ascent side: x += step * phi. Departs: Eq. 7 prints phi as the gradient of KL; the gradient is -phi.
     **Limits** one particle follows its score; averaging over M makes the fixed point under-dispersed when d is not small against M: of
     N(0, I), M in 3 ... d + 1 particles with the median bandwidth rest on a simplex of squared radius log M, where the law has d.
+    **Derivative** its own, in x and score, with the median bandwidth held fixed.
     """
     if kernel is None:
         return _weighted(x, score, lambda rows: 1.0 / x.shape[-2])
@@ -57,6 +58,7 @@ def unbiased(x: Tensor, score: Tensor, kernel: Kernel | None = None, *, groups: 
     of a network nothing balances it, and q ends more than a tenth too narrow at M = 32 (tests/agents/test_bandit.py). Left out, the
     mean over draws is that of M -> inf: zero at q = p.
     **Sign** add it. **Limits** ``velocity`` where a group has one draw; so one particle follows its score.
+    **Derivative** its own, in x and score, with the median bandwidth held fixed.
     """
     if x.shape[-2] % groups:
         raise ValueError(f"groups is {groups}; allowed is a divisor of the {x.shape[-2]} particles")
@@ -89,6 +91,7 @@ def blob(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
 
     **Source** Chen et al. 2018 ("blob"), Liu et al. 2019; for the RBF it is score_i + (2/h) sum_j K_ij (x_i - x_j)(1/k_i + 1/k_j).
     **Sign** add it. **Limits** own score, so steps are about M times stiffer than SVGD's; one particle follows its score.
+    **Derivative** its own, in x and score, with the median bandwidth held fixed.
     """
     kernel = kernel or RBF(median_svgd(x))
     mass = by_rows(x, x, lambda rows: kernel(x[..., rows, :], x)[0].sum(-1, keepdim=True))[..., 0]
@@ -106,6 +109,7 @@ def gfsd(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     """Smoothed density: v_i = score_i - grad log mu_k(x_i) = score_i + sum_j grad_{x_j} k(x_j, x_i) / k_i.
 
     **Source** Liu et al. 2019 (GFSD): Blob without its 1/k_j. **Sign** add it. **Limits** one particle follows its score.
+    **Derivative** its own, in x and score, with the median bandwidth held fixed.
     """
     kernel = kernel or RBF(median_svgd(x))
     ones = torch.ones_like(x[..., 0])
@@ -123,5 +127,6 @@ def langevin(score: Tensor, noise: Tensor, *, lr: float) -> Tensor:
 
     **Source** Zhang et al. 2018, Eq. 2 to 4. Departs: Eq. 3 prints U = log p / 2 with a diffusion that lacks its factor 1/2;
     this is the consistent pair U = log p, sigma = sqrt(2) I, whose law tends to p. **Sign** add ``lr`` times it.
+    **Derivative** its own, in score and noise.
     """
     return score + math.sqrt(2.0 / lr) * noise

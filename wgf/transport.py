@@ -9,7 +9,7 @@ M W2^2 / 2: weighted by 1/h they are the proximal term of a JKO step of size h. 
 import math
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -131,6 +131,7 @@ def eq9_sum(x: Tensor, x_prev: Tensor, lam: Tensor | float | None = None) -> Ten
     **Sign** add it, as the paper's text has it: nearer than lam repels, farther is pulled back. Departs: read literally as a gradient
     to descend on it would repel far particles, and it diverges.
     **Stationary** not zero at x = x_prev: it contracts the cloud, the more the larger M; it is not the gradient of W2^2.
+    **Derivative** its own, in x and x_prev, with lam held fixed.
     """
     whole, cost = _costs(x, x_prev)
     if lam is None:
@@ -162,6 +163,7 @@ def eq9_mean(x: Tensor, x_prev: Tensor, lam: Tensor | float | None = None) -> Te
 
     **Stationary** SVGD's simplex in N(0, I) (its **Limits**) shrinks: SVGD plus s times this has the squared radius
     log M / (1 + 2 s (log M - 1) M / (M - 1)), at M = 20 a quarter of the deviation for s = 4, a seventh for s = 10.
+    **Derivative** its own, in x and x_prev, with lam held fixed.
     """
     return eq9_sum(x, x_prev, lam) / x_prev.shape[-2]
 
@@ -171,10 +173,11 @@ def entropic(x: Tensor, x_prev: Tensor, eps: Tensor | float | None = None) -> Te
     """T_eps(x_i) - x_i = -(M/2) grad_{x_i} OT_eps(x, x_prev), by the envelope theorem. ``eps=None`` is 0.05 of the median cost.
 
     **Source** Zhang et al. 2018, Eq. 8, differentiated with its plan held fixed, as the optimal plan allows.
-    The plan is held fixed: a derivative of the velocity itself leaves out how the plan moves with x and x_prev.
     **Sign** add it. **Stationary** not zero at x = x_prev: shrinks towards the plan's barycentres; a Gaussian flow to
     N(0, 1) with JKO steps of size h rests at a variance of about 1 - eps / (4 h), an SVGD flow below it.
+    **Derivative** none, it is detached: with the plan held fixed one would leave out how the plan moves with x and x_prev.
     """
+    x, x_prev = x.detach(), x_prev.detach()
     return _barycentre(x, x_prev, _default_eps(x, x_prev) if eps is None else eps) - x
 
 
@@ -184,7 +187,9 @@ def debiased(x: Tensor, x_prev: Tensor, eps: Tensor | float | None = None) -> Te
 
     **Source** the gradient of the Sinkhorn divergence, Feydy et al. 2019.
     **Sign** add it. **Stationary** zero at x = x_prev: leaves the flow's stationary law alone. Tends to ``exact`` as eps -> 0.
+    **Derivative** none, it is detached, as ``entropic`` is.
     """
+    x, x_prev = x.detach(), x_prev.detach()
     eps = _default_eps(x, x_prev) if eps is None else eps
     return _barycentre(x, x_prev, eps) - _barycentre(x, x, eps)
 
@@ -230,17 +235,37 @@ def exact(x: Tensor, x_prev: Tensor) -> Tensor:
     """x_prev_sigma(i) - x_i = -(M/2) grad_{x_i} W2^2(x, x_prev), sigma the optimal assignment of equally many particles.
 
     **Sign** add it. **Stationary** zero at x = x_prev: leaves the flow's stationary law alone.
+    **Derivative** its own, in x and x_prev: sigma does not change by a small move.
     **Limits** on the CPU; where two particles have the same nearest one, one assignment after another, O(M^3): M up to a few hundred.
     """
     if traced():
         raise RuntimeError("exact looks at numbers: it cannot be compiled")
-    m = x.shape[-2]
-    cost = costs(x, x_prev).detach().nan_to_num().cpu().numpy().reshape(-1, m, m)
-    sigma = cost.argmin(-1)  # no assignment is cheaper, and where nobody is named twice it is one
-    for i in np.flatnonzero((np.sort(sigma) != np.arange(m)).any(-1)):
-        sigma[i] = linear_sum_assignment(cost[i])[1]
-    found = torch.from_numpy(sigma).to(x.device).reshape(x.shape[:-1])
+    found = _Assignment.apply(costs(x.detach(), x_prev.detach()))  # type: ignore[no-untyped-call]
     return x_prev.gather(-2, found[..., None].expand_as(x_prev)) - x
+
+
+class _Assignment(torch.autograd.Function):
+    """sigma (..., M) of costs (..., M, M), on the CPU; ``torch.vmap`` finds another leading axis."""
+
+    @staticmethod
+    def forward(cost: Tensor) -> Tensor:
+        """The nearest ones, or where two have the same nearest one, the assignment."""
+        m = cost.shape[-1]
+        numbers = cost.nan_to_num().cpu().numpy().reshape(-1, m, m)
+        sigma = numbers.argmin(-1)  # no assignment is cheaper, and where nobody is named twice it is one
+        for i in np.flatnonzero((np.sort(sigma) != np.arange(m)).any(-1)):
+            sigma[i] = linear_sum_assignment(numbers[i])[1]
+        return torch.from_numpy(sigma).to(cost.device).reshape(cost.shape[:-1])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        """No derivative passes."""
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], cost: Tensor) -> tuple[Tensor, int]:
+        """The mapped axis in front of the others."""
+        return _Assignment.apply(cost.movedim(in_dims[0], 0)), 0  # type: ignore[no-untyped-call]
 
 
 @door(x="*b M d", x_prev="*b M d")
@@ -248,7 +273,8 @@ def common_noise(x: Tensor, x_prev: Tensor) -> Tensor:
     """x_prev_i - x_i for particles x_i = f(s, xi_i), x_prev_i = f_prev(s, xi_i) of one noise: the pairing is a coupling.
 
     **Source** (1/M) sum_i |x_i - x_prev_i|^2 is an upper bound of W2^2; this is -(M/2) times its gradient (derived).
-    **Sign** add it. **Stationary** zero at x = x_prev. **Limits** free; equals ``exact`` where the pairing is optimal.
+    **Sign** add it. **Stationary** zero at x = x_prev. **Derivative** its own, in x and x_prev.
+    **Limits** it costs next to nothing; it equals ``exact`` where the pairing is optimal.
     """
     return x_prev - x
 

@@ -128,7 +128,7 @@ def draw(policy: Policy, paths: list[Array], path: Path) -> None:
         actions = torch.stack(torch.meshgrid(a, a, indexing="xy"), -1).reshape(1, 1, -1, 2).expand(len(policy.seeds), -1, -1, -1)
         for k, (place, ax) in enumerate(zip(STATES, others, strict=True)):
             obs = torch.tensor(place).expand(len(policy.seeds), 1, 2)
-            ax.contour(a, a, policy.state.q.least(obs, actions).detach()[0, 0].reshape(81, 81), 20, cmap="autumn")
+            ax.contour(a, a, policy.state.nets.q.least(policy.state.q.theta, obs, actions)[0, 0].reshape(81, 81), 20, cmap="autumn")
             ax.plot(*drawn[0, k].T, "b*", markersize=5)
             ax.set(title=f"Q and draws at {place}", xlim=(-1, 1), ylim=(-1, 1), aspect="equal", xlabel="action")
 

@@ -106,6 +106,29 @@ def test_with_the_gaussians_own_velocity_a_jko_step_is_the_closed_form_to_roundi
         assert math.isclose(float(state.x.std(correction=0)), std, abs_tol=1e-9)
 
 
+def test_short_steps_are_the_fokker_planck_equation():
+    """At t = 2 the mean's error halves with h; Blob's kernel, of lengthscale l, holds the deviation s' within 1 / sqrt(1 + (l / s')^2).
+
+    The scheme's mean is m (1 + h)^(-t / h) = m e^-t exp(t h / 2 - t h^2 / 3 + ...). Its error is
+    m e^-t t h / 2 (1 + h (t / 4 - 2 / 3)) + ...: with t = 2 twice the step has 2 - h / 6 times the error, h the longer one.
+    Inner steps leave 0.72^40 = 2e-6 of a move.
+    """
+    time, start, gaps = 2.0, (2.0, 2.0), []
+    for h in (0.4, 0.2, 0.1):
+        scheme = flow.jko(torch.neg, h=h, lr=1.0 / (1.0 / h + 10.0), inner_steps=40, w2=transport.exact)
+        state, (mean, std) = scheme.init(quantiles(*start, m=50)), start
+        for _ in range(round(time / h)):
+            state = scheme.step(state)
+            mean, std = oracles.jko_gaussian(mean, std, h)
+        found = float(state.x.std(correction=0))
+        assert math.isclose(float(state.x.mean()), mean, abs_tol=1e-4)
+        assert std / math.sqrt(1.0 + (float(kernels.median_svgd(state.x)) / found) ** 2) < found < std
+        gaps.append(float(state.x.mean()) - oracles.ornstein_uhlenbeck(*start, time)[0])
+    for h, long, short in zip((0.4, 0.2), gaps, gaps[1:], strict=False):
+        assert abs(long / short - (2.0 - h / 6.0)) < 0.1 * h**2
+    assert abs(std - oracles.ornstein_uhlenbeck(*start, time)[1]) < 0.01
+
+
 def test_a_long_step_is_the_kl_flow(draw):
     x0 = draw(6, 2)
     x = x0

@@ -77,8 +77,8 @@ def test_the_configuration_says_all_that_a_result_depends_on(person, tiny):
     person("train", "sac", "--env", "InvertedPendulum-v5", "--first-seed", 7, "--threads", 2, "--name", "try", "--out", "deep/er", *tiny)
     config = json.loads((person.folder / "deep/er/try/InvertedPendulum-v5/sac/seed-7/config.json").read_text())
     assert config["config"] == {
-        "hidden": [8, 8], "activation": "tanh", "batch": 8, "lr": 3e-4, "gamma": 0.99, "tau": 0.01, "components": 4,
-        "regularization": 0.001, "reward_scale": 1.0,
+        "hidden": [8, 8], "activation": "tanh", "batch": 8, "envs": 1, "n_step": 1, "lr": 3e-4, "gamma": 0.99, "tau": 0.01,
+        "components": 4, "regularization": 0.001, "reward_scale": 1.0,
     }  # fmt: skip
     assert config["schedule"] == {
         "steps": 60, "warmup": 20, "replay": 1_000_000, "log_every": 15, "eval_every": 30, "eval_episodes": 2, "normalize": "none"
@@ -123,7 +123,7 @@ def test_envpool_trains_and_evaluates(person, tiny):
         (["sacc"], "agent 'sacc' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, "),
         (["sacc"], "trpo, wpo (did you mean 'sac'?)"),
         (["sac", "--preset", "papre"], "preset 'papre' is unknown; choose from paper, modern (did you mean 'paper'?)"),
-        (["sac", "--stesp", "5"], "option --stesp is unknown; did you mean --steps? (see wgf train sac --help)"),
+        (["sac", "--stesp", "5"], "option --stesp is unknown; did you mean --steps or --n-step? (see wgf train sac --help)"),
         (["sac", "more"], "argument 'more' is not understood (see wgf train sac --help)"),
         (["sac", "--steps", "1e5"], "--steps is '1e5'; it must be a whole number"),
         (["sac", "--steps", "0"], "steps is 0; it must be at least 1"),
@@ -142,7 +142,6 @@ def test_envpool_trains_and_evaluates(person, tiny):
         (["sac", "--name", "a/b"], "name is 'a/b'; it must be the name of one folder"),
         (["dp-wgf", "--w2", "none"], "--w2 is 'none'; choose from 'common_noise', "),
         (["dp-wgf-v", "--particles", "30"], "particles is 30; it must be a multiple of components, 4"),
-        (["svpg", "--compile", "True"], "compile is True; allowed is False for svpg, which learns from rollouts, not from a replay"),
         (["sac", "--env", "Hoper-v5"], "did you mean 'Hopper-v5'?"),
         (["sac", "--env", "CartPole-v1"], "environment 'CartPole-v1' has Discrete(2) actions"),
         (["sac", "--env", "Humanoid-v5", "--steps", "100000000", "--replay", "100000000"], "give a smaller --replay or fewer --seeds"),
