@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from wgf.agents.training.record import Record
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.spaces import vector
 from wgf.agents.training.targets import REWARD_SCALE
+from wgf.mlp import ModuleNetwork
 
 Metrics = dict[str, Array]
 Callback = Callable[[int, Metrics, "Agent"], bool | None]
@@ -45,6 +46,16 @@ def resolve(agent: Any, preset: str, env: str) -> Any:
     return replace(cfg, reward_scale=REWARD_SCALE.get(re.split(r"-v\d+$", env)[0], 1.0)) if soft else cfg
 
 
+def replaced(name: str, nets: Any, own: Mapping[str, Any]) -> Any:
+    """An agent's networks with some of a person's own in their places. Raises ValueError for a name that is not there."""
+    for field, net in own.items():
+        if field not in nets._fields:
+            raise ValueError(f"nets has {field!r}; the networks of {name} are {', '.join(nets._fields)}")
+        net = ModuleNetwork(net) if isinstance(net, torch.nn.Module) else net
+        nets = nets._replace(**{field: replace(getattr(nets, field), net=net)})
+    return nets
+
+
 class Agent:
     """An agent of ``wgf.agents`` in an environment, for any number of seeds, which train as one stack.
 
@@ -59,13 +70,15 @@ class Agent:
     ``hidden=(64, 64)``) or of ``Schedule`` (``warmup``, ``eval_every``); ``wgf train AGENT --help`` lists both.
 
     ``compile``: whether updates run as machine code, equal but for rounding; by itself where it pays, see ``compiles``.
+    ``nets``: networks of your own by the names that they have in the agent, {"q": module}: functions as ``wgf.mlp.Network`` says, or
+    torch modules. A critic gets observation and action side by side and gives one number.
 
     **Raises** ValueError, in one line, for names, spaces, seeds, settings and values that are of no use.
     """
 
     def __init__(
         self, agent: Any, env: Any, *, seeds: int | Sequence[int] = 1, preset: str = "paper", device: str = "auto",
-        backend: str = "gymnasium", compile: bool | Literal["auto"] = "auto", **settings: Any,
+        backend: str = "gymnasium", compile: bool | Literal["auto"] = "auto", nets: Mapping[str, Any] | None = None, **settings: Any,
     ) -> None:  # fmt: skip
         self.source = Source(env, backend)
         self._agent, (self.module, _) = agent, registry.find(agent, preset)
@@ -82,7 +95,9 @@ class Agent:
         view.close()
         self.space, self.scale, self.obs_size, self.action_size = view.space, view.scale, view.obs_size, view.action_size
         generators = [torch.Generator().manual_seed(k) for k in self.seeds]
-        self.state = self.module.init(self.cfg, self.obs_size, self.action_size, generators, self.device)
+        self.nets = sorted(nets or {})
+        own = [replaced(self.name, self.module.networks(self.cfg, self.obs_size, self.action_size), nets)] if nets else []  # type: ignore[attr-defined]
+        self.state = self.module.init(self.cfg, self.obs_size, self.action_size, generators, self.device, *own)
         self.policies = self.module.memory(self.cfg, self.schedule).policies
         self.step, self.endings = 0, list[str]()
         self._draw = Streams([torch.Generator(self.device).manual_seed(k) for k in self.seeds])  # of actions asked for by ``predict``
@@ -199,10 +214,12 @@ class Agent:
             checkpoint.save(mine, checkpoint.seed_slice(self.state, s), about)
 
     @classmethod
-    def load(cls, folder: str | Path, env: Any = None, agent: Any = None, device: str = "auto") -> "Agent":
+    def load(
+        cls, folder: str | Path, env: Any = None, agent: Any = None, device: str = "auto", nets: Mapping[str, Any] | None = None
+    ) -> "Agent":
         """The agent of a folder that ``save``, ``learn(log=)`` or ``wgf train`` wrote: of one seed, or of all that the folder holds.
 
-        ``env`` and ``agent`` are needed where they were given as objects and not by their names. Nothing that was saved runs code.
+        ``env``, ``agent`` and ``nets`` are needed where they were given as objects and not by names. Nothing that was saved runs code.
         It may learn again, with a fresh replay: it first collects ``warmup`` steps with its policy.
 
         **Raises** ValueError, in one line, for a folder that holds no policy, or one of another version.
@@ -216,10 +233,14 @@ class Agent:
             given = env if env is not None else about["env"]
             if env is None and about.get("own"):
                 raise ValueError(f"it was trained on an environment that a program gave, {about['env']!r}: load it with env=")
+            if sorted(nets or {}) != about.get("nets", []):
+                raise ValueError(
+                    f"its networks of its own are {about.get('nets', [])}, and {sorted(nets or {})} are given: load it with nets="
+                )
             schedule = {k: v for k, v in about["schedule"].items() if k != "steps"}
             seeds = [other["seed"] for _, other, _ in saved]
             settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**about["config"], **schedule}.items()}
-            where: dict[str, Any] = {"seeds": seeds, "preset": about["preset"], "backend": about["backend"], "device": device}
+            where: dict[str, Any] = {"seeds": seeds, "preset": about["preset"], "backend": about["backend"], "device": device, "nets": nets}
             found = cls(agent or about["agent"], given, **where, **settings)
         except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
             raise ValueError(f"{first / 'policy.json'} does not describe an agent of this version: {error}") from None
@@ -237,7 +258,14 @@ class Agent:
 
     def about(self, schedule: Schedule) -> dict[str, Any]:
         """What every saved policy says about itself, as JSON gives it back."""
-        about = {"agent": self.name, "preset": self.preset, "env": self.source.name, "own": self.source.own, "backend": self.source.backend}
+        about: dict[str, Any] = {
+            "agent": self.name,
+            "preset": self.preset,
+            "env": self.source.name,
+            "own": self.source.own,
+            "backend": self.source.backend,
+        }
+        about |= {"nets": self.nets} if self.nets else {}
         sizes = {"obs_size": self.obs_size, "action_size": self.action_size, "versions": machine.versions()}
         return json.loads(json.dumps({**about, "config": asdict(self.cfg), "schedule": asdict(schedule), **sizes}))  # type: ignore[no-any-return]
 

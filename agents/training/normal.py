@@ -78,12 +78,16 @@ class Normalized:
         """Collects as the agent does, and counts."""
         return Watching(self.inner.memory(cfg, schedule), cfg.gamma)
 
-    def init(self, cfg: Any, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:
+    def networks(self, cfg: Any, obs: int, action: int) -> Any:
+        """The agent's."""
+        return self.inner.networks(cfg, obs, action)  # type: ignore[attr-defined]
+
+    def init(self, cfg: Any, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, *nets: Any) -> State:
         """A fresh state, with nothing counted."""
         seeds = len(generators)
         zeros = [torch.zeros(shape, device=device, dtype=torch.float64) for shape in ((seeds,), (seeds, obs), (seeds, obs))]
         returns = [torch.zeros(seeds, device=device, dtype=torch.float64) for _ in range(3)]
-        return State(self.inner.init(cfg, obs, action, generators, device), Moments(*zeros), Moments(*returns))
+        return State(self.inner.init(cfg, obs, action, generators, device, *nets), Moments(*zeros), Moments(*returns))
 
     def act_noise(self, cfg: Any, action: int, n: int, draw: Streams) -> Any:
         """The agent's."""

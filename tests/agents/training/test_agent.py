@@ -284,3 +284,38 @@ def test_an_environment_that_cannot_be_copied_says_what_to_give():
     with pytest.raises(ValueError, match=r"it cannot be copied \(RuntimeError: it holds a socket\); give a function that makes it"):
         Agent("sac", Held())
     assert Agent("sac", Held, **TINY).learn(20).step == 20
+
+
+class Residual(torch.nn.Module):
+    """A critic with a skip connection and LayerNorm: s and a side by side -> one number."""
+
+    def __init__(self, inputs):
+        super().__init__()
+        self.first, self.second, self.norm = torch.nn.Linear(inputs, 8), torch.nn.Linear(8, 8), torch.nn.LayerNorm(8)
+        self.last = torch.nn.Linear(8, 1)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(x + torch.relu(self.second(self.norm(x))))
+
+
+@pytest.mark.parametrize("normalize", ["none", "both"])
+def test_a_network_of_ones_own_takes_the_place_of_the_agents(tmp_path, normalize):
+    small = {"hidden": (8,), "batch": 8, "warmup": 10, "device": "cpu", "preset": "modern", "normalize": normalize}
+    agent = Agent("sac", "Pendulum-v1", nets={"q": Residual(4)}, seeds=2, **small)
+    inner = getattr(agent.state, "inner", agent.state)
+    before = inner.q.theta.clone()
+    assert before.shape == (2, 2, sum(p.numel() for p in Residual(4).parameters()))
+    agent.learn(15)
+    assert not torch.equal(inner.q.theta[0], before[0])
+    agent.save(tmp_path)
+    with pytest.raises(ValueError, match=r"its networks of its own are \['q'\], and \[\] are given: load it with nets="):
+        Agent.load(tmp_path)
+    loaded = Agent.load(tmp_path, nets={"q": Residual(4)})
+    obs = np.zeros(3, np.float32)
+    assert np.array_equal(loaded.predict(obs, seed=1), agent.predict(obs, seed=1))
+
+
+def test_a_network_that_the_agent_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="nets has 'critic'; the networks of sac are policy, q"):
+        Agent("sac", "Pendulum-v1", preset="modern", nets={"critic": Residual(4)})
