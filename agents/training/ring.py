@@ -34,6 +34,7 @@ class Ring:
         self._last = np.zeros((rings, rows), dtype=bool)  # rows whose transition no other follows, or none yet
         self._head, self._first, self._each = np.zeros_like(self.count), np.zeros_like(self.count), np.arange(rings)
         self._ended = np.ones(rings, dtype=bool)
+        self._offsets = np.tile(rows * self._each, 2)  # of each ring's rows in the flattened data
 
     @staticmethod
     def bytes(rings: int, rows: int, obs: int, action: int) -> int:
@@ -46,20 +47,22 @@ class Ring:
         if more > 0:
             self.data = torch.cat([self.data, self.data.new_zeros(len(self.data), more, self.data.shape[2])], 1)
             self._starts, self._last = (np.pad(x, ((0, 0), (0, more))) for x in (self._starts, self._last))
+            self._offsets = np.tile(rows * self._each, 2)
 
     def add(self, obs: Tensor, action: Tensor, outcome: Outcome) -> None:
         """Stores one transition of every environment: obs (S, n, D), action (S, n, A) and what the environments answered."""
         d, rows = self.obs_size, self.data.shape[1]
         row, after = self._head, (self._head + 1) % rows
-        self._forget(row)
-        self._forget(after)
+        if 2 * self.count.max() >= rows - 2:  # a transition takes two rows at most: before, no ring has gone round
+            self._forget(row)
+            self._forget(after)
         rings = len(self._each)
         next_obs, reward, terminated, truncated = (t.cpu().numpy().reshape(rings, *t.shape[2:]) for t in outcome[1:])
         written = np.zeros((2, *self.data.shape[::2]), np.float32)
         written[0, :, :d], written[0, :, d:-2] = (t.cpu().numpy().reshape(rings, -1) for t in (obs, action))
         written[0, :, -2], written[0, :, -1] = reward, self.gamma * (1.0 - terminated)
         written[1, :, :d] = next_obs
-        place = torch.from_numpy(np.concatenate([row, after]) + np.tile(rows * self._each, 2))
+        place = torch.from_numpy(np.concatenate([row, after]) + self._offsets)
         ring, values = self.data.flatten(0, 1), torch.from_numpy(written)
         ring.index_copy_(0, place.to(ring.device), values.to(ring).flatten(0, 1))
         self._starts[self._each, (self._first + self.count) % rows] = row
