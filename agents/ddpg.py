@@ -63,7 +63,7 @@ def memory(cfg: Config, schedule: Schedule) -> Replay:
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
-    """The networks of a configuration, for so many numbers of an observation and of an action."""
+    """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
     policy = DeterministicPolicy(MLP((obs, *cfg.hidden, action), cfg.activation))
     return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
 
@@ -71,24 +71,24 @@ def networks(cfg: Config, obs: int, action: int) -> Nets:
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """A fresh state of len(generators) seeds."""
+    """Makes a fresh state of len(generators) seeds."""
     nets = nets or networks(cfg, obs, action)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(1, generators).to(device)
     return State(nets, Adam(policy, cfg.lr), policy.clone(), Adam(q, cfg.critic_lr), q.clone())
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """xi ~ N(0, I), (S, n, A)."""
+    """Draws xi ~ N(0, I), (S, n, A)."""
     return draw.normal(n, action)
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """mu(s) + exploration xi, cut to [-1, 1], (S, n, A)."""
+    """Returns mu(s) + exploration xi, cut to [-1, 1], (S, n, A)."""
     return torch.add(greedy(cfg, state, obs), noise, alpha=cfg.exploration).clamp(-1.0, 1.0)
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """mu(s), (S, n, A)."""
+    """Returns mu(s), (S, n, A)."""
     return state.nets.policy.mode(state.policy.theta, obs)
 
 

@@ -28,7 +28,7 @@ class Config(PaperSettings):
     members: int = 1
     """Q networks; targets and the policy use the least of them."""
     particles: int = 32
-    """Action particles a state (App. E.3)."""
+    """Action particles per state (App. E.3)."""
     alpha: float = 1.0
     """Temperature."""
     w2: W2Name = "eq9_sum"
@@ -91,7 +91,7 @@ def memory(cfg: Config, schedule: Schedule) -> Replay:
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
-    """The networks of a configuration; the noise has as many numbers as an action."""
+    """Makes the networks of a configuration; the noise has as many numbers as an action."""
     policy = SamplingNetwork(MLP((obs + action, *cfg.hidden, action), cfg.activation), action)
     return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
 
@@ -99,36 +99,36 @@ def networks(cfg: Config, obs: int, action: int) -> Nets:
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """A fresh state of len(generators) seeds."""
+    """Makes a fresh state of len(generators) seeds."""
     nets = nets or networks(cfg, obs, action)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     return State(nets, Adam(policy, cfg.lr), policy.clone(), Adam(q, cfg.lr), q.clone())
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """(S, n, 1, A)."""
+    """Draws xi ~ N(0, I), (S, n, 1, A)."""
     return draw.normal(n, 1, action)
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """One draw of the sampling network, (S, n, A)."""
+    """Returns one draw of the sampling network, (S, n, A)."""
     return torch.tanh(state.nets.policy.particles(state.policy.theta, obs, noise))[..., 0, :]
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """Of M fixed draws the one with the largest Q, (S, n, A)."""
+    """Returns the one of M fixed draws that has the largest Q, (S, n, A)."""
     policy, q = state.nets
     return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs, cfg.particles))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
-    """The noise of one update."""
+    """Draws the noise of one update."""
     shape = (cfg.batch, cfg.particles, action)
     return Noise(draw.normal(*shape), draw.normal(*shape) if cfg.backup == "expected" else 2.0 * draw.uniform(*shape) - 1.0)
 
 
 def next_value(cfg: Config, state: State, obs: Tensor, value_noise: Tensor) -> Tensor:
-    """V(s') (S, B) by the chosen backup."""
+    """Returns V(s') (S, B) by the chosen backup."""
     policy, q = state.nets
     if cfg.backup == "expected":
         return q.least(state.q_target, obs, torch.tanh(policy.particles(state.policy.theta, obs, value_noise))).mean(-1)

@@ -34,7 +34,7 @@ class Config(PaperSettings):
     members: int = 1
     """Q networks; the value and the policy use the least of them."""
     particles: int = 32
-    """Action particles a state (App. E.3)."""
+    """Action particles per state (App. E.3)."""
     components: int = 4
     """Weight particles theta_k, each a Gaussian policy; divides particles. SAC of the paper mixes four Gaussians."""
     temperature: Literal["fixed", "automatic"] = "fixed"
@@ -97,7 +97,7 @@ def memory(cfg: Config, schedule: Schedule) -> Replay:
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
-    """The networks of a configuration, for so many numbers of an observation and of an action."""
+    """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
     policy = BayesianPolicy(MLP((obs, *cfg.hidden, 2 * action), cfg.activation), cfg.components, action)
     q = QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation))
     return Nets(policy, q, VNetwork(MLP((obs, *cfg.hidden, 1), cfg.activation)))
@@ -106,7 +106,7 @@ def networks(cfg: Config, obs: int, action: int) -> Nets:
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """A fresh state of len(generators) seeds; alpha = 1."""
+    """Makes a fresh state of len(generators) seeds; alpha = 1."""
     nets, seeds = nets or networks(cfg, obs, action), len(generators)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     v, log_alpha = nets.v.init((seeds,), generators).to(device), torch.zeros(seeds, device=device)
@@ -114,23 +114,23 @@ def init(
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """xi ~ N(0, I) and, of several components, a number that picks one: (S, n, A) or (S, n, A + 1)."""
+    """Draws xi ~ N(0, I) and, of several components, a number that picks one: (S, n, A) or (S, n, A + 1)."""
     return draw.normal(n, noise_size(cfg.components, action))
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """A draw from pi~: one of its components, then its Gaussian, (S, n, A)."""
+    """Returns a draw from pi~: one of its components, then its Gaussian, (S, n, A)."""
     return torch.tanh(state.nets.policy.law(state.policy.theta, obs).draw(noise))
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """The component mean with the largest Q, (S, n, A)."""
+    """Returns the component mean with the largest Q, (S, n, A)."""
     policy, q, _ = state.nets
     return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
-    """xi ~ N(0, I) of one update's particles, (S, B, M, A)."""
+    """Draws xi ~ N(0, I) of one update's particles, (S, B, M, A)."""
     return draw.normal(cfg.batch, cfg.particles, action)
 
 

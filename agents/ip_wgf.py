@@ -45,7 +45,7 @@ class State(onpolicy.State):
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """A fresh state of len(generators) seeds; the last iterate is the particles themselves."""
+    """Makes a fresh state of len(generators) seeds; the last iterate is the particles themselves."""
     fresh = particles.init(cfg, obs, action, generators, device, nets)
     return State(**vars(fresh), previous=fresh.policy.theta.clone())
 

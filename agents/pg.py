@@ -44,7 +44,7 @@ def memory(cfg: Config, schedule: Schedule) -> Rollout:
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """A fresh state of len(generators) seeds."""
+    """Makes a fresh state of len(generators) seeds."""
     return begin(cfg, 1, nets or networks(cfg, obs, action), generators, device)
 
 

@@ -34,7 +34,7 @@ PRESETS = {"paper": Config(), "modern": Config()}
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """A fresh state of len(generators) seeds; deviations of 1 and means near 0."""
+    """Makes a fresh state of len(generators) seeds; deviations of 1 and means near 0."""
     nets, seeds = nets or networks(cfg, obs, action), len(generators)
     policy, v = nets.policy.init(1, generators).to(device), nets.v.init((seeds, 1), generators).to(device)
     return State(nets, Adam(policy, cfg.lr), Adam(v, cfg.lr))

@@ -48,7 +48,7 @@ NAMES = ("Config", "PRESETS", "memory", "init", "act_noise", "act", "greedy", "n
 
 
 def find(agent: "str | AnyAgent", preset: str) -> "tuple[AnyAgent, Any]":
-    """(agent, configuration) of a preset, by the agent's name, by "package.module:Name" of anybody's own, or by the object itself.
+    """Returns (agent, configuration) of a preset, by the agent's name, by "package.module:Name" of anybody's own, or by the object itself.
 
     **Raises** ValueError for a name that is not there, with the nearest one, and for what is no agent, naming what it lacks.
     """
@@ -62,7 +62,7 @@ def find(agent: "str | AnyAgent", preset: str) -> "tuple[AnyAgent, Any]":
 
 
 def label(agent: "str | AnyAgent") -> str:
-    """The name of an agent: as given, or "package.module:Name" of an object."""
+    """Returns the name of an agent: as given, or "package.module:Name" of an object."""
     if isinstance(agent, str):
         return agent
     name = str(getattr(agent, "__qualname__", getattr(agent, "__name__", type(agent).__name__)))
@@ -78,7 +78,7 @@ def _known(what: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def _imported(path: str) -> Any:
-    """What "package.module:Name" names; Name may be a module too. What a person has where he stands is found."""
+    """Returns what "package.module:Name" names; Name may be a module too. Modules of the current folder are found."""
     module, _, name = path.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

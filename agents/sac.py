@@ -53,7 +53,7 @@ def memory(cfg: Config, schedule: Schedule) -> Replay:
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
-    """The networks of a configuration, for so many numbers of an observation and of an action."""
+    """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
     policy = GaussianPolicy(MLP((obs, *cfg.hidden, 2 * action), cfg.activation))
     return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
 
@@ -61,7 +61,7 @@ def networks(cfg: Config, obs: int, action: int) -> Nets:
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """A fresh state of len(generators) seeds; alpha = 1."""
+    """Makes a fresh state of len(generators) seeds; alpha = 1."""
     nets = nets or networks(cfg, obs, action)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     log_alpha = torch.zeros(len(generators), device=device)
@@ -69,22 +69,22 @@ def init(
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """(S, n, A)."""
+    """Draws xi ~ N(0, I), (S, n, A)."""
     return draw.normal(n, action)
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """A draw from the policy, (S, n, A)."""
+    """Returns a draw from the policy, (S, n, A)."""
     return state.nets.policy.draw(state.policy.theta, obs, noise).action
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """tanh(mean), (S, n, A)."""
+    """Returns tanh(mean), (S, n, A)."""
     return state.nets.policy.mode(state.policy.theta, obs)
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
-    """xi ~ N(0, I) of one update (S, 2 B, A): at the next states, then at the states of the minibatch."""
+    """Draws xi ~ N(0, I) of one update (S, 2 B, A): at the next states, then at the states of the minibatch."""
     return draw.normal(2 * cfg.batch, action)
 
 

@@ -59,7 +59,7 @@ def memory(cfg: Config, schedule: Schedule) -> Replay:
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
-    """The networks of a configuration, for so many numbers of an observation and of an action."""
+    """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
     policy = MixturePolicy(MLP((obs, *cfg.hidden, cfg.components * (1 + 2 * action)), cfg.activation), cfg.components, action)
     q = QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation))
     return Nets(policy, q, VNetwork(MLP((obs, *cfg.hidden, 1), cfg.activation)))
@@ -68,7 +68,7 @@ def networks(cfg: Config, obs: int, action: int) -> Nets:
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """A fresh state of len(generators) seeds."""
+    """Makes a fresh state of len(generators) seeds."""
     nets, seeds = nets or networks(cfg, obs, action), len(generators)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(1, generators).to(device)
     v = nets.v.init((seeds,), generators).to(device)
@@ -76,28 +76,28 @@ def init(
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """xi ~ N(0, I) and, of several components, a number that picks one: (S, n, A) or (S, n, A + 1)."""
+    """Draws xi ~ N(0, I) and, of several components, a number that picks one: (S, n, A) or (S, n, A + 1)."""
     return draw.normal(n, noise_size(cfg.components, action))
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """A draw from the mixture, (S, n, A)."""
+    """Returns a draw from the mixture, (S, n, A)."""
     return torch.tanh(state.nets.policy.law(state.policy.theta, obs).draw(noise))
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """The component mean with the largest Q, (S, n, A)."""
+    """Returns the component mean with the largest Q, (S, n, A)."""
     policy, q, _ = state.nets
     return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
-    """The noise of one update."""
+    """Draws the noise of one update."""
     return act_noise(cfg, action, cfg.batch, draw)
 
 
 def size(law: GaussianMixture) -> Tensor:
-    """Mean square of the means plus that of the log stds, (S,): what the penalty holds small."""
+    """Returns the mean square of the means plus that of the log stds, (S,): what the penalty holds small."""
     return (law.mean.square() + law.std.log().square()).mean((-3, -2, -1))
 
 

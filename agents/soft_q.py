@@ -32,9 +32,9 @@ class Config(PaperSettings):
     members: int = 1
     """Q networks; targets and the policy use the least of them."""
     particles: int = 32
-    """Action particles a state (App. E.3)."""
+    """Action particles per state (App. E.3)."""
     value_particles: int = 32
-    """Uniform actions a state in the soft value."""
+    """Uniform actions per state in the soft value."""
     alpha: float = 1.0
     """Temperature."""
     squash: Literal["exact", "soft_q"] = "soft_q"
@@ -77,7 +77,7 @@ def memory(cfg: Config, schedule: Schedule) -> Replay:
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
-    """The networks of a configuration; the noise has as many numbers as an action."""
+    """Makes the networks of a configuration; the noise has as many numbers as an action."""
     policy = SamplingNetwork(MLP((obs + action, *cfg.hidden, action), cfg.activation), action)
     return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
 
@@ -85,30 +85,30 @@ def networks(cfg: Config, obs: int, action: int) -> Nets:
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """A fresh state of len(generators) seeds."""
+    """Makes a fresh state of len(generators) seeds."""
     nets = nets or networks(cfg, obs, action)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     return State(nets, Adam(policy, cfg.lr), Adam(q, cfg.lr), q.clone())
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """(S, n, 1, A)."""
+    """Draws xi ~ N(0, I), (S, n, 1, A)."""
     return draw.normal(n, 1, action)
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """One draw of the sampling network, (S, n, A)."""
+    """Returns one draw of the sampling network, (S, n, A)."""
     return torch.tanh(state.nets.policy.particles(state.policy.theta, obs, noise))[..., 0, :]
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """Of M fixed draws the one with the largest Q, (S, n, A)."""
+    """Returns the one of M fixed draws that has the largest Q, (S, n, A)."""
     policy, q = state.nets
     return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs, cfg.particles))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
-    """The noise of one update."""
+    """Draws the noise of one update."""
     return Noise(draw.normal(cfg.batch, cfg.particles, action), 2.0 * draw.uniform(cfg.batch, cfg.value_particles, action) - 1.0)
 
 

@@ -54,26 +54,26 @@ class State:
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """A fresh state of len(generators) seeds; deviations of 1 and means near 0."""
+    """Makes a fresh state of len(generators) seeds; deviations of 1 and means near 0."""
     nets, seeds = nets or networks(cfg, obs, action), len(generators)
     policy, v = nets.policy.init(1, generators).to(device), nets.v.init((seeds, 1), generators).to(device)
     return State(nets, policy, Adam(v, cfg.critic_lr))
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """A draw from the policy, (S, n, A)."""
+    """Returns a draw from the policy, (S, n, A)."""
     return state.nets.policy.draw(state.policy, obs[:, None], noise[:, None]).action[:, 0]
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """The mean, (S, n, A)."""
+    """Returns the mean, (S, n, A)."""
     return state.nets.policy.mode(state.policy, obs[:, None])[:, 0]
 
 
 def ascend(
     cfg: Config, policy: DiagonalPolicy, theta: Tensor, obs: Tensor, action: Tensor, gain: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Raise L = E[r A], r = pi(a | s) / pi_old(a | s), with KL(pi_old || pi) <= target_kl; samples (S, M, B).
+    """Climbs L = E[r A], r = pi(a | s) / pi_old(a | s), with KL(pi_old || pi) <= target_kl; samples (S, M, B).
 
     ``gain`` is A, standardised, so that L is 0 at first. Returns the new theta, that KL, the fraction of the largest step that was taken
     (0: none), and the direction's relative residual, (S, M) each.

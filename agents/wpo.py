@@ -36,11 +36,11 @@ class Config(ReplaySettings):
     components: int = 1
     """Gaussians of the mixture."""
     samples: int = 20
-    """Actions a state, N: the policy's step is their sum, the KL terms are not; also those that the bootstrap sees."""
+    """Actions per state, N: the policy's step is their sum, the KL terms are not; also those that the bootstrap sees."""
     n_step: int = 5
     """Steps of a return before it bootstraps."""
     bootstrap: Literal["mean", "max", "softmax"] = "max"
-    """Of Q_target at the target policy's actions."""
+    """What is taken of the values of Q_target at the target policy's actions."""
     sharpness: float = 1.0
     """Of the softmax bootstrap, weights exp(sharpness Q): 0 is the mean, infinity the largest."""
     copy_every: int = 100
@@ -48,7 +48,7 @@ class Config(ReplaySettings):
     members: int = 1
     """Q networks; targets and the policy use the least of them. The paper: 1."""
     entropy: float = 0.0
-    """Temperature of an entropy term: d std += entropy / std an action, and in the critic; with n_step 1. The paper: 0."""
+    """Temperature of an entropy term: d std += entropy / std per action, and in the critic; with n_step 1. The paper: 0."""
     squash: Literal["identity", "cbrt"] = "identity"
     """What grad_a Q passes through, entry by entry. The paper: the cube root on fusion."""
     std0: float = 0.7
@@ -129,7 +129,7 @@ def memory(cfg: Config, schedule: Schedule) -> Replay:
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
-    """The networks of a configuration, for so many numbers of an observation and of an action."""
+    """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
     net = MLP((obs, *cfg.hidden, cfg.components * (1 + 2 * action)), "layernorm")
     q = QNetwork(MLP((obs + action, *cfg.critic_hidden, 1), "layernorm"))
     return Nets(UnboundedPolicy(net, cfg.components, action, cfg.std0), q)
@@ -138,7 +138,7 @@ def networks(cfg: Config, obs: int, action: int) -> Nets:
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """A fresh state of len(generators) seeds."""
+    """Makes a fresh state of len(generators) seeds."""
     nets, seeds = nets or networks(cfg, obs, action), len(generators)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     weights = torch.tensor([cfg.kl_mean, cfg.kl_std], device=device, dtype=policy.dtype)
@@ -148,35 +148,35 @@ def init(
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """(S, n, A), or A + 1 for a mixture."""
+    """Draws from N(0, I), (S, n, A), or A + 1 numbers for a mixture."""
     return draw.normal(n, noise_size(cfg.components, action))
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """A draw from the policy, (S, n, A), as the critic sees it: cut to the cube, or squashed by tanh."""
+    """Returns a draw from the policy, (S, n, A), as the critic sees it: cut to the cube, or squashed by tanh."""
     return bounded(cfg, state.nets.policy.law(state.policy.theta, obs).draw(noise))
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """The mean, or of several that with the largest Q, (S, n, A); cut or squashed."""
+    """Returns the mean, or of several the one with the largest Q, (S, n, A); cut or squashed."""
     policy, q = state.nets
     actions = bounded(cfg, policy.law(state.policy.theta, obs).mean)
     return actions[..., 0, :] if cfg.components == 1 else q.best(state.q.theta, obs, actions)
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
-    """For ``update``."""
+    """Draws the noise of ``update``."""
     size, fisher = noise_size(cfg.components, action), cfg.fisher if cfg.policy == "mixture" else 0
     return Noise(*(draw.normal(cfg.batch, n, size) for n in (cfg.samples, cfg.samples, fisher)))
 
 
 def bounded(cfg: Config, u: Tensor) -> Tensor:
-    """A draw as an action: squashed by tanh, or what the environment makes of it, cut."""
+    """Returns a draw as an action: squashed by tanh, or what the environment makes of it, cut."""
     return torch.tanh(u) if cfg.policy == "squashed" else u.clamp(-1.0, 1.0)
 
 
 def slope(cfg: Config, state: State, obs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Q and its gradient at draws u (S, B, N, A), in u; of a squashed law through tanh, so that its flow stays finite far out.
+    """Returns Q and its gradient at draws u (S, B, N, A), in u; of a squashed law through tanh, so that its flow stays finite far out.
 
     Q is fitted inside the cube alone, since the environment cuts actions. Beyond it Q goes on as there where it falls outwards, and is
     flat where it rises. Departs: the authors' open critic cuts too, which leaves no gradient outside, and a policy that is wholly out
@@ -191,7 +191,7 @@ def slope(cfg: Config, state: State, obs: Tensor, u: Tensor) -> tuple[Tensor, Te
 
 
 def projected(cfg: Config, law: GaussianMixture, u: Tensor, slope: Tensor, noise: Tensor) -> GaussianMixture:
-    """The flow of draws u along their slopes, projected on the law's parameters and summed over the draws: what to add to them."""
+    """Returns the flow of draws u along their slopes, projected on the law's parameters and summed over the draws: what to add to them."""
     if cfg.components == 1:
         d_mean, d_std = projection.gaussian((u - law.mean) / law.std, slope)
         return GaussianMixture(torch.zeros_like(law.logits), d_mean[..., None, :], d_std[..., None, :])
@@ -258,7 +258,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
 
 
 def cube_root(x: Tensor) -> Tensor:
-    """sign(x) |x|^(1/3)."""
+    """Returns sign(x) |x|^(1/3)."""
     return x.sign() * x.abs().pow(1.0 / 3.0)
 
 

@@ -49,7 +49,7 @@ class State:
 
 def memory(cfg: Config, schedule: Schedule) -> Rollout:
     """Says how it collects: segments of 2 K policies, whose weights ``explore`` changes before each."""
-    return Rollout(2 * cfg.directions, cfg.batch, cfg.horizon, cfg.gamma, partial(explore, cfg))
+    return Rollout(2 * cfg.directions, cfg.batch, cfg.horizon, cfg.gamma, pieces=1, explore=partial(explore, cfg))
 
 
 def init(cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device) -> State:

@@ -17,10 +17,10 @@ class BayesianPolicy(MixturePolicy):
     """A stack of networks with a Gaussian head, 2 A numbers: theta (S, K, P)."""
 
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """A fresh theta (S, K, P)."""
+        """Makes a fresh theta (S, K, P)."""
         return self.net.init((len(generators), self.components), generators)
 
     def law(self, theta: Tensor, obs: Tensor) -> GaussianMixture:
-        """The law of u at states (S, B, D): components of equal weight."""
+        """Returns the law of u at states (S, B, D): components of equal weight."""
         mean, raw = self.net(theta, obs[:, None]).movedim(1, 2).chunk(2, -1)
         return GaussianMixture(torch.zeros_like(mean[..., 0]), mean, raw.clamp(*LOG_STD).exp())

@@ -16,20 +16,20 @@ class QNetwork:
     net: Network
 
     def init(self, members: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """A fresh theta (S, E, P)."""
+        """Makes a fresh theta (S, E, P)."""
         return self.net.init((len(generators), members), generators)
 
     def __call__(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
-        """obs (S, B, D) with action (S, B, A) -> (S, E, B), or with action particles (S, B, M, A) -> (S, E, B, M)."""
+        """Returns Q: obs (S, B, D) with action (S, B, A) -> (S, E, B), or with action particles (S, B, M, A) -> (S, E, B, M)."""
         return self.net(theta, *_inputs(obs, action)).squeeze(-1)
 
     def least(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
-        """min_e Q_e(s, a), (S, B) or (S, B, M)."""
+        """Returns min_e Q_e(s, a), (S, B) or (S, B, M)."""
         q = self(theta, obs, action)
         return q.amin(1) if q.shape[1] > 1 else q.squeeze(1)
 
     def slope(self, theta: Tensor, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """min_e Q_e and its gradient in the action, held fixed both: shaped as ``action`` less its last axis and as ``action``."""
+        """Returns min_e Q_e and its gradient in the action, held fixed both: shaped as ``action`` less its last axis and as ``action``."""
         at = action.detach().requires_grad_()
         with torch.enable_grad():
             value = self.least(theta.detach(), obs, at)
@@ -37,7 +37,7 @@ class QNetwork:
         return value.detach(), slope
 
     def best(self, theta: Tensor, obs: Tensor, actions: Tensor) -> Tensor:
-        """Of the candidate actions (S, B, K, A) the one with the largest min_e Q_e(s, a), (S, B, A)."""
+        """Returns the one of the candidate actions (S, B, K, A) with the largest min_e Q_e(s, a), (S, B, A)."""
         k = self.least(theta, obs, actions).argmax(-1)[..., None, None]
         return actions.gather(-2, k.expand(*k.shape[:-1], actions.shape[-1]))[..., 0, :]
 
@@ -58,9 +58,9 @@ class VNetwork:
     net: Network
 
     def init(self, stack: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
-        """A fresh theta (*stack, P)."""
+        """Makes a fresh theta (*stack, P)."""
         return self.net.init(stack, generators)
 
     def __call__(self, theta: Tensor, obs: Tensor) -> Tensor:
-        """(S, [M,] *rest, D) -> (S, [M,] *rest)."""
+        """Returns V: (S, [M,] *rest, D) -> (S, [M,] *rest)."""
         return self.net(theta, obs).squeeze(-1)

@@ -16,9 +16,9 @@ class DeterministicPolicy:
     net: Network
 
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """A fresh theta (S, P)."""
+        """Makes a fresh theta (S, P)."""
         return self.net.init((len(generators),), generators)
 
     def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
-        """mu(s), (S, B, D) -> (S, B, A)."""
+        """Returns mu(s), (S, B, D) -> (S, B, A)."""
         return torch.tanh(self.net(theta, obs))

@@ -25,39 +25,39 @@ class DiagonalPolicy:
     action: int
 
     def init(self, policies: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """A fresh theta (S, M, P + A)."""
+        """Makes a fresh theta (S, M, P + A)."""
         net = self.net.init((len(generators), policies), generators)
         return torch.cat([net, net.new_zeros(len(generators), policies, self.action)], -1)
 
     def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
-        """The mean, (S, M, *rest, A)."""
+        """Returns the mean, (S, M, *rest, A)."""
         return self.net(theta[..., : -self.action], obs)
 
     def log_std(self, theta: Tensor) -> Tensor:
-        """(S, M, A)."""
+        """Returns log std, (S, M, A)."""
         return theta[..., -self.action :]
 
     def draw(self, theta: Tensor, obs: Tensor, xi: Tensor) -> Draw:
-        """a = mean + std xi, for states (S, M, B, D) and xi ~ N(0, I) (S, M, B, A)."""
+        """Returns a = mean + std xi, for states (S, M, B, D) and xi ~ N(0, I) (S, M, B, A)."""
         log_std = self.log_std(theta)[:, :, None]
         action = torch.addcmul(self.mode(theta, obs), log_std.exp(), xi)
         return Draw(action, gaussian.standard_log_prob(xi, log_std), action)
 
     def log_prob(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
-        """log pi(a | s), (S, M, B), of actions (S, M, B, A) at states (S, M, B, D)."""
+        """Returns log pi(a | s), (S, M, B), of actions (S, M, B, A) at states (S, M, B, D)."""
         return gaussian.log_prob(action, self.mode(theta, obs), self.log_std(theta)[:, :, None])
 
     def entropy(self, theta: Tensor) -> Tensor:
-        """In nats, the same at every state, (S, M)."""
+        """Returns the entropy in nats, the same at every state, (S, M)."""
         return gaussian.entropy(self.log_std(theta))
 
     def kl(self, theta: Tensor, other: Tensor, obs: Tensor) -> Tensor:
-        """KL(pi_theta || pi_other) at states (S, M, B, D), (S, M, B)."""
+        """Returns KL(pi_theta || pi_other) at states (S, M, B, D), (S, M, B)."""
         first, second = ((self.mode(t, obs), self.log_std(t)[:, :, None]) for t in (theta, other))
         return gaussian.kl(*first, *second)
 
     def fisher(self, theta: Tensor, obs: Tensor) -> Product:
-        """v -> F v, (S, M, P + A) each, F = E_s grad^2 KL(pi || pi'), the mean over states (S, M, B, D); exact, no action enters.
+        """Returns v -> F v, (S, M, P + A) each, F = E_s grad^2 KL(pi || pi'), the mean over states (S, M, B, D); exact, no action enters.
 
         E_s J' diag(1 / std^2) J in the mean's network, J the Jacobian of the means, and 2 I in log std.
         """

@@ -30,34 +30,34 @@ class Draw(NamedTuple):
 
 
 def log_prob(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """log N(u; mean, diag std^2) = -sum [ (u - mean)^2 / (2 std^2) + log std + log(2 pi) / 2 ], (...)."""
+    """Returns log N(u; mean, diag std^2) = -sum [ (u - mean)^2 / (2 std^2) + log std + log(2 pi) / 2 ], (...)."""
     return standard_log_prob((u - mean) * torch.exp(-log_std), log_std)
 
 
 def standard_log_prob(xi: Tensor, log_std: Tensor) -> Tensor:
-    """log N(mean + std xi; mean, diag std^2) = -sum [ xi^2 / 2 + log std + log(2 pi) / 2 ], (...)."""
+    """Returns log N(mean + std xi; mean, diag std^2) = -sum [ xi^2 / 2 + log std + log(2 pi) / 2 ], (...)."""
     return -(0.5 * xi.square() + log_std).sum(-1) - 0.5 * xi.shape[-1] * math.log(2.0 * math.pi)
 
 
 def entropy(log_std: Tensor) -> Tensor:
-    """Entropy of N(mean, diag std^2) in nats: sum [ log std + (1 + log(2 pi)) / 2 ], (...)."""
+    """Returns the entropy of N(mean, diag std^2) in nats: sum [ log std + (1 + log(2 pi)) / 2 ], (...)."""
     return (log_std + 0.5 * (1.0 + math.log(2.0 * math.pi))).sum(-1)
 
 
 def kl(mean: Tensor, log_std: Tensor, mean2: Tensor, log_std2: Tensor) -> Tensor:
-    """KL(N(mean, std^2) || N(mean2, std2^2)) = sum [ log(std2/std) + (std^2 + (mean - mean2)^2) / (2 std2^2) - 1/2 ], (...)."""
+    """Returns KL(N(mean, std^2) || N(mean2, std2^2)) = sum [ log(std2/std) + (std^2 + (mean - mean2)^2) / (2 std2^2) - 1/2 ], (...)."""
     ratio = torch.exp(2.0 * (log_std - log_std2))
     shift = (mean - mean2).square() * torch.exp(-2.0 * log_std2)
     return (log_std2 - log_std + 0.5 * (ratio + shift - 1.0)).sum(-1)
 
 
 def tanh_log_det(u: Tensor) -> Tensor:
-    """sum log(1 - tanh^2 u), (...): log |da/du| of a = tanh(u); to subtract from a log-density of u."""
+    """Returns sum log(1 - tanh^2 u), (...): log |da/du| of a = tanh(u); to subtract from a log-density of u."""
     return (2.0 * (math.log(2.0) - u - softplus(-2.0 * u))).sum(-1)
 
 
 def squashed(u: Tensor, log_density: Tensor) -> Draw:
-    """a = tanh(u) with log pi(a) = log density of u - sum log(1 - tanh^2 u)."""
+    """Returns a = tanh(u) with log pi(a) = log density of u - sum log(1 - tanh^2 u)."""
     return Draw(torch.tanh(u), log_density - tanh_log_det(u), u)
 
 
@@ -72,11 +72,11 @@ class GaussianMixture(NamedTuple):
     std: Tensor
 
     def detach(self) -> "GaussianMixture":
-        """The same numbers, held fixed."""
+        """Returns the same numbers, held fixed."""
         return GaussianMixture(*(t.detach() for t in self))
 
     def draw(self, noise: Tensor) -> Tensor:
-        """mean_k + std_k xi, (*b, *n, A), for noise ~ N(0, I) (*b, *n, ``noise_size``): xi and, of several components, one that picks k."""
+        """Returns mean_k + std_k xi, (*b, *n, A), for noise ~ N(0, I) (*b, *n, ``noise_size``): xi and, of several, what picks k."""
         points = noise.flatten(self.logits.ndim - 1, -2) if noise.ndim > self.logits.ndim else noise[..., None, :]
         if self.mean.shape[-2] == 1:
             return torch.addcmul(self.mean, self.std, points).reshape(noise.shape)
@@ -86,24 +86,24 @@ class GaussianMixture(NamedTuple):
         return (self.mean.gather(-2, k) + self.std.gather(-2, k) * xi).reshape(*noise.shape[:-1], -1)
 
     def stratified(self, xi: Tensor) -> Tensor:
-        """mean_k + std_k xi, (*b, M, A), M / K draws of each component in their order, for xi ~ N(0, I) (*b, M, A)."""
+        """Returns mean_k + std_k xi, (*b, M, A), M / K draws of each component in their order, for xi ~ N(0, I) (*b, M, A)."""
         deviation = self.std[..., None, :] * torch.unflatten(xi, -2, (self.mean.shape[-2], -1))
         return (self.mean[..., None, :] + deviation).flatten(-3, -2)
 
     def log_prob(self, u: Tensor) -> Tensor:
-        """log density at points u (*b, *n, A), (*b, *n)."""
+        """Returns log density at points u (*b, *n, A), (*b, *n)."""
         n = u.ndim - self.logits.ndim
         law = GaussianMixture(*(t.view(*self.logits.shape[:-1], *[1] * n, *t.shape[self.logits.ndim - 1 :]) for t in self))
         z = (u[..., None, :] - law.mean) * law.std.reciprocal()
         return torch.logsumexp(law.logits.log_softmax(-1) + standard_log_prob(z, law.std.log()), -1)
 
     def squashed_log_prob(self, u: Tensor) -> Tensor:
-        """log density of a = tanh(u), (*b, *n)."""
+        """Returns log density of a = tanh(u), (*b, *n)."""
         return self.log_prob(u) - tanh_log_det(u)
 
 
 def noise_size(components: int, action: int) -> int:
-    """Normal numbers behind one draw of a mixture: A, and one that picks among several components."""
+    """Returns how many normal numbers are behind one draw of a mixture: A, and one that picks among several components."""
     return action + (components > 1)
 
 
@@ -117,11 +117,11 @@ class GaussianPolicy:
     net: Network
 
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """A fresh theta (S, P)."""
+        """Makes a fresh theta (S, P)."""
         return self.net.init((len(generators),), generators)
 
     def draw(self, theta: Tensor, obs: Tensor, xi: Tensor) -> Draw:
-        """One action per state, obs (S, B, D), for xi ~ N(0, I) (S, B, A): u = mean + std xi, a = tanh(u).
+        """Returns one action per state, obs (S, B, D), for xi ~ N(0, I) (S, B, A): u = mean + std xi, a = tanh(u).
 
         log pi = -sum [ xi^2 / 2 + log std + log(2 pi) / 2 + log(1 - tanh^2 u) ], in few calls: softplus(u, beta=-2) is
         -softplus(-2 u) / 2.
@@ -134,7 +134,7 @@ class GaussianPolicy:
         return Draw(torch.tanh(u), -constant - terms.sum(-1), u)
 
     def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
-        """tanh(mean), (S, B, A): the deterministic action of evaluation."""
+        """Returns tanh(mean), (S, B, A): the deterministic action of evaluation."""
         return torch.tanh(self.net(theta, obs).chunk(2, -1)[0])
 
 
@@ -150,22 +150,22 @@ class MixturePolicy:
     action: int
 
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """A fresh theta (S, P)."""
+        """Makes a fresh theta (S, P)."""
         return self.net.init((len(generators),), generators)
 
     def law(self, theta: Tensor, obs: Tensor) -> GaussianMixture:
-        """The law of u at states (S, B, D)."""
+        """Returns the law of u at states (S, B, D)."""
         k, a = self.components, self.action
         logits, mean, raw = torch.split(self.net(theta, obs), [k, k * a, k * a], -1)
         mean, std = (torch.unflatten(t, -1, (k, a)) for t in (mean, raw.clamp(*LOG_STD).exp()))
         return GaussianMixture(logits, mean, std)
 
     def draw(self, theta: Tensor, obs: Tensor, noise: Tensor) -> Draw:
-        """Actions (S, B, *n, A) at states (S, B, D), for noise ~ N(0, I) (S, B, *n, ``noise_size``)."""
+        """Returns actions (S, B, *n, A) at states (S, B, D), for noise ~ N(0, I) (S, B, *n, ``noise_size``)."""
         law = self.law(theta, obs)
         u = law.draw(noise)
         return Draw(torch.tanh(u), law.squashed_log_prob(u), u)
 
     def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
-        """tanh(mean_k), (S, B, K, A): the actions among which evaluation chooses."""
+        """Returns tanh(mean_k), (S, B, K, A): the actions among which evaluation chooses."""
         return torch.tanh(self.law(theta, obs).mean)

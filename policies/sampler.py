@@ -17,7 +17,7 @@ class SamplingNetwork:
     noise: int
 
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """A fresh theta (S, P)."""
+        """Makes a fresh theta (S, P)."""
         return self.net.init((len(generators),), generators)
 
     def particles(self, theta: Tensor, obs: Tensor, xi: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ class SamplingNetwork:
         return self.net(theta, obs[..., None, :], xi)
 
     def mode(self, theta: Tensor, obs: Tensor, candidates: int) -> Tensor:
-        """Actions tanh f(s, xi) (S, B, M, A) for the same M draws of xi at every call: evaluation, which is deterministic, chooses one."""
+        """Returns actions tanh f(s, xi) (S, B, M, A) for the same M draws of xi at every call; evaluation, deterministic, chooses one."""
         generator = torch.Generator(obs.device).manual_seed(0)
         xi = torch.randn(candidates, self.noise, generator=generator, device=obs.device, dtype=obs.dtype)
         return torch.tanh(self.particles(theta, obs, xi.expand(*obs.shape[:-1], -1, -1)))

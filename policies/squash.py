@@ -20,7 +20,7 @@ class Squash(NamedTuple):
     log_det: Callable[[Tensor], Tensor]
 
     def score(self, q: Callable[[Tensor], Tensor], x: Tensor, alpha: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Q (..., M) and grad_x log p (..., M, A) at particles x, held fixed both. ``q``: actions (..., M, A) -> Q; alpha: (..., M)."""
+        """Returns Q (..., M) and grad_x log p (..., M, A) at particles x, both held fixed; ``q``: actions (..., M, A) -> Q."""
         at = x.detach().requires_grad_()
         with torch.enable_grad():
             value = q(self.action(at))
@@ -29,12 +29,12 @@ class Squash(NamedTuple):
 
 
 def barrier(a: Tensor) -> Tensor:
-    """sum log(1 - a^2 + 1e-6), (...): what the public soft Q-learning code adds to Q / alpha at actions a."""
+    """Returns sum log(1 - a^2 + 1e-6), (...): what the public soft Q-learning code adds to Q / alpha at actions a."""
     return torch.log(1.0 - a.square() + 1e-6).sum(-1)
 
 
 def identity(x: Tensor) -> Tensor:
-    """x."""
+    """Returns x."""
     return x
 
 

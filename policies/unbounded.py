@@ -37,7 +37,7 @@ class UnboundedPolicy:
     std0: float
 
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """A fresh theta (S, P)."""
+        """Makes a fresh theta (S, P)."""
         theta = self.net.init((len(generators),), generators)
         weight, bias = self.net.layers(theta)[-1]
         weight.mul_(0.01), bias.mul_(0.01)
@@ -48,7 +48,7 @@ class UnboundedPolicy:
         return theta
 
     def law(self, theta: Tensor, obs: Tensor) -> GaussianMixture:
-        """The law of u at states (S, B, D)."""
+        """Returns the law of u at states (S, B, D)."""
         k, a = self.components, self.action
         logits, mean, raw = torch.split(self.net(theta, obs), [k, k * a, k * a], -1)
         mean, std = (torch.unflatten(t, -1, (k, a)) for t in (mean, softplus(raw) * (self.std0 / math.log(2.0)) + LEAST))
@@ -56,19 +56,19 @@ class UnboundedPolicy:
 
 
 def flat(law: GaussianMixture) -> Tensor:
-    """(*b, P), P = K (1 + 2 A): logits, means, stds."""
+    """Returns (*b, P), P = K (1 + 2 A): logits, means, stds."""
     return torch.cat([law.logits, law.mean.flatten(-2), law.std.flatten(-2)], -1)
 
 
 def unflat(phi: Tensor, like: GaussianMixture) -> GaussianMixture:
-    """The law of ``flat``, with as many components and numbers as ``like``."""
+    """Returns the law of ``flat``, with as many components and numbers as ``like``."""
     k, a = like.mean.shape[-2:]
     logits, mean, std = torch.split(phi, [k, k * a, k * a], -1)
     return GaussianMixture(logits, torch.unflatten(mean, -1, (k, a)), torch.unflatten(std, -1, (k, a)))
 
 
 def block_fisher(law: GaussianMixture) -> Product:
-    """The Fisher matrix in ``flat``'s coordinates as if the component of a draw were seen: v -> F v, (*b, P) each.
+    """Returns the Fisher matrix in ``flat``'s coordinates as if the component of a draw were seen: v -> F v, (*b, P) each.
 
     diag(w) - w w' in the logits, w_k / std_k^2 in the means and 2 w_k / std_k^2 in the stds. **Limits** the exact one for K = 1 and
     for components that do not overlap.
@@ -85,7 +85,7 @@ def block_fisher(law: GaussianMixture) -> Product:
 
 
 def decoupled_kl(target: GaussianMixture, law: GaussianMixture) -> Parts:
-    """KL(target || law) with only the mean moved, and with only the std moved; per dimension, (..., A) each.
+    """Returns KL(target || law) with only the mean moved, and with only the std moved; per dimension, (..., A) each.
 
     (mean' - mean)^2 / (2 std'^2) and log(std / std') + std'^2 / (2 std^2) - 1/2, primes the target's; their sum is the KL up to third
     order. Of mixtures the mean over components, weights w', and a share 1 / A of KL(w' || w) with the first: together an upper bound.

@@ -63,3 +63,21 @@ def test_the_command_line_takes_it_too(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "main" / "Pendulum-v1" / "own_agent:MyAgent" / "seed-0"
     assert run(["eval", str(folder), "--episodes", "1"]) == 0
     assert "own_agent:MyAgent on Pendulum-v1, seed 0, step 640: return " in capsys.readouterr().out
+
+
+def test_a_critic_of_ones_own_is_learnt_saved_and_loaded(tmp_path):
+    """Before it learns, episodes return 125 and 113 on average."""
+    own = runpy.run_path(str(EXAMPLES / "own_critic.py"))
+    agent, loaded = own["main"](tmp_path)
+    assert agent.state.q.theta.shape == (2, 2, sum(p.numel() for p in own["critic"]().parameters()))  # seeds, twins, parameters
+    returns = agent.evaluate(10).returns.mean(1)
+    assert (returns > 200.0).all()
+    np.testing.assert_array_equal(loaded.evaluate(10).returns.mean(1), returns)
+
+
+def test_its_blocks_add_to_what_they_are_given():
+    own = runpy.run_path(str(EXAMPLES / "own_critic.py"))
+    net, x = own["Residual"](3, width=4, blocks=1), torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    (norm, first, _, second), start = net.blocks[0], net.first(x)
+    expected = start + second(torch.relu(first(norm(start))))
+    torch.testing.assert_close(net(x), net.last(torch.relu(expected)))

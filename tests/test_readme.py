@@ -48,8 +48,19 @@ def test_every_page_is_linked_from_the_readme():
     assert linked == {page.relative_to(ROOT).as_posix() for page in PAGES if page.parent.name == "docs"}
 
 
-def test_the_python_example_runs():
+def test_the_example_of_an_agent_learns_saves_and_loads(tmp_path, monkeypatch):
+    """Before it learns, episodes return 125 and 113 on average."""
+    monkeypatch.chdir(tmp_path)
     found = names("README.md")
+    agent, loaded = found["agent"], found["Agent"].load("cartpole")
+    returns = agent.evaluate(10).returns.mean(1)
+    assert (returns > 200.0).all()
+    assert (loaded.evaluate(10).returns.mean(1) == returns).all()
+    assert -10.0 <= loaded.predict([0.0, 0.0, 0.1, 0.0]).item() <= 10.0  # newtons: the environment's bounds
+
+
+def test_the_python_example_runs():
+    found = names("README.md", 1)
     assert abs(found["x"].mean().item()) < 0.2
     assert 0.7 < found["x"].std().item() < 1.2
 
@@ -73,21 +84,29 @@ def test_intervals_of_five_seeds_cover_what_the_results_page_says():
 
 
 def test_every_python_example_is_run():
-    assert TEXT.count("```python\n") == 4
+    assert TEXT.count("```python\n") == 5
 
 
 def test_the_agents_that_commands_name_exist():
     from wgf.agents.registry import AGENTS
 
     lists = re.findall(r"--agents ([^#\n]+?)(?: --| *$| *#|\\| *\n)", (ROOT / "docs/command-line.md").read_text())
-    named = re.findall(r"wgf train ([\w-]+)", TEXT) + [name.partition(":")[0] for names in lists for name in names.split()]
+    named = re.findall(r"wgf train ([\w-]+)(?![\w:-])", TEXT) + [name.partition(":")[0] for names in lists for name in names.split()]
     assert len(named) >= 8
     assert set(named) <= set(AGENTS)
 
 
 def test_the_modules_and_programs_that_commands_name_exist():
     modules, files = set(re.findall(r"python -m (wgf[\w.]+)", TEXT)), set(re.findall(r"tests/bench/[a-z_0-9]+\.py", TEXT))
-    assert len(modules) >= 3
+    assert "wgf.runs.studies" in modules
     assert len(files) >= 3
     assert [name for name in modules if find_spec(name) is None] == []
     assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
+def test_the_studies_that_commands_name_exist():
+    from wgf.runs.studies.main import STUDIES
+
+    named = set(re.findall(r"python -m wgf\.runs\.studies ([a-z]\w*)", TEXT))
+    assert len(named) >= 3
+    assert named <= set(STUDIES)

@@ -5,7 +5,7 @@ rectangles in Box2D: masses and moments of inertia follow from their sizes and d
 the joints' own, so joints never stretch. Departs: Box2D solves the joints by iterations; here the equations of motion are solved.
 
 A state is (*b, 4): two positions, two velocities. Angles are in radians, anticlockwise, unbounded. One step is semi-implicit Euler,
-v <- v + dt a(q, v), q <- q + dt v, as in Box2D, which also cuts what turns at a quarter turn a step.
+v <- v + dt a(q, v), q <- q + dt v, as in Box2D, which also cuts what turns at a quarter turn per step.
 """
 
 import math

@@ -37,7 +37,7 @@ SAVED = {"agent": str, "preset": str, "config": dict, "schedule": dict, "env": s
 
 
 def resolve(agent: Any, preset: str, env: str) -> Any:
-    """The preset's configuration for an environment: the paper's reward scale is its Table 6, by the name of the task.
+    """Returns the preset's configuration for an environment: the paper's reward scale is its Table 6, by the name of the task.
 
     It is the inverse temperature of soft agents; others take rewards as they are.
     """
@@ -47,7 +47,7 @@ def resolve(agent: Any, preset: str, env: str) -> Any:
 
 
 def replaced(name: str, nets: Any, own: Mapping[str, Any]) -> Any:
-    """An agent's networks with some of a person's own in their places. Raises ValueError for a name that is not there."""
+    """Returns an agent's networks with some of a person's own in their places. Raises ValueError for a name that is not there."""
     for field, net in own.items():
         if field not in nets._fields:
             raise ValueError(f"nets has {field!r}; the networks of {name} are {', '.join(nets._fields)}")
@@ -153,7 +153,7 @@ class Agent:
         return text
 
     def compiles(self, steps: int) -> bool:
-        """Whether a training of ``steps`` steps that begins now would run its updates as machine code.
+        """Says whether a training of ``steps`` steps that begins now would run its updates as machine code.
 
         By itself it does where the updates are many and large enough to save twice what compiling costs, on a CPU with a compiler.
         """
@@ -163,7 +163,7 @@ class Agent:
         return pays(updates, machine.work(len(self.seeds), self.cfg), self.device)
 
     def predict(self, obs: Any, deterministic: bool = True, seed: int = 0, policy: int = 0) -> NDArray[Any]:
-        """The action for an observation of the environment, or actions (n, A) for n of them, in the environment's own units.
+        """Returns the action for an observation of the environment, or actions (n, A) for n of them, in the environment's own units.
 
         ``seed`` is the place of a seed in the stack, ``policy`` that of a policy where a seed has several. ``deterministic`` gives the
         agent's best guess, else a draw from its policy.
@@ -217,7 +217,7 @@ class Agent:
     def load(
         cls, folder: str | Path, env: Any = None, agent: Any = None, device: str = "auto", nets: Mapping[str, Any] | None = None
     ) -> "Agent":
-        """The agent of a folder that ``save``, ``learn(log=)`` or ``wgf train`` wrote: of one seed, or of all that the folder holds.
+        """Returns the agent of a folder that ``save``, ``learn(log=)`` or ``wgf train`` wrote: of one seed, or of all that it holds.
 
         ``env``, ``agent`` and ``nets`` are needed where they were given as objects and not by names. Nothing that was saved runs code.
         It may learn again, with a fresh replay: it first collects ``warmup`` steps with its policy.
@@ -257,7 +257,7 @@ class Agent:
         return found
 
     def about(self, schedule: Schedule) -> dict[str, Any]:
-        """What every saved policy says about itself, as JSON gives it back."""
+        """Returns what every saved policy says about itself, as JSON gives it back."""
         about: dict[str, Any] = {
             "agent": self.name,
             "preset": self.preset,
@@ -318,7 +318,7 @@ class Agent:
 
 
 def numbered(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """So many seeds from 0 on, or the seeds themselves.
+    """Returns so many seeds from 0 on, or the seeds themselves.
 
     **Raises** ValueError for none, for one that comes twice, and for one that environments do not take.
     """

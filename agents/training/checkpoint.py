@@ -22,7 +22,7 @@ A_RUN = "give the folder of a run, such as runs/main/ENV/AGENT/seed-0"
 
 
 def tensors(state: Any) -> dict[str, Tensor]:
-    """Every tensor of a state by name, "policy.theta", "policy.m" or "q_target": the tensors themselves, not copies."""
+    """Returns every tensor of a state by name, "policy.theta", "policy.m" or "q_target": the tensors themselves, not copies."""
     found: dict[str, Tensor] = {}
     for field in fields(state):
         value = getattr(state, field.name)
@@ -36,7 +36,7 @@ def tensors(state: Any) -> dict[str, Tensor]:
 
 
 def seed_slice(state: Any, s: int) -> dict[str, Tensor]:
-    """The tensors of seed s of a stack, as a stack of one. Step counts, which have no axes, belong to every seed."""
+    """Returns the tensors of seed s of a stack, as a stack of one. Step counts, which have no axes, belong to every seed."""
     return {name: (t[s : s + 1] if t.ndim else t).cpu().contiguous() for name, t in tensors(state).items()}
 
 
@@ -67,7 +67,7 @@ def save(folder: Path, values: dict[str, Tensor], about: Mapping[str, Any]) -> N
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(about, tensors) of a folder that ``save`` wrote. Raises ValueError, in one line, for anything else."""
+    """Returns (about, tensors) of a folder that ``save`` wrote. Raises ValueError, in one line, for anything else."""
     about = read_json(folder / "policy.json")
     name, seal = about.get("file"), about.pop("seal", None)
     if about.get("format") != FORMAT or not isinstance(name, str) or not re.fullmatch(r"policy-\d+\.safetensors", name):
@@ -91,7 +91,7 @@ def _seal(about: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises ValueError, in one line; no key may come twice."""
+    """Reads a JSON object from a file. Raises ValueError, in one line; no key may come twice."""
     try:
         value = json.loads(path.read_text("utf-8"), object_pairs_hook=_once)
     except OSError as error:
@@ -110,7 +110,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """A JSON object into a file, whole; numbers must be finite."""
+    """Writes a JSON object into a file, whole; numbers must be finite."""
     replace(path, json.dumps(value, indent=1, allow_nan=False).encode())
 
 

@@ -28,7 +28,7 @@ def saving(updates: int, work: int) -> float:
 
 
 def pays(updates: int, work: int, device: torch.device) -> bool:
-    """Whether compiling is worth it: on a CPU with a C++ compiler, where it saves more than twice what it costs.
+    """Says whether compiling is worth it: on a CPU with a C++ compiler, where it saves more than twice what it costs.
 
     By the numbers of a training alone, so that the same training is compiled or not, whenever it is run.
     """
@@ -45,7 +45,7 @@ class Recorder:
         self._found: dict[Any, Callable[..., Any] | None] = {}
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
-        """``function(*args)``, but for rounding; plainly where it cannot be compiled, after a RuntimeWarning."""
+        """Runs ``function(*args)``, the same but for rounding; plainly where it cannot be compiled, after a RuntimeWarning."""
         held = _held(args)
         key = function, *((t.shape, t.stride(), t.dtype) for t in held)
         if key not in self._found:
@@ -73,7 +73,7 @@ def piece(function: _F) -> _F:
 
 
 def update(agent: AnyAgent, cfg: Any, state: Any, *, compile: bool, whole: bool = True) -> Update:
-    """``agent.update`` of one state; compiled at its first call, which takes up to a minute, or with a RuntimeWarning not at all.
+    """Returns ``agent.update`` of one state; compiled at its first call, which takes up to a minute, or with a RuntimeWarning not at all.
 
     ``whole``: as one piece of machine code, else its ``piece``s alone.
     """
@@ -100,7 +100,7 @@ def update(agent: AnyAgent, cfg: Any, state: Any, *, compile: bool, whole: bool 
 
 
 def _held(arg: Any) -> tuple[Tensor, ...]:
-    """The tensors of an argument, in order: its own, those of a tuple's parts, of an optimiser, of a state."""
+    """Returns the tensors of an argument, in order: its own, those of a tuple's parts, of an optimiser, of a state."""
     if isinstance(arg, Tensor):
         return (arg,)
     if isinstance(arg, Adam):

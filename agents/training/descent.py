@@ -35,7 +35,7 @@ class Adam:
         )  # fmt: skip
 
     def _plain(self, gradient: Tensor) -> None:
-        """The same arithmetic, which a compiler makes one pass of."""
+        """Does the same arithmetic, which a compiler makes one pass of."""
         self.m.lerp_(gradient, 0.1)
         self.v.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
         started_m, started_v = (-torch.expm1(self.steps.double() * math.log(beta)) for beta in (0.9, 0.999))  # 1 - beta^steps
@@ -58,7 +58,7 @@ def descend_(adam: Adam, loss: Callable[[Tensor], Any]) -> Any:
 
 
 def gradients(loss: Callable[..., Any], *thetas: Tensor) -> tuple[tuple[Tensor, ...], Any]:
-    """Of the sum over seeds of ``loss(*thetas)``: its gradient in each theta; and what ``loss`` returned, detached, as in ``descend_``."""
+    """Returns the gradient in each theta of the sum over seeds of ``loss(*thetas)``, and what ``loss`` returned, detached."""
     leaves = [theta.detach().requires_grad_() for theta in thetas]
     with torch.enable_grad():
         found = loss(*leaves)
@@ -74,7 +74,7 @@ def _detached(found: Any) -> Any:
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """(1/2) (prediction - target)^2, mean over the minibatch, summed over members, and the mean prediction: (S, [E,] B) -> (S,) each.
+    """Returns (1/2) (prediction - target)^2, mean over the minibatch, sum over members, and the mean prediction: (S, [E,] B) -> (S,) each.
 
     A target (S, B) is that of every member; it is held fixed.
     """

@@ -93,11 +93,11 @@ class Source:
             self.name = spec.id if spec else getattr(env, "__name__", type(env).__name__)
 
     def simulators(self, n: int) -> "Gymnasium | EnvPool":
-        """``n`` environments side by side. Raises as ``make`` does."""
+        """Makes ``n`` environments side by side. Raises as ``make`` does."""
         return EnvPool(self.name, n) if self.backend == "envpool" and not self.own else Gymnasium(self.name, n, self._factory)
 
     def make(self, seeds: int, n: int = 1, *, device: torch.device = CPU, starts: Starts = alone) -> Envs:
-        """``n`` environments for each of ``seeds`` seeds; the environments of seed k are seeded with starts(k).
+        """Makes ``n`` environments for each of ``seeds`` seeds; the environments of seed k are seeded with starts(k).
 
         The project's own tasks by their ids run on the device, the n of a seed on one random generator seeded with k; others run on the
         CPU.
@@ -192,11 +192,11 @@ class Film:
         self.frame()  # fails here where nothing can be drawn
 
     def frame(self) -> Any:
-        """The picture now, (height, width, 3)."""
+        """Returns the picture now, (height, width, 3)."""
         return np.asarray(self._env.render())
 
     def step(self, action: Any) -> tuple[Any, float, bool]:
-        """The next observation, the reward, and whether the episode goes on."""
+        """Returns the next observation, the reward, and whether the episode goes on."""
         obs, reward, terminated, truncated, _ = self._env.step(action)
         return obs, float(reward), not (terminated or truncated)
 
@@ -206,7 +206,7 @@ class Film:
 
 
 def reward_threshold(name: str) -> float | None:
-    """The return at which Gymnasium calls the task solved; None where it does not say, or does not know the task."""
+    """Returns the return at which Gymnasium calls the task solved; None where it does not say, or does not know the task."""
     try:
         threshold: float | None = gym.spec(name).reward_threshold
     except (gym.error.Error, ImportError):
@@ -215,7 +215,7 @@ def reward_threshold(name: str) -> float | None:
 
 
 def _made(name: str, factory: Callable[[], Any] | None, **options: Any) -> Any:
-    """An environment by its id, or of a factory, without Gymnasium's and MuJoCo's remarks; ValueError, in one line, where it cannot."""
+    """Makes an environment by its id or a factory, without Gymnasium's and MuJoCo's remarks. Raises ValueError where it cannot."""
     module, _, rest = name.rpartition(":")
     if module and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # "my_tasks:Maze-v0" may lie where the person is

@@ -45,7 +45,7 @@ def memory(cfg: EpochSettings, schedule: Schedule) -> Rollout:
 
 
 def networks(cfg: EpochSettings, obs: int, action: int) -> Nets:
-    """The networks of a configuration: deviations of 1 and means near 0 at first.
+    """Makes the networks of a configuration: deviations of 1 and means near 0 at first.
 
     Weights start orthogonal, as in Stable-Baselines3 and the code of PPO's authors.
     """
@@ -54,12 +54,12 @@ def networks(cfg: EpochSettings, obs: int, action: int) -> Nets:
 
 
 def noise(cfg: EpochSettings, action: int, draw: Streams) -> Tensor:
-    """The order in which epochs take the transitions, (S, epochs, horizon x envs)."""
+    """Draws the order in which epochs take the transitions, (S, epochs, horizon x envs)."""
     return draw.permutations(cfg.epochs, cfg.horizon * cfg.envs)
 
 
 def samples(cfg: EpochSettings, value: Callable[[Tensor], Tensor], segment: Segment) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Observations, actions, advantages and targets of V, each (S, 1, horizon x envs, ...); ``value``: obs -> V."""
+    """Returns observations, actions, advantages and targets of V, each (S, 1, horizon x envs, ...); ``value``: obs -> V."""
     estimates = estimate(value, segment, cfg.reward_scale, cfg.gamma * cfg.lam)
     obs, action, advantage, target = (t.flatten(2, 3) for t in (segment.obs, segment.action, *estimates))
     return obs, action, advantage, target

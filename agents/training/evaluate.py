@@ -23,19 +23,19 @@ class Episodes(NamedTuple):
 
 
 def deterministic(agent: AnyAgent, cfg: Any, state: Any, device: torch.device) -> Policy:
-    """The agent's greedy actions; where they are not finite, as a policy that diverged gives them, zero."""
+    """Returns the agent's greedy actions; where they are not finite, as a policy that diverged gives them, zero."""
     return lambda obs: torch.nan_to_num(agent.greedy(cfg, state, obs.to(device))).to(obs.device)
 
 
 def starts(seeds: Sequence[int], episodes: int) -> list[int]:
-    """Environment seeds: episode i of seed k starts from 1,000,000 + 1,000 k + i, far from any seed of training."""
+    """Returns the environments' seeds: episode i of seed k starts from 1,000,000 + 1,000 k + i, far from any seed of training."""
     return [1_000_000 + 1_000 * k + i for k in seeds for i in range(episodes)]
 
 
 def evaluate(
     policy: Policy, envs: Envs, seeds: Sequence[int], episodes: int, stopping: Callable[[], bool] = lambda: False
 ) -> Episodes | None:
-    """``episodes`` episodes per seed, all side by side in ``envs``, which has one row of len(seeds) * episodes environments.
+    """Plays ``episodes`` episodes per seed, all side by side in ``envs``, which has one row of len(seeds) * episodes environments.
 
     Returns None where it was stopped halfway.
     """

@@ -1,4 +1,4 @@
-"""What a run writes: one folder a seed with config.json, TensorBoard events, metrics.csv, the policy and, at its end, result.json."""
+"""What a run writes: one folder per seed with config.json, TensorBoard events, metrics.csv, the policy and, at its end, result.json."""
 
 import csv
 import fcntl
@@ -101,7 +101,7 @@ class NoLog:
 
 
 def being_written(folder: Path) -> bool:
-    """Whether a living process trains into this folder."""
+    """Says whether a living process trains into this folder."""
     try:
         with open(folder / "metrics.csv") as f:
             fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)

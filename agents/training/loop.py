@@ -57,7 +57,7 @@ class Tick(NamedTuple):
     metrics: Mapping[str, Array]
 
     def of(self, tag: str, seeds: int) -> Array:
-        """A metric's values (S,); nan before its first."""
+        """Returns a metric's values (S,); nan before its first."""
         return self.metrics.get(tag, np.full(seeds, np.nan, np.float32))
 
 
@@ -89,7 +89,7 @@ def train(task: Task, run: Training, record: Record, *, tell: Tell, stopping: St
 
 
 def begin(task: Task, state: Any = None) -> Training:
-    """A state, fresh if none is given, an empty memory, and environments at their first observation: seed k the same in every stack."""
+    """Makes a state, fresh if none is given, an empty memory, and environments at their start: seed k the same in every stack."""
     d, a, seeds = task.envs.obs_size, task.envs.action_size, task.seeds
     if state is None:
         state = task.agent.init(task.cfg, d, a, [torch.Generator().manual_seed(k) for k in seeds], task.device)
@@ -138,7 +138,7 @@ def collect(task: Task, run: Training, record: Record) -> None:
 
 
 def choose(task: Task, run: Training, obs: Tensor, uniform: bool) -> Tensor:
-    """Actions (S, n, A) for observations (S, n, D): uniform on (-1, 1)^A, or the agent's. A failed seed stands still."""
+    """Returns actions (S, n, A) for observations (S, n, D): uniform on (-1, 1)^A, or the agent's. A failed seed stands still."""
     n, a = obs.shape[1], task.envs.action_size
     if uniform:
         return (2.0 * run.streams.uniform(n, a) - 1.0).to(obs.device)
@@ -147,7 +147,7 @@ def choose(task: Task, run: Training, obs: Tensor, uniform: bool) -> Tensor:
 
 
 def learn(task: Task, run: Training) -> None:
-    """One update for each batch that the memory yields."""
+    """Takes one update for each batch that the memory yields."""
     for batch in task.memory.batches():
         run.info = run.update(batch, task.agent.noise(task.cfg, task.envs.action_size, run.streams))
 

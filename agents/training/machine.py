@@ -40,7 +40,7 @@ def find_threads(asked: int, seeds: int, cfg: Any) -> int:
 
 
 def work(seeds: int, cfg: Any) -> int:
-    """The size of an update: seeds x batch x particles or samples x width^2 of the widest layer; of what has no layers, its batch."""
+    """Returns the size of an update: seeds x batch x particles or samples x width^2 of the widest layer, a width of 1 without layers."""
     widths, each = (*getattr(cfg, "hidden", ()), *getattr(cfg, "critic_hidden", ())), getattr(cfg, "particles", getattr(cfg, "samples", 1))
     return int(seeds * getattr(cfg, "batch", 1) * each * max(widths, default=1) ** 2)
 

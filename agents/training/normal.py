@@ -38,7 +38,7 @@ class Moments:
         self.count += n
 
     def deviation(self) -> Tensor:
-        """sqrt(squares / count + 1e-8), (S, ...); 1 before there are two numbers."""
+        """Returns sqrt(squares / count + 1e-8), (S, ...); 1 before there are two numbers."""
         each = (-1, *[1] * (self.mean.ndim - 1))
         count = self.count.view(each)
         return torch.where(count < 2.0, 1.0, (self.squares / count.clamp(min=1.0) + 1e-8).sqrt())
@@ -66,12 +66,12 @@ class Normalized:
 
     @property
     def Config(self) -> type[Any]:
-        """The agent's."""
+        """Returns what the agent has."""
         return self.inner.Config
 
     @property
     def PRESETS(self) -> Mapping[str, Any]:
-        """The agent's."""
+        """Returns what the agent has."""
         return self.inner.PRESETS
 
     def memory(self, cfg: Any, schedule: Schedule) -> "Watching":
@@ -79,34 +79,34 @@ class Normalized:
         return Watching(self.inner.memory(cfg, schedule), cfg.gamma)
 
     def networks(self, cfg: Any, obs: int, action: int) -> Any:
-        """The agent's."""
+        """Returns what the agent has."""
         return self.inner.networks(cfg, obs, action)  # type: ignore[attr-defined]
 
     def init(self, cfg: Any, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, *nets: Any) -> State:
-        """A fresh state, with nothing counted."""
+        """Makes a fresh state, with nothing counted."""
         seeds = len(generators)
         zeros = [torch.zeros(shape, device=device, dtype=torch.float64) for shape in ((seeds,), (seeds, obs), (seeds, obs))]
         returns = [torch.zeros(seeds, device=device, dtype=torch.float64) for _ in range(3)]
         return State(self.inner.init(cfg, obs, action, generators, device, *nets), Moments(*zeros), Moments(*returns))
 
     def act_noise(self, cfg: Any, action: int, n: int, draw: Streams) -> Any:
-        """The agent's."""
+        """Returns what the agent has."""
         return self.inner.act_noise(cfg, action, n, draw)
 
     def act(self, cfg: Any, state: State, obs: Tensor, noise: Any) -> Tensor:
-        """The agent's actions that explore, (S, n, A)."""
+        """Returns the agent's actions that explore, (S, n, A)."""
         return self.inner.act(cfg, state.inner, self.seen(state, obs), noise)
 
     def greedy(self, cfg: Any, state: State, obs: Tensor) -> Tensor:
-        """The agent's deterministic actions, (S, n, A)."""
+        """Returns the agent's deterministic actions, (S, n, A)."""
         return self.inner.greedy(cfg, state.inner, self.seen(state, obs))
 
     def noise(self, cfg: Any, action: int, draw: Streams) -> Any:
-        """The agent's."""
+        """Returns what the agent has."""
         return self.inner.noise(cfg, action, draw)
 
     def update(self, cfg: Any, state: State, batch: Any, noise: Any) -> Info:
-        """The agent's update, on what it sees."""
+        """Takes the agent's update, on what it sees."""
         reward = batch.reward
         if self.rewards:
             reward = reward / _over(state.returns.deviation(), reward, 0)
@@ -114,7 +114,7 @@ class Normalized:
         return self.inner.update(cfg, state.inner, seen, noise)
 
     def seen(self, state: State, obs: Tensor) -> Tensor:
-        """Observations (S, ..., D) as the agent sees them."""
+        """Returns observations (S, ..., D) as the agent sees them."""
         if not self.observations:
             return obs
         mean, deviation = (_over(t, obs, 1) for t in (state.obs.mean, state.obs.deviation()))
@@ -198,10 +198,10 @@ class Watched:
 
 
 def normalized(agent: AnyAgent, what: str) -> AnyAgent:
-    """The agent itself for "none", else one that normalises "observations", "rewards" or "both"."""
+    """Returns the agent itself for "none", else one that normalises "observations", "rewards" or "both"."""
     return agent if what == "none" else Normalized(agent, what != "rewards", what != "observations")
 
 
 def _over(t: Tensor, x: Tensor, own: int) -> Tensor:
-    """A tensor (S, ...) with ``own`` axes behind the seeds, in the type of x and with its number of axes."""
+    """Returns a tensor (S, ...) with ``own`` axes behind the seeds, in the type of x and with its number of axes."""
     return t.to(x.dtype).view(len(t), *[1] * (x.ndim - 1 - own), *t.shape[1:])

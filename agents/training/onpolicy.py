@@ -29,15 +29,15 @@ class Settings:
     activation: str = "tanh"
     """Activation: tanh or relu."""
     batch: int = 5000
-    """Environment steps an update and policy; a multiple of envs."""
+    """Environment steps per update and policy; a multiple of envs."""
     envs: int = 10
-    """Environments side by side, a policy."""
+    """Environments per policy, side by side."""
     lr: float = 5e-3
     """Adam's step size for the policies."""
     critic_lr: float = 1e-2
     """Adam's step size for the critics."""
     critic_steps: int = 20
-    """Steps of the critics an update, which share its samples out; at most batch / envs."""
+    """Steps of the critics per update, which share its samples out; at most batch / envs."""
     gamma: float = 0.99
     """Discount."""
     lam: float = 1.0
@@ -75,12 +75,12 @@ class State:
 
     @property
     def collector(self) -> Tensor:
-        """The parameters of the policies that collect."""
+        """Returns the parameters of the policies that collect."""
         return self.policy.theta if self.noisy is None else self.noisy
 
 
 def explore(cfg: Settings, state: State, draw: Streams) -> None:
-    """Before a segment: theta~ = theta + weight_noise xi, xi ~ N(0, I), collects it, and grad J is taken at theta~.
+    """Draws theta~ = theta + weight_noise xi, xi ~ N(0, I), before a segment: it collects, and grad J is taken at theta~.
 
     So the update ascends E J(theta + weight_noise xi), the return of a Gaussian over weights. **Source** Plappert et al. 2018, Sec. 3;
     Zhang et al. 2018, Sec. 5, where one particle with it is noisy exploration.
@@ -90,14 +90,14 @@ def explore(cfg: Settings, state: State, draw: Streams) -> None:
 
 
 def segments(cfg: Settings, policies: int) -> Rollout:
-    """How so many policies per seed collect."""
+    """Says how so many policies per seed collect."""
     steps = cfg.batch // cfg.envs
     pieces = cfg.critic_steps + -(-steps // TIMES)
     return Rollout(policies, cfg.envs, steps, cfg.gamma, pieces=pieces, explore=partial(explore, cfg))
 
 
 def act_noise(cfg: object, action: int, n: int, draw: Streams) -> Tensor:
-    """(S, n, A)."""
+    """Draws xi ~ N(0, I), (S, n, A)."""
     return draw.normal(n, action)
 
 
@@ -109,7 +109,7 @@ def act(cfg: object, state: State, obs: Tensor, noise: Tensor) -> Tensor:
 
 
 def greedy(cfg: object, state: State, obs: Tensor) -> Tensor:
-    """The means, (S, n, A), dealt as in ``act``."""
+    """Returns the means, (S, n, A), dealt as in ``act``."""
     theta = state.policy.theta
     return state.nets.policy.mode(theta, torch.unflatten(obs, 1, (theta.shape[1], -1))).flatten(1, 2)
 
@@ -119,20 +119,20 @@ def noise(cfg: object, action: int, draw: Streams) -> None:
 
 
 def estimate(value: Callable[[Tensor], Tensor], segment: Segment, reward_scale: float, decay: float) -> tuple[Tensor, Tensor]:
-    """(advantages, targets of V = advantages + V), (S, M, T, E) each, by ``gae``; decay = gamma lambda; ``value``: obs -> V."""
+    """Returns (advantages, targets of V = advantages + V), (S, M, T, E) each, by ``gae``; decay = gamma lambda; ``value``: obs -> V."""
     now, after = (torch.cat([value(part) for part in torch.split(x, TIMES, 2)], 2) for x in (segment.obs, segment.next_obs))
     advantage = gae(reward_scale * segment.reward, segment.discount, now, after, segment.ended, decay)
     return advantage, advantage + now
 
 
 def standardised(advantage: Tensor) -> Tensor:
-    """Mean 0 and deviation 1 over a policy's samples, (S, M, B): the unit in which temperatures are meant."""
+    """Moves and scales to mean 0 and deviation 1 over a policy's samples, (S, M, B): the unit in which temperatures are meant."""
     deviation, mean = torch.std_mean(advantage, -1, correction=0, keepdim=True)
     return (advantage - mean) / (deviation + 1e-8)
 
 
 def policy_gradient(policy: DiagonalPolicy, theta: Tensor, segment: Segment, advantage: Tensor) -> Tensor:
-    """grad J = E[A grad log pi(a | s)], (S, M, P), from standardised advantages (S, M, T, E).
+    """Returns grad J = E[A grad log pi(a | s)], (S, M, P), from standardised advantages (S, M, T, E).
 
     **Source** Zhang et al. 2018, Sec. 4.1: REINFORCE or advantage actor-critic, by how the advantages were made.
     """
@@ -143,31 +143,31 @@ def policy_gradient(policy: DiagonalPolicy, theta: Tensor, segment: Segment, adv
 
 @piece
 def part_of_gradient(policy: DiagonalPolicy, theta: Tensor, obs: Tensor, action: Tensor, weight: Tensor) -> Tensor:
-    """grad_theta sum_b w_b log pi(a_b | s_b), (S, M, P); obs (S, M, B, D), action (S, M, B, A), weight (S, M, B)."""
+    """Returns grad_theta sum_b w_b log pi(a_b | s_b), (S, M, P); obs (S, M, B, D), action (S, M, B, A), weight (S, M, B)."""
     (found,), _ = gradients(lambda theta: (weight * policy.log_prob(theta, obs, action)).sum((1, 2)), theta)
     return found
 
 
 def fit_(v: VNetwork, adam: Adam, segment: Segment, target: Tensor, steps: int) -> Tensor:
-    """One pass down (1/2) (V - target)^2, the i-th of ``steps`` steps at times i, i + steps, ... -> (1/2) error^2 before it, mean, (S,)."""
+    """Takes one pass down (1/2) (V - target)^2, the i-th of ``steps`` steps at times i, i + steps, ...; returns its mean before, (S,)."""
     parts = [(segment.obs[:, :, i::steps].flatten(2, 3), target[:, :, i::steps].flatten(2)) for i in range(steps)]
     return torch.stack([regress_(v, adam, obs, y) for obs, y in parts]).mean(0) / target.shape[1]
 
 
 @piece
 def regress_(v: VNetwork, adam: Adam, obs: Tensor, target: Tensor) -> Tensor:
-    """One step of M critics down (1/2) (V - target)^2, mean over samples (S, M, B): their losses before it, summed, (S,)."""
+    """Takes one step of M critics down (1/2) (V - target)^2, mean over samples (S, M, B): their losses before it, summed, (S,)."""
     return descend_(adam, lambda theta: squared_error(v(theta, obs), target))[0]
 
 
 def networks(cfg: Settings, obs: int, action: int) -> Nets:
-    """The networks of a configuration, for so many numbers of an observation and of an action."""
+    """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
     policy = DiagonalPolicy(MLP((obs, *cfg.hidden, action), cfg.activation), action)
     return Nets(policy, VNetwork(MLP((obs, *cfg.hidden, 1), cfg.activation)))
 
 
 def begin(cfg: Settings, policies: int, nets: Nets, generators: Sequence[torch.Generator], device: torch.device) -> State:
-    """A fresh state: M policies of deviation 1 per seed, and their critics."""
+    """Makes a fresh state: M policies of deviation 1 per seed, and their critics."""
     policy = nets.policy.init(policies, generators).to(device)
     v = nets.v.init((len(generators), policies), generators).to(device)
     return State(nets, Adam(policy, cfg.lr), Adam(v, cfg.critic_lr), policy.clone() if cfg.weight_noise else None)

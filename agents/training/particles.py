@@ -20,7 +20,7 @@ class ParticleSettings(Settings):
     """Policies that sample exp(J / alpha) p0; the defaults are those of Zhang et al. 2018, Table 4, and of the public SVPG code."""
 
     particles: int = 16
-    """Policies a seed. With their critics they take some 20 floats a parameter, 28 while they are saved: 256 of 1e5 need 2.7 GiB."""
+    """Policies per seed. With their critics they take some 20 floats per parameter, 28 while they are saved: 256 of 1e5 need 2.7 GiB."""
     alpha: float = 10.0
     """Temperature of exp(J / alpha), for standardised advantages: the paper's grid is 6 to 11."""
     anneal: int = 0
@@ -44,12 +44,12 @@ def init(
     device: torch.device,
     nets: Nets | None = None,
 ) -> State:
-    """A fresh state of len(generators) seeds."""
+    """Makes a fresh state of len(generators) seeds."""
     return begin(cfg, cfg.particles, nets or networks(cfg, obs, action), generators, device)
 
 
 def score(cfg: ParticleSettings, x: Tensor, gradient: Tensor, adam: Adam) -> Tensor:
-    """grad log of exp(J / alpha) p0: grad J / alpha - x / prior variance, (S, M, d).
+    """Returns grad log of exp(J / alpha) p0: grad J / alpha - x / prior variance, (S, M, d).
 
     **Source** Zhang et al. 2018, Sec. 4.1, whose Eq. 12 and Prop. 5 set alpha to 1 and p0 to a flat prior. alpha falls by ``anneal``.
     """
@@ -59,12 +59,12 @@ def score(cfg: ParticleSettings, x: Tensor, gradient: Tensor, adam: Adam) -> Ten
 
 
 def kernel(cfg: ParticleSettings, x: Tensor) -> Kernel:
-    """The kernel of SVGD, by its median rule."""
+    """Returns the kernel of SVGD, by its median rule."""
     return KERNELS[cfg.bandwidth](x)
 
 
 def seen(x: Tensor, after: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-    """Of particles that went from x to ``after``, (S, M, d): length of grad J, root mean square distance from their mean, W2 moved."""
+    """Returns, of particles that went from x to ``after`` (S, M, d): length of grad J, deviation from their mean, W2 moved."""
     return {
         "policy/gradient": speed(gradient),
         "flow/spread": mean_square(after - after.mean(1, keepdim=True)).sqrt(),

@@ -38,22 +38,22 @@ class Batch(NamedTuple):
 
 
 class Streams:
-    """One random generator a seed. Draws are stacked: seed s of a stack sees the numbers that it sees by itself."""
+    """One random generator per seed. Draws are stacked: seed s of a stack sees the numbers that it sees by itself."""
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self.generators = list(generators)
         self.device = generators[0].device
 
     def normal(self, *shape: int) -> Tensor:
-        """N(0, 1), (S, *shape)."""
+        """Draws N(0, 1), (S, *shape)."""
         return torch.stack([torch.randn(shape, generator=g, device=self.device) for g in self.generators])
 
     def uniform(self, *shape: int) -> Tensor:
-        """U(0, 1), (S, *shape)."""
+        """Draws U(0, 1), (S, *shape)."""
         return torch.stack([torch.rand(shape, generator=g, device=self.device) for g in self.generators])
 
     def permutations(self, k: int, n: int) -> Tensor:
-        """k orders of n things, (S, k, n)."""
+        """Draws k orders of n things, (S, k, n)."""
         return torch.stack([torch.rand(k, n, generator=g, device=self.device).argsort(-1) for g in self.generators])
 
 
@@ -65,12 +65,12 @@ class Finished(NamedTuple):
     counts: Array
 
     def mean(self) -> tuple[Array, Array]:
-        """Mean return and length of a seed's episodes, (S,); nan where none ended."""
+        """Returns the mean return and length of a seed's episodes, (S,); nan where none ended."""
         with np.errstate(invalid="ignore"):
             return self.returns.sum(1) / self.counts.sum(1), self.lengths.sum(1) / self.counts.sum(1)
 
     def best(self) -> Array:
-        """Mean return of the best policy, (S,); nan where none ended."""
+        """Returns the mean return of the best policy, (S,); nan where none ended."""
         each = np.divide(self.returns, self.counts, out=np.full_like(self.returns, -np.inf), where=self.counts > 0)
         return np.where(self.counts.any(1), each.max(1), np.nan)
 
@@ -135,7 +135,7 @@ class Agent(Protocol[C, S, B, X, Y]):
 
     @property
     def Config(self) -> type[C]:
-        """The class of its configurations."""
+        """Returns the class of its configurations."""
 
     @property
     def PRESETS(self) -> Mapping[str, C]:

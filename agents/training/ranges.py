@@ -70,7 +70,7 @@ RANGES = {
 
 
 def chosen(owners: Mapping[str, Any], name: str, value: Any) -> Any:
-    """The value of a setting, a list as a tuple, by the kind of its default; ``owners`` are the dataclass objects by their fields.
+    """Returns the value of a setting, a list as a tuple, by the kind of its default; ``owners`` are the dataclass objects by their fields.
 
     **Raises** ValueError for a field that is not there, with the nearest one, and for a value of another kind.
     """

@@ -27,7 +27,7 @@ class Record:
 
     @property
     def running(self) -> list[int]:
-        """The rows of the stack that still train."""
+        """Returns the rows of the stack that still train."""
         return [s for s, ending in enumerate(self.endings) if ending == RUNNING]
 
     def write(self, step: int, values: Mapping[str, Any], rows: Sequence[int] | None = None) -> None:

@@ -38,7 +38,7 @@ class Ring:
 
     @staticmethod
     def bytes(rings: int, rows: int, obs: int, action: int) -> int:
-        """Memory of so many rings, before they are made."""
+        """Returns the bytes of so many rings, before they are made."""
         return rings * rows * (4 * (obs + action + 2) + 9)
 
     def grow(self, rows: int) -> None:
@@ -73,7 +73,7 @@ class Ring:
         self._head = (row + 1 + self._ended) % rows
 
     def sample(self, batch: int) -> Batch:
-        """``batch`` transitions per seed, uniform with replacement over where they begin in all its environments."""
+        """Draws ``batch`` transitions per seed, uniform with replacement over where they begin in all its environments."""
         rows = self.data.shape[1]
         ring, slot = self._drawn(batch)
         row = self._starts[ring, (self._first[ring] + slot) % rows]
@@ -97,7 +97,7 @@ class Ring:
         return ring, drawn - (ends.flatten() - self.count)[ring]
 
     def _steps(self, ring: np.ndarray, row: np.ndarray) -> np.ndarray:
-        """How many of n steps from each row (S, B) there are."""
+        """Counts how many of n steps from each row (S, B) there are."""
         if self.n_step == 1:
             return np.ones_like(row)
         window = (row[..., None] + np.arange(self.n_step)) % self.data.shape[1]
@@ -105,7 +105,7 @@ class Ring:
         return np.where(last.any(-1), last.argmax(-1) + 1, self.n_step)
 
     def _together(self, ring: np.ndarray, row: np.ndarray, steps: np.ndarray) -> tuple[Tensor, Tensor]:
-        """sum_k gamma^k r_k over ``steps`` rows, and gamma^(steps - 1) times the last one's discount, (S, B) each."""
+        """Returns sum_k gamma^k r_k over ``steps`` rows, and gamma^(steps - 1) times the last one's discount, (S, B) each."""
         window = (row + np.arange(self.n_step)[:, None, None]) % self.data.shape[1]
         reward, discount = self._rows(ring, window)[..., -2:].unbind(-1)
         k = torch.arange(self.n_step, device=reward.device)[:, None, None]

@@ -9,7 +9,7 @@ class Schedule:
     """How long and how often, in environment steps of one seed."""
 
     steps: int = 100_000
-    """Environment steps a seed."""
+    """Environment steps per seed."""
     warmup: int = 1_000
     """Steps of uniform actions before the first update."""
     replay: int = 1_000_000

@@ -26,12 +26,12 @@ class Step(NamedTuple):
 
 
 def stepped(obs: Any, next_obs: Any, reward: Any, terminated: Any, truncated: Any) -> Step:
-    """A ``Step`` of what a simulator returned, in any type."""
+    """Returns a ``Step`` of what a simulator returned, in any type."""
     return Step(cast(obs), cast(next_obs), cast(reward), np.asarray(terminated, bool), np.asarray(truncated, bool))
 
 
 def cast(obs: Any) -> Array:
-    """To float32; a number beyond its range becomes inf."""
+    """Converts to float32; a number beyond its range becomes inf."""
     with np.errstate(over="ignore"):
         return np.asarray(obs).astype(np.float32)
 
@@ -43,12 +43,12 @@ class Scale:
         self.middle, self.half = 0.5 * (space.high + space.low), 0.5 * (space.high - space.low)
 
     def __call__(self, action: Array) -> Any:
-        """(..., A) -> (..., A); beyond (-1, 1) is cut."""
+        """Rescales (..., A) -> (..., A); what is beyond (-1, 1) is cut."""
         return self.middle + self.half * np.clip(action, -1.0, 1.0, dtype=self.half.dtype)
 
 
 def vector(space: Any, obs: Any) -> Any:
-    """An observation, or a batch of them, with one axis for its numbers: the parts of a Dict one after another, in the space's order."""
+    """Returns an observation, or a batch of them, with one axis of numbers: the parts of a Dict one after another, in the space's order."""
     if not isinstance(space, gym.spaces.Dict):
         return obs
     parts = [(np.asarray(obs[name]), part.shape) for name, part in space.items()]
@@ -56,7 +56,7 @@ def vector(space: Any, obs: Any) -> Any:
 
 
 def sizes(name: str, obs: Any, action: Any) -> tuple[int, int]:
-    """Numbers in an observation and in an action. Raises ValueError for spaces that agents here cannot use."""
+    """Returns how many numbers an observation and an action have. Raises ValueError for spaces that agents here cannot use."""
     if not isinstance(action, gym.spaces.Box):
         raise ValueError(f"environment {name!r} has {_kind(action)} actions; agents here need Box actions: choose a continuous task")
     if len(action.shape) != 1 or action.dtype.kind != "f":
@@ -87,7 +87,7 @@ def quiet() -> Iterator[None]:
 
 
 def near(name: str, known: Sequence[str] | dict[str, Any]) -> str:
-    """ "; did you mean ...?", where a name that is known differs by little: the same task's latest version before others."""
+    """Returns "; did you mean ...?", where a name that is known differs by little: the same task's latest version before others."""
     task = name.rpartition("-v")[0] or name
     versions = sorted((k for k in known if k.rpartition("-v")[0].lower() == task.lower()), key=lambda k: (len(k), k))
     found = versions[-1:] or difflib.get_close_matches(name, known, n=1, cutoff=0.75)

@@ -13,12 +13,12 @@ REWARD_SCALE = {"Swimmer": 100.0, "Hopper": 1.0, "Walker2d": 3.0, "Humanoid": 3.
 
 
 def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
-    """y = r + discount V(s'), (S, B); discount = gamma (1 - terminated), so that truncation bootstraps."""
+    """Returns y = r + discount V(s'), (S, B); discount = gamma (1 - terminated), so that truncation bootstraps."""
     return torch.addcmul(reward, discount, next_value)
 
 
 def gae(reward: Tensor, discount: Tensor, value: Tensor, next_value: Tensor, ended: Tensor, decay: float) -> Tensor:
-    """Generalised advantage estimates, (..., T, E): A_t = d_t + decay A_{t+1}, no further than the episode's end,
+    """Returns generalised advantage estimates, (..., T, E): A_t = d_t + decay A_{t+1}, no further than the episode's end,
     d_t = r_t + discount_t V(s_{t+1}) - V(s_t).
 
     ``discount`` = gamma (1 - terminated) as ever, ``ended`` marks terminations and truncations, ``next_value`` is that of the state
@@ -36,7 +36,7 @@ def gae(reward: Tensor, discount: Tensor, value: Tensor, next_value: Tensor, end
 
 
 def log_mean_exp(q: Tensor) -> Tensor:
-    """log (1/K) sum_k exp(q_k), (..., K) -> (...). Of uniform actions it is log E_u[exp(Q) / u] - H(u), u the uniform density.
+    """Returns log (1/K) sum_k exp(q_k), (..., K) -> (...). Of uniform actions it is log E_u[exp(Q) / u] - H(u), u the uniform density.
 
     **Source** Zhang et al. 2018, Sec. 4.2, the target of DP-WGF with a uniform q.
     """
@@ -44,7 +44,8 @@ def log_mean_exp(q: Tensor) -> Tensor:
 
 
 def soft_value(q: Tensor, alpha: float, action_size: int) -> Tensor:
-    """V = alpha log int exp(Q / alpha) da over (-1, 1)^A, from K uniform actions: alpha [logsumexp_k(Q_k / alpha) - log K + A log 2].
+    """Returns V = alpha log int exp(Q / alpha) da over (-1, 1)^A, from K uniform actions:
+    alpha [logsumexp_k(Q_k / alpha) - log K + A log 2].
 
     q (S, B, K) -> (S, B). **Source** Haarnoja et al. 2017, Eq. 10; Zhang et al. 2018, Sec. 4.2 with a uniform q. Limits: equals Q
     plus alpha A log 2 where Q is flat; biased low for few samples.
@@ -53,12 +54,12 @@ def soft_value(q: Tensor, alpha: float, action_size: int) -> Tensor:
 
 
 def entropy_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
-    """E_pi [Q - alpha log pi], (S, B, M) each -> (S, B). **Source** Zhang et al. 2018, Sec. 4.2, the J_V found to work well."""
+    """Returns E_pi [Q - alpha log pi], (S, B, M) each -> (S, B). **Source** Zhang et al. 2018, Sec. 4.2, the J_V found to work well."""
     return (q - alpha * log_prob).mean(-1)
 
 
 def normalizer_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
-    """alpha log E_pi[exp(Q / alpha) / pi] + alpha E_pi[log pi], (S, B, M) each -> (S, B): for many samples of any pi, V - alpha H(pi).
+    """Returns alpha log E_pi[exp(Q / alpha) / pi] + alpha E_pi[log pi], (S, B, M) each -> (S, B): V - alpha H(pi) for many samples.
 
     **Source** Zhang et al. 2018, Sec. 4.2, the exact J_V.
     """
@@ -66,7 +67,7 @@ def normalizer_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
 
 
 def softmax_value(q: Tensor, sharpness: float) -> Tensor:
-    """sum_n w_n Q_n, w = softmax(sharpness Q): between the mean (0) and the largest (infinity). q (S, B, N) -> (S, B)."""
+    """Returns sum_n w_n Q_n, w = softmax(sharpness Q): between the mean (0) and the largest (infinity). q (S, B, N) -> (S, B)."""
     return (torch.softmax(sharpness * q, -1) * q).sum(-1)
 
 
@@ -79,7 +80,8 @@ BOOTSTRAPS: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 
 def against(v: Tensor, x: Tensor) -> Tensor:
-    """-<v, x>, mean over states and particles, (S,), v held fixed: descending it in theta moves x = f(s, xi) along v. (S, B, M, A) each.
+    """Returns -<v, x>, mean over states and particles, (S,), of v, held fixed, and x, (S, B, M, A) each: descending it in theta moves
+    x = f(s, xi) along v.
 
     **Source** Zhang et al. 2018, Eq. 15 and the chain rule below it.
     """
@@ -87,15 +89,15 @@ def against(v: Tensor, x: Tensor) -> Tensor:
 
 
 def w2_velocity(name: W2Name, scale: float, x: Tensor, x_prev: Tensor) -> Tensor:
-    """scale times the W2 velocity of that name, (S, B, M, A); nothing is computed for a scale of 0."""
+    """Returns scale times the W2 velocity of that name, (S, B, M, A); nothing is computed for a scale of 0."""
     return scale * VELOCITIES[name](x, x_prev) if scale else torch.zeros_like(x)
 
 
 def speed(v: Tensor) -> Tensor:
-    """Mean length of vectors, (S, ..., A) -> (S,)."""
+    """Returns the mean length of vectors, (S, ..., A) -> (S,)."""
     return v.square().sum(-1).sqrt().flatten(1).mean(-1)
 
 
 def mean_square(v: Tensor) -> Tensor:
-    """Mean squared length, (S, ..., A) -> (S,): of x - x_prev under common noise, a coupling, an upper bound of W2^2."""
+    """Returns the mean squared length, (S, ..., A) -> (S,): of x - x_prev under common noise, a coupling, an upper bound of W2^2."""
     return v.square().sum(-1).flatten(1).mean(-1)
