@@ -55,7 +55,7 @@ def update(cfg: Config, state: State, batch: Segment, noise: Tensor) -> Info:
             "losses/values": (target - advantage).mean((1, 2)),
             "policy/clipped": clipped,
             "policy/kl": distance,
-            "policy/entropy": entropy.mean(1),
+            "policy/entropy": entropy[:, 0],
         }
 
     return info

@@ -126,6 +126,16 @@ def test_values_at_the_energy_based_policy(alpha):
     assert abs(q.mean().item() - (v - alpha * entropy).item()) < bound  # the expected value of Prop. 8
 
 
+def test_bootstraps_lie_between_the_mean_and_the_largest():
+    q = torch.tensor([[[1.0, 3.0, 2.0]]])
+    assert targets.BOOTSTRAPS["mean"](q, 9.0).item() == pytest.approx(2.0)
+    assert targets.BOOTSTRAPS["max"](q, 0.0).item() == 3.0
+    e = [math.exp(2.0 * x) for x in (1.0, 3.0, 2.0)]
+    assert targets.BOOTSTRAPS["softmax"](q, 2.0).item() == pytest.approx((e[0] + 3.0 * e[1] + 2.0 * e[2]) / sum(e))
+    assert targets.BOOTSTRAPS["softmax"](q, 0.0).item() == pytest.approx(2.0)
+    assert targets.BOOTSTRAPS["softmax"](q, 1e3).item() == pytest.approx(3.0)
+
+
 def test_descending_the_product_moves_particles_along_the_velocity():
     x, v = draw(S, B, M, A).requires_grad_(), draw(S, B, M, A, seed=1).requires_grad_()
     loss = targets.against(v, x)

@@ -12,7 +12,6 @@ from tests.agents.test_update import Adam
 from tests.policies.plain import assert_equal, close
 from wgf.agents import wpo
 from wgf.agents.training.protocol import Batch, Streams
-from wgf.agents.training.targets import BOOTSTRAPS
 from wgf.policies.unbounded import decoupled_kl
 
 D, A, B, N = 3, 2, 3, 4
@@ -224,16 +223,6 @@ def test_kl_weights_start_as_configured_and_stay_above_their_floor():
         assert weight == pytest.approx([start] * A, rel=1e-7)
     wpo.update(cfg, state, minibatch(0, 1), wpo.noise(cfg, A, streams(1)))
     assert (state.log_weight.theta[0, 0] == wpo.FLOOR).all()
-
-
-def test_bootstraps_lie_between_the_mean_and_the_largest():
-    q = torch.tensor([[[1.0, 3.0, 2.0]]])
-    assert BOOTSTRAPS["mean"](q, 9.0).item() == pytest.approx(2.0)
-    assert BOOTSTRAPS["max"](q, 0.0).item() == 3.0
-    e = [math.exp(2.0 * x) for x in (1.0, 3.0, 2.0)]
-    assert BOOTSTRAPS["softmax"](q, 2.0).item() == pytest.approx((e[0] + 3.0 * e[1] + 2.0 * e[2]) / sum(e))
-    assert BOOTSTRAPS["softmax"](q, 0.0).item() == pytest.approx(2.0)
-    assert BOOTSTRAPS["softmax"](q, 1e3).item() == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize("change", [{}, {"policy": "mixture", "components": 2}, {"policy": "squashed"}], ids=str)

@@ -15,7 +15,8 @@ from torch.func import grad
 from updates import row, timed, update
 
 from wgf import projection
-from wgf.policies.unbounded import Law, draw, flat, log_prob_each, unflat
+from wgf.policies.gaussian import GaussianMixture, noise_size
+from wgf.policies.unbounded import flat, unflat
 
 STATES, ACTION, DRAWS = 256, 3, 64
 
@@ -24,13 +25,13 @@ def products(components: int, steps: tuple[int, int], rounds: int) -> tuple[Time
     """A gradient of the log-densities of all draws in every parameter, and directions of ``steps``; seconds of one step."""
     g = torch.Generator().manual_seed(0)
     shape = (STATES, components, ACTION)
-    law = Law(torch.randn(shape[:2], generator=g), torch.randn(shape, generator=g), torch.rand(shape, generator=g) + 0.5)
-    phi, noise = flat(law), torch.randn(STATES, 2 * DRAWS, ACTION + (components > 1), generator=g)
-    a, others = draw(law, noise).chunk(2, -2)
+    law = GaussianMixture(torch.randn(shape[:2], generator=g), torch.randn(shape, generator=g), torch.rand(shape, generator=g) + 0.5)
+    phi, noise = flat(law), torch.randn(STATES, 2 * DRAWS, noise_size(components, ACTION), generator=g)
+    a, others = law.draw(noise).chunk(2, -2)
     slope = torch.randn(a.shape, generator=g)
 
     def log_prob(phi: Tensor, u: Tensor) -> Tensor:
-        return log_prob_each(unflat(phi, law), u)
+        return unflat(phi, law).log_prob(u)
 
     def gradient() -> Tensor:
         return grad(lambda each: log_prob(each, others).sum())(phi[..., None, :].expand(*others.shape[:-1], -1))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import grad, jacfwd, jacrev, jvp, vjp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from tests.policies.plain import PHI, close, draw, evaluate, leaf, seeds
 from wgf.agents import sac
@@ -35,6 +36,21 @@ def test_layernorm_by_hand():
     theta = torch.tensor([[1.0, 3.0, 0.0, 0.0, 1.0, 10.0, 0.0, 2.0, 1.0, 0.0, 0.5]])
     y, unit = MLP((1, 2, 1), "layernorm")(theta, torch.ones(1, 1, 1)), 1.0 / math.sqrt(1.0 + 1e-5)
     assert y.item() == pytest.approx(math.tanh(-2.0 * unit) + 10.0 * math.tanh(unit + 0.5), rel=1e-14)
+
+
+@pytest.mark.parametrize("activation", KINDS)
+def test_what_a_compiler_records_of_a_network_is_the_network(activation):
+    net, x = MLP((3, 5, 4, 2), activation), 2.0 * draw(2, 6, 3)
+    theta = started(net, (2,))
+
+    def value_and_gradient(theta, x):
+        theta = leaf(theta)
+        y = net(theta, x)
+        return y.detach(), torch.autograd.grad(y.square().sum(), theta)[0]
+
+    recorded = make_fx(value_and_gradient)(theta, x)
+    for found, expected in zip(recorded(theta, x), value_and_gradient(theta, x), strict=True):
+        close(found, expected)
 
 
 def test_layers_are_views_of_theta():
