@@ -1,7 +1,9 @@
 """The one training loop, for S seeds in one stacked computation: collect, learn, and now and then log and evaluate."""
 
+import math
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from wgf.agents.training.evaluate import deterministic, evaluate
 from wgf.agents.training.protocol import AnyAgent, Info, Memory, Streams
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
 from wgf.agents.training.schedule import Schedule
+from wgf.transport import unconverged
 
 
 class Task(NamedTuple):
@@ -48,6 +51,7 @@ class Training:
     info: Info = dict  # of the last update
     step: int = 0
     error: Exception | None = None  # what ended it before its time
+    short: float = 0  # transport plans that had stopped short of their tolerance when that was last said
 
 
 class Tick(NamedTuple):
@@ -95,7 +99,9 @@ def begin(task: Task, state: Any = None) -> Training:
         state = task.agent.init(task.cfg, d, a, [torch.Generator().manual_seed(k) for k in seeds], task.device)
     streams = Streams([torch.Generator(task.device).manual_seed(k) for k in seeds])
     task.memory.begin(task.envs, seeds, task.device)
-    return Training(state, streams, update(task.agent, task.cfg, state, compile=task.compile, whole=task.memory.whole))
+    return Training(
+        state, streams, short=unconverged(), update=update(task.agent, task.cfg, state, compile=task.compile, whole=task.memory.whole)
+    )
 
 
 def steps(task: Task, run: Training, record: Record, tell: Tell, stopping: Stopping) -> None:
@@ -163,6 +169,13 @@ def stop_broken(task: Task, run: Training, record: Record, rows: Mask) -> None:
 def log(run: Training, record: Record, since: tuple[float, int]) -> tuple[float, int]:
     """Reads Info off the device and logs it with the rate since the last call; returns (time, step) of this one."""
     values = _numbers(run.info)  # waits for the device: only then has the time of these steps passed
+    if (short := unconverged()) > run.short:
+        warnings.warn(
+            f"{short - run.short} transport plans stopped short of their tolerance up to step {run.step}; common_noise and exact solve none",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        run.short = math.inf  # said once
     now = time.perf_counter()
     rate = (run.step - since[1]) / (now - since[0])
     record.write(run.step, {**values, "charts/steps_per_second": np.full(len(record.seeds), rate)})

@@ -319,3 +319,17 @@ def test_a_network_of_ones_own_takes_the_place_of_the_agents(tmp_path, normalize
 def test_a_network_that_the_agent_does_not_have_is_refused():
     with pytest.raises(ValueError, match="nets has 'critic'; the networks of sac are policy, q"):
         Agent("sac", "Pendulum-v1", preset="modern", nets={"critic": Residual(4)})
+
+
+def test_plans_that_stopped_short_are_said_once():
+    from wgf import transport
+
+    def stop_short(step, metrics, agent):
+        transport._count(torch.tensor([False, True, False]), torch.ones(3))
+
+    agent = Agent("sac", "Pendulum-v1", preset="modern", hidden=(8,), batch=8, warmup=10, log_every=5, device="cpu")
+    with pytest.warns(
+        RuntimeWarning, match="2 transport plans stopped short of their tolerance up to step 10; common_noise and exact"
+    ) as said:
+        agent.learn(25, callback=stop_short)
+    assert len([w for w in said if "stopped short" in str(w.message)]) == 1
