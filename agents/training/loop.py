@@ -171,7 +171,7 @@ def log(run: Training, record: Record, since: tuple[float, int]) -> tuple[float,
     values = _numbers(run.info)  # waits for the device: only then has the time of these steps passed
     if (short := unconverged()) > run.short:
         warnings.warn(
-            f"{short - run.short} transport plans stopped short of their tolerance up to step {run.step}; common_noise and exact solve none",
+            f"{short - run.short} transport plans stopped short of their tolerance by step {run.step}; common_noise and exact solve none",
             RuntimeWarning,
             stacklevel=2,
         )

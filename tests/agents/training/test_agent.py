@@ -329,7 +329,7 @@ def test_plans_that_stopped_short_are_said_once():
 
     agent = Agent("sac", "Pendulum-v1", preset="modern", hidden=(8,), batch=8, warmup=10, log_every=5, device="cpu")
     with pytest.warns(
-        RuntimeWarning, match="2 transport plans stopped short of their tolerance up to step 10; common_noise and exact"
+        RuntimeWarning, match="2 transport plans stopped short of their tolerance by step 10; common_noise and exact"
     ) as said:
         agent.learn(25, callback=stop_short)
     assert len([w for w in said if "stopped short" in str(w.message)]) == 1
