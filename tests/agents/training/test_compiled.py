@@ -143,10 +143,10 @@ def test_compiling_pays_where_it_saves_twice_its_cost():
     assert not compiled.pays(10**9, work, torch.device("cuda"))
 
 
-def test_without_a_compiler_nothing_is_compiled_by_itself(monkeypatch, tmp_path):
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (str(tmp_path / "g++"),))
-    assert not available()
-    assert not compiled.pays(10**9, 10**9, torch.device("cpu"))
+def test_without_a_compiler_nothing_is_compiled_by_itself(tmp_path):
+    with torch._inductor.config.patch({"cpp.cxx": (str(tmp_path / "g++"),)}):
+        assert not available()
+        assert not compiled.pays(10**9, 10**9, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
