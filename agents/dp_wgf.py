@@ -1,36 +1,29 @@
 """DP-WGF: direct policy learning as a Wasserstein gradient flow (Zhang et al. 2018, Sec. 4.2 and Algorithm 1, App. G)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from wgf import svgd
-from wgf.agents.training.descent import Adam, descend_, squared_error
-from wgf.agents.training.memory import Replay
+from wgf.agents.training import sampling
+from wgf.agents.training.descent import descend_, squared_error
+from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.settings import PaperSettings
+from wgf.agents.training.sampling import Nets, SamplingSettings, act, act_noise, greedy, networks
 from wgf.agents.training.targets import against, log_mean_exp, mean_square, soft_value, speed, td_target, w2_velocity
-from wgf.mlp import MLP
-from wgf.policies.critics import QNetwork
-from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
 from wgf.transport import W2Name
 
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
+
 
 @dataclass(frozen=True)
-class Config(PaperSettings):
+class Config(SamplingSettings):
     """DP-WGF with the settings of Zhang et al. 2018, Table 5."""
 
-    members: int = 1
-    """Q networks; targets and the policy use the least of them."""
-    particles: int = 32
-    """Action particles per state (App. E.3)."""
-    alpha: float = 1.0
-    """Temperature."""
     w2: W2Name = "eq9_sum"
     """W2 velocity: Eq. 9 as printed (eq9_sum), its mean, or a transport map to the previous policy's particles."""
     w2_scale: float = 0.4
@@ -40,8 +33,6 @@ class Config(PaperSettings):
     backup: Literal["normalizer", "soft", "expected"] = "normalizer"
     """Value of the next state. normalizer: log E_q[exp(Q) / q] - H(q) over uniform actions, as Sec. 4.2 writes it; soft: the same with the
     entropy left in, A log 2 more, as soft Q-learning has it; expected: E_pi Q, Prop. 8's."""
-    squash: Literal["exact", "soft_q"] = "soft_q"
-    """Particles on u with the exact density, or on tanh(u) with the barrier of soft Q-learning's public code."""
 
 
 PRESETS = {
@@ -60,22 +51,11 @@ PRESETS = {
 }
 
 
-class Nets(NamedTuple):
-    """The functions of theta."""
-
-    policy: SamplingNetwork
-    q: QNetwork
-
-
 @dataclass
-class State:
-    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change."""
+class State(sampling.State):
+    """And the parameters of the previous policy, (S, P)."""
 
-    nets: Nets
-    policy: Adam
-    previous: Tensor
-    q: Adam
-    q_target: Tensor
+    previous: Tensor = field(kw_only=True)
 
 
 class Noise(NamedTuple):
@@ -85,40 +65,12 @@ class Noise(NamedTuple):
     value: Tensor
 
 
-def memory(cfg: Config, schedule: Schedule) -> Replay:
-    """Learns from a replay."""
-    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
-
-
-def networks(cfg: Config, obs: int, action: int) -> Nets:
-    """Makes the networks of a configuration; the noise has as many numbers as an action."""
-    policy = SamplingNetwork(MLP((obs + action, *cfg.hidden, action), cfg.activation), action)
-    return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
-
-
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """Makes a fresh state of len(generators) seeds."""
-    nets = nets or networks(cfg, obs, action)
-    policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
-    return State(nets, Adam(policy, cfg.lr), policy.clone(), Adam(q, cfg.lr), q.clone())
-
-
-def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """Draws xi ~ N(0, I), (S, n, 1, A)."""
-    return draw.normal(n, 1, action)
-
-
-def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """Returns one draw of the sampling network, (S, n, A)."""
-    return torch.tanh(state.nets.policy.particles(state.policy.theta, obs, noise))[..., 0, :]
-
-
-def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """Returns the one of M fixed draws that has the largest Q, (S, n, A)."""
-    policy, q = state.nets
-    return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs, cfg.particles))
+    """Makes a fresh state of len(generators) seeds; the previous policy is the policy itself."""
+    fresh = sampling.init(cfg, obs, action, generators, device, nets)
+    return State(**vars(fresh), previous=fresh.policy.theta.clone())
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:

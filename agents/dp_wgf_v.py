@@ -6,37 +6,36 @@ and the M action particles are M/K reparameterised draws of each theta_k. Evalua
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from wgf import svgd
+from wgf.agents.training import mixing
 from wgf.agents.training.descent import Adam, descend_, squared_error
-from wgf.agents.training.memory import Replay
+from wgf.agents.training.memory import memory
+from wgf.agents.training.mixing import MixtureSettings, Nets, act, act_noise, greedy
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.settings import PaperSettings
 from wgf.agents.training.targets import against, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
 from wgf.mlp import MLP
 from wgf.policies.bayesian import BayesianPolicy
 from wgf.policies.critics import QNetwork, VNetwork
-from wgf.policies.gaussian import noise_size
 from wgf.policies.squash import SQUASH
 from wgf.transport import W2Name
 
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
+
 
 @dataclass(frozen=True)
-class Config(PaperSettings):
+class Config(MixtureSettings):
     """DP-WGF-V with the settings of Zhang et al. 2018, Table 5."""
 
     members: int = 1
     """Q networks; the value and the policy use the least of them."""
     particles: int = 32
     """Action particles per state (App. E.3)."""
-    components: int = 4
-    """Weight particles theta_k, each a Gaussian policy; divides particles. SAC of the paper mixes four Gaussians."""
     temperature: Literal["fixed", "automatic"] = "fixed"
     """alpha = 1, or tuned to an entropy of -A."""
     w2: W2Name = "eq9_sum"
@@ -70,30 +69,12 @@ PRESETS = {
 }
 
 
-class Nets(NamedTuple):
-    """The functions of theta."""
-
-    policy: BayesianPolicy
-    q: QNetwork
-    v: VNetwork
-
-
 @dataclass
-class State:
-    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change."""
+class State(mixing.State):
+    """And the parameters of the previous policy, (S, K, P), and log alpha, (S,)."""
 
-    nets: Nets
-    policy: Adam
-    previous: Tensor
-    q: Adam
-    v: Adam
-    v_target: Tensor
-    log_alpha: Adam
-
-
-def memory(cfg: Config, schedule: Schedule) -> Replay:
-    """Learns from a replay."""
-    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
+    previous: Tensor = field(kw_only=True)
+    log_alpha: Adam = field(kw_only=True)
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
@@ -110,23 +91,8 @@ def init(
     nets, seeds = nets or networks(cfg, obs, action), len(generators)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     v, log_alpha = nets.v.init((seeds,), generators).to(device), torch.zeros(seeds, device=device)
-    return State(nets, Adam(policy, cfg.lr), policy.clone(), Adam(q, cfg.lr), Adam(v, cfg.lr), v.clone(), Adam(log_alpha, cfg.lr))
-
-
-def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """Draws xi ~ N(0, I) and, of several components, a number that picks one: (S, n, A) or (S, n, A + 1)."""
-    return draw.normal(n, noise_size(cfg.components, action))
-
-
-def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """Returns a draw from pi~: one of its components, then its Gaussian, (S, n, A)."""
-    return torch.tanh(state.nets.policy.law(state.policy.theta, obs).draw(noise))
-
-
-def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """Returns the component mean with the largest Q, (S, n, A)."""
-    policy, q, _ = state.nets
-    return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs))
+    adams = Adam(policy, cfg.lr), Adam(q, cfg.lr), Adam(v, cfg.lr)
+    return State(nets, *adams, v.clone(), previous=policy.clone(), log_alpha=Adam(log_alpha, cfg.lr))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:

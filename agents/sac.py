@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.descent import Adam, descend_, squared_error
-from wgf.agents.training.memory import Replay
+from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.settings import SmoothedSettings
 from wgf.agents.training.targets import td_target
 from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
 from wgf.policies.gaussian import GaussianPolicy
+
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,6 @@ class State:
     q: Adam
     q_target: Tensor
     log_alpha: Adam
-
-
-def memory(cfg: Config, schedule: Schedule) -> Replay:
-    """Learns from a replay."""
-    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:

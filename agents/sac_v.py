@@ -5,57 +5,31 @@ The baseline of Zhang et al. 2018. The temperature is fixed at 1: the reward sca
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from wgf.agents.training.descent import Adam, descend_, squared_error
-from wgf.agents.training.memory import Replay
+from wgf.agents.training.memory import memory
+from wgf.agents.training.mixing import MixtureSettings, Nets, State, act, act_noise, greedy
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.settings import PaperSettings
 from wgf.agents.training.targets import td_target
 from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork, VNetwork
-from wgf.policies.gaussian import GaussianMixture, MixturePolicy, noise_size
+from wgf.policies.gaussian import GaussianMixture, MixturePolicy
+
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)
-class Config(PaperSettings):
+class Config(MixtureSettings):
     """SAC as Zhang et al. 2018 ran it: their Tables 5 and 6, and the public code of December 2017 for the rest."""
 
-    components: int = 4
-    """Components of the mixture (App. E.3)."""
     regularization: float = 0.001
     """Weight of the penalty on means and log stds (code of 2017)."""
 
 
 PRESETS = {"paper": Config()}
-
-
-class Nets(NamedTuple):
-    """The functions of theta."""
-
-    policy: MixturePolicy
-    q: QNetwork
-    v: VNetwork
-
-
-@dataclass
-class State:
-    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change."""
-
-    nets: Nets
-    policy: Adam
-    q: Adam
-    v: Adam
-    v_target: Tensor
-
-
-def memory(cfg: Config, schedule: Schedule) -> Replay:
-    """Learns from a replay."""
-    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
@@ -73,22 +47,6 @@ def init(
     policy, q = nets.policy.init(generators).to(device), nets.q.init(1, generators).to(device)
     v = nets.v.init((seeds,), generators).to(device)
     return State(nets, Adam(policy, cfg.lr), Adam(q, cfg.lr), Adam(v, cfg.lr), v.clone())
-
-
-def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """Draws xi ~ N(0, I) and, of several components, a number that picks one: (S, n, A) or (S, n, A + 1)."""
-    return draw.normal(n, noise_size(cfg.components, action))
-
-
-def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
-    """Returns a draw from the mixture, (S, n, A)."""
-    return torch.tanh(state.nets.policy.law(state.policy.theta, obs).draw(noise))
-
-
-def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """Returns the component mean with the largest Q, (S, n, A)."""
-    policy, q, _ = state.nets
-    return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:

@@ -9,15 +9,16 @@ from torch import Tensor
 
 from wgf import projection
 from wgf.agents.training.descent import Adam, descend_, squared_error
-from wgf.agents.training.memory import Replay
+from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.settings import ReplaySettings
 from wgf.agents.training.targets import BOOTSTRAPS, td_target
 from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
 from wgf.policies.gaussian import GaussianMixture, entropy, noise_size
 from wgf.policies.unbounded import UnboundedPolicy, block_fisher, decoupled_kl, flat, unflat
+
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 FLOOR = -18.0  # of the logarithms of the KL weights
 
@@ -121,11 +122,6 @@ class Noise(NamedTuple):
     after: Tensor
     now: Tensor
     fisher: Tensor
-
-
-def memory(cfg: Config, schedule: Schedule) -> Replay:
-    """Learns from a replay."""
-    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:

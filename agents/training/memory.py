@@ -12,6 +12,7 @@ from wgf.agents.training.envs import CPU, Envs, Mask, beside
 from wgf.agents.training.protocol import Act, Batch, Finished, Size, Streams
 from wgf.agents.training.ring import Ring
 from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.settings import ReplaySettings
 
 
 class Episodes:
@@ -108,3 +109,8 @@ class Replay:
         """Yields a minibatch for each of the last transitions, from the last one of the warm-up on."""
         for _ in range(min(self.envs, self._steps - self.warmup + 1)):
             yield self.ring.sample(self.batch)
+
+
+def memory(cfg: ReplaySettings, schedule: Schedule) -> Replay:
+    """Learns from a replay: how every agent with such settings collects."""
+    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)

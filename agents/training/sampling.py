@@ -1,0 +1,82 @@
+"""What soft Q-learning and DP-WGF share: a sampling network whose draws at a state are its action particles, and how it acts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from wgf.agents.training.descent import Adam
+from wgf.agents.training.protocol import Streams
+from wgf.agents.training.settings import PaperSettings
+from wgf.mlp import MLP
+from wgf.policies.critics import QNetwork
+from wgf.policies.sampler import SamplingNetwork
+
+
+@dataclass(frozen=True)
+class SamplingSettings(PaperSettings):
+    """Settings of agents whose policy is a sampling network."""
+
+    members: int = 1
+    """Q networks; targets and the policy use the least of them."""
+    particles: int = 32
+    """Action particles per state (App. E.3)."""
+    alpha: float = 1.0
+    """Temperature."""
+    squash: Literal["exact", "soft_q"] = "soft_q"
+    """Particles on u with the exact density, or on tanh(u) with the barrier of soft Q-learning's public code."""
+
+
+class Nets(NamedTuple):
+    """The functions of theta."""
+
+    policy: SamplingNetwork
+    q: QNetwork
+
+
+@dataclass
+class State:
+    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change."""
+
+    nets: Nets
+    policy: Adam
+    q: Adam
+    q_target: Tensor
+
+
+def networks(cfg: SamplingSettings, obs: int, action: int) -> Nets:
+    """Makes the networks of a configuration; the noise has as many numbers as an action."""
+    policy = SamplingNetwork(MLP((obs + action, *cfg.hidden, action), cfg.activation), action)
+    return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
+
+
+def init(
+    cfg: SamplingSettings,
+    obs: int,
+    action: int,
+    generators: Sequence[torch.Generator],
+    device: torch.device,
+    nets: Nets | None = None,
+) -> State:
+    """Makes a fresh state of len(generators) seeds."""
+    nets = nets or networks(cfg, obs, action)
+    policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
+    return State(nets, Adam(policy, cfg.lr), Adam(q, cfg.lr), q.clone())
+
+
+def act_noise(cfg: object, action: int, n: int, draw: Streams) -> Tensor:
+    """Draws xi ~ N(0, I), (S, n, 1, A)."""
+    return draw.normal(n, 1, action)
+
+
+def act(cfg: object, state: State, obs: Tensor, noise: Tensor) -> Tensor:
+    """Returns one draw of the sampling network, (S, n, A)."""
+    return torch.tanh(state.nets.policy.particles(state.policy.theta, obs, noise))[..., 0, :]
+
+
+def greedy(cfg: SamplingSettings, state: State, obs: Tensor) -> Tensor:
+    """Returns the one of M fixed draws that has the largest Q, (S, n, A)."""
+    policy, q = state.nets
+    return q.best(state.q.theta, obs, policy.mode(state.policy.theta, obs, cfg.particles))
