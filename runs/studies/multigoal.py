@@ -50,8 +50,7 @@ class Options:
     episodes: int = 20
     """Episodes per seed in which the goals are counted; the policy explores in them."""
     backup: Literal["soft", "normalizer"] = "soft"
-    """DP-WGF's value of the next state. soft: that of soft Q-learning, as in the code whose settings these are. normalizer: the paper's own,
-    whose policies keep fewer goals."""
+    """DP-WGF's value of the next state. soft: that of soft Q-learning, whose settings these are. normalizer: the paper's own."""
     place: Place = field(default_factory=lambda: Place(name="multigoal", threads=1))
 
     def __post_init__(self) -> None:
