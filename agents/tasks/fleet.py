@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from wgf.agents.tasks import TASKS
+from wgf.agents.training.snapshot import Snapshot, put_, set_states, states
 
 
 class Outcome(NamedTuple):
@@ -29,6 +30,8 @@ class Fleet:
     At each step fresh starts are drawn for all, so nothing waits for a device to say who ended.
     """
 
+    continues = True  # comes back to where a snapshot was taken
+
     def __init__(self, name: str, n: int, device: torch.device) -> None:
         self.task, self.n, self.device = TASKS[name], n, device
         self.obs_size, self.action_size = self.task.obs_size, self.task.action_size
@@ -49,6 +52,17 @@ class Fleet:
         self.state = torch.where(ended[..., None], self._starts(), state)
         self.age.masked_fill_(ended, 0)
         return Outcome(self.task.observe(self.state), self.task.observe(state), reward, terminated, truncated)
+
+    def snapshot(self) -> Snapshot:
+        """Returns states, ages and the generators of the starts."""
+        return {"state": self.state.clone(), "age": self.age.clone(), "generators": states(self._generators)}
+
+    def restore(self, snapshot: Snapshot) -> Tensor:
+        """Comes back to where a snapshot was taken, and returns the observations there, (S, n, D)."""
+        put_(self.state, snapshot["state"], "the tasks' state")
+        put_(self.age, snapshot["age"], "the tasks' age")
+        set_states(self._generators, snapshot["generators"])
+        return self.task.observe(self.state)
 
     def close(self) -> None:
         """Nothing to free."""

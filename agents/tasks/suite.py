@@ -27,7 +27,7 @@ class Suite(gymnasium.Env):  # type: ignore[misc]  # gymnasium has no types
     """One task. Observations are a Dict of the suite's own parts, actions have the task's own bounds.
 
     An episode ends with the suite's time limit, which truncates, or where its discount is 0, which terminates. A seed gives the start
-    that ``suite.load(..., task_kwargs={"random": seed})`` gives.
+    that ``suite.load(..., task_kwargs={"random": seed})`` gives; without one the start follows from ``np_random``.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012  # Gymnasium looks for it on the class
@@ -46,8 +46,7 @@ class Suite(gymnasium.Env):  # type: ignore[misc]  # gymnasium has no types
     ) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
         """The first observation."""
         super().reset(seed=seed)
-        if seed is not None:
-            self.env.task.random.seed(seed)
+        self.env.task.random.seed(int(self.np_random.integers(2**32)) if seed is None else seed)
         return _parts(self.env.reset()), {}
 
     def step(self, action: Any) -> tuple[dict[str, NDArray[np.float64]], float, bool, bool, dict[str, Any]]:

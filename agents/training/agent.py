@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -17,9 +16,9 @@ from wgf.agents.training import checkpoint, machine
 from wgf.agents.training.compiled import pays
 from wgf.agents.training.envs import Array, BrokenEnvironment, Source
 from wgf.agents.training.evaluate import Episodes, deterministic, evaluate
-from wgf.agents.training.log import NoLog, RunLog
-from wgf.agents.training.loop import Task as Task
-from wgf.agents.training.loop import Tell, Tick, Training, begin, train
+from wgf.agents.training.folder import checkpoints, difference, identity, newest, opened
+from wgf.agents.training.log import NoLog
+from wgf.agents.training.loop import Keeper, Task, Tell, Tick, Training, begin, restore, train
 from wgf.agents.training.normal import normalized
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.ranges import check, chosen
@@ -102,6 +101,8 @@ class Agent:
         self.step, self.endings = 0, list[str]()
         self._draw = Streams([torch.Generator(self.device).manual_seed(k) for k in self.seeds])  # of actions asked for by ``predict``
         self._training: Training | None = None
+        self._keeper: Keeper | None = None
+        self._behind: Path | None = None  # the folder of a training that ``learn`` goes on with
         self._task: Task
 
     def learn(
@@ -117,7 +118,10 @@ class Agent:
         **Raises** what the environment or the callback raised, RuntimeError where every seed failed, and ValueError, before anything
         is written, for a folder that holds a run already and for a replay that does not fit the memory.
         """
-        self.train(steps, callback, log, stopping)
+        replace(self.schedule, steps=steps)  # refuses what is no number of steps
+        if self._behind is not None:
+            self.resume(self._behind)
+        self.train(self.step + steps, callback, log, stopping)
         if self._training is not None and self._training.error:
             raise self._training.error
         if all(ending.startswith("failed") for ending in self.endings):
@@ -125,23 +129,47 @@ class Agent:
         return self
 
     def train(
-        self, steps: int, callback: Callback | None = None, log: str | Path | None = None, stopping: Callable[[], bool] = lambda: False
+        self, total: int, callback: Callback | None = None, log: str | Path | None = None, stopping: Callable[[], bool] = lambda: False
     ) -> list[str]:
-        """Does what ``learn`` does, and returns how each seed ended where that raises."""
-        schedule = replace(self.schedule, steps=steps)  # refuses what is no number of steps
-        schedule = replace(schedule, steps=self.step + steps)
-        self.needs(steps)
-        folders = [Path(log) / f"seed-{k}" for k in self.seeds] if log is not None else []
-        for folder in folders:
-            if folder.is_dir() and any(folder.iterdir()):
-                raise ValueError(f"{folder} already holds a run; write to another folder, or move it away")
+        """Trains as ``learn`` does, until there are ``total`` steps in all, and returns how each seed ended where that raises."""
+        schedule = replace(self.schedule, steps=total)
+        self.needs(total - self.step)
         task, training = self._prepared(schedule)
-        logs = self._logs(folders, schedule)
-        tell = self._told(callback, training)
+        where = {**machine.about(self.device, torch.get_num_threads()), "compile": task.compile, "stack": list(self.seeds)}
+        place = None if log is None else Path(log)
+        record, self._keeper = opened(place, self.seeds, self.about(schedule), where, self._keeper, task.envs.continues)
         with machine.tuned():
-            self.endings = train(task, training, Record(logs, self.seeds, self.about(schedule)), tell=tell, stopping=stopping)
+            self.endings = train(task, training, record, self._keeper, tell=self._told(callback, training), stopping=stopping)
         self.step = training.step
         return self.endings
+
+    def resume(self, log: str | Path) -> "Agent":
+        """Takes up the training of a folder where its last checkpoint left it, with replay, generators and environments; returns itself.
+
+        What it learns next, with the same ``log``, is bit by bit what it would have learned without the break: on the same type of
+        machine, with the same versions and number of threads.
+
+        **Raises** ValueError, in one line, for a folder without a checkpoint of such an agent, and where the environment does not come
+        back to where it was.
+        """
+        self.close()
+        store, self._behind = checkpoints(Path(log), self.seeds), None
+        saved = newest(store)
+        seeds, about = saved.snapshot["seeds"], saved.snapshot["about"]
+        if seeds != list(self.seeds):
+            raise ValueError(f"{log} holds seeds {', '.join(map(str, seeds))} as one stack, which goes on as a whole: give these seeds")
+        compile = saved.snapshot["compile"] if self.compile == "auto" else self.compile
+        want = {**identity(self.about(self.schedule)), "compile": compile}
+        if other := difference(want, {**about, "compile": saved.snapshot["compile"]}):
+            raise ValueError(f"{log} holds a run with {other}: give the same settings, or another folder")
+        task, training = self._prepared(Schedule(**about["schedule"]), compile)
+        try:
+            with machine.tuned():
+                restore(task, training, saved)
+        except BrokenEnvironment as error:
+            raise ValueError(str(error)) from None
+        self.step, self._keeper = saved.step, Keeper(store, saved.snapshot)
+        return self
 
     def needs(self, steps: int) -> str:
         """Says in a line what memory a training of ``steps`` steps takes. Raises ValueError where it is not there."""
@@ -206,12 +234,21 @@ class Agent:
         assert found is not None  # nothing asks it to stop
         return found
 
-    def save(self, folder: str | Path) -> None:
-        """Writes every seed's policy and optimisers to folder/seed-K, as safetensors and JSON; what was there before is replaced."""
+    def save(self, folder: str | Path, training: bool = False) -> None:
+        """Writes every seed's policy and optimisers to folder/seed-K, as safetensors and JSON; what was there before is replaced.
+
+        ``training`` adds everything else that the next step depends on, replay and environments too: loaded again, the agent goes on as
+        if it had not been away. **Raises** ValueError where it has not learned yet.
+        """
         for s, seed in enumerate(self.seeds):
             (mine := Path(folder) / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
             about = {**self.about(self.schedule), "seed": seed, "step": self.step}
             checkpoint.save(mine, checkpoint.seed_slice(self.state, s), about)
+        if training:
+            if self._training is None:
+                raise ValueError("training is True; there is none before learn")
+            record = Record([NoLog() for _ in self.seeds], self.seeds, self.about(self._task.schedule))
+            Keeper(checkpoints(Path(folder), self.seeds)).save(self._task, self._training, record)
 
     @classmethod
     def load(
@@ -220,7 +257,8 @@ class Agent:
         """Returns the agent of a folder that ``save``, ``learn(log=)`` or ``wgf train`` wrote: of one seed, or of all that it holds.
 
         ``env``, ``agent`` and ``nets`` are needed where they were given as objects and not by names. Nothing that was saved runs code.
-        It may learn again, with a fresh replay: it first collects ``warmup`` steps with its policy.
+        It may learn again: from where the last checkpoint of its training left it, where the folder holds one of the whole stack, which
+        may lie a little before the policy. Else with a fresh replay: it first collects ``warmup`` steps with its policy.
 
         **Raises** ValueError, in one line, for a folder that holds no policy, or one of another version.
         """
@@ -254,6 +292,7 @@ class Agent:
         except ValueError as error:
             raise ValueError(f"{first / 'policy.json'} does not describe an agent of this version: {error}") from None
         found.step = max(int(other["step"]) for _, other, _ in saved)
+        found._behind = folder if runs and checkpoints(folder, seeds).steps() else None
         return found
 
     def about(self, schedule: Schedule) -> dict[str, Any]:
@@ -276,7 +315,7 @@ class Agent:
             self._task.eval_envs.close()
             self._training = None
 
-    def _prepared(self, schedule: Schedule) -> tuple[Task, Training]:
+    def _prepared(self, schedule: Schedule, compile: bool | None = None) -> tuple[Task, Training]:
         if self._training is not None:
             self._task = self._task._replace(schedule=schedule)
             self._task.memory.extend(schedule)
@@ -285,29 +324,15 @@ class Agent:
         memory, count = self.module.memory(self.cfg, schedule), len(self.seeds)
         envs = self.source.make(count, memory.envs, device=memory.place(self.device), starts=memory.starts)
         eval_envs = self.source.make(count * self.policies * schedule.eval_episodes)
-        self._task = Task(
-            self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, self.compiles(schedule.steps - self.step)
-        )
+        compile = self.compiles(schedule.steps - self.step) if compile is None else compile
+        self._task = Task(self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, compile)
         try:
-            self._training = begin(self._task, self.state)
+            with machine.tuned():
+                self._training = begin(self._task, self.state)
         except BrokenEnvironment as error:
             raise ValueError(str(error)) from None
         self._training.step = self.step
         return self._task, self._training
-
-    def _logs(self, folders: Sequence[Path], schedule: Schedule) -> Sequence[RunLog | NoLog]:
-        where = {
-            **machine.about(self.device, torch.get_num_threads()),
-            "compile": self._task.compile,
-            "stack": list(self.seeds),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
-        about = self.about(schedule)
-        try:
-            pairs = zip(folders, self.seeds, strict=True) if folders else ()
-            return [RunLog(folder, {**about, "seed": seed, **where}) for folder, seed in pairs] or [NoLog() for _ in self.seeds]
-        except OSError as error:
-            raise ValueError(f"{error.filename} cannot be written: {error.strerror}; write to another folder") from None
 
     def _told(self, callback: Callback | None, training: Training) -> Tell:
         def tell(tick: Tick) -> bool | None:

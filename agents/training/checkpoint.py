@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,8 @@ def restore_(state: Any, slices: Sequence[dict[str, Tensor]]) -> None:
 
 def save(folder: Path, values: dict[str, Tensor], about: Mapping[str, Any]) -> None:
     """Writes policy-<step>.safetensors, then policy.json, which names it with its sha256; only then are older files removed."""
-    data = serialize(values)
     file = folder / f"policy-{about['step']}.safetensors"
-    replace(file, data)
-    whole = {"format": FORMAT, "file": file.name, "sha256": hashlib.sha256(data).hexdigest(), **about}
-    write_json(folder / "policy.json", {**whole, "seal": _seal(whole)})
+    write_sealed(folder / "policy.json", {"format": FORMAT, **write_tensors(file, values), **about})
     for old in folder.glob("policy-*.safetensors"):
         if old != file:
             old.unlink()
@@ -68,22 +65,49 @@ def save(folder: Path, values: dict[str, Tensor], about: Mapping[str, Any]) -> N
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Returns (about, tensors) of a folder that ``save`` wrote. Raises ValueError, in one line, for anything else."""
-    about = read_json(folder / "policy.json")
-    name, seal = about.get("file"), about.pop("seal", None)
-    if about.get("format") != FORMAT or not isinstance(name, str) or not re.fullmatch(r"policy-\d+\.safetensors", name):
-        raise ValueError(f"{folder / 'policy.json'} is not a policy of format {FORMAT}; {A_RUN}")
-    if seal != _seal(about):
-        raise ValueError(f"{folder / 'policy.json'} is damaged or was edited: its seal does not fit its text; restore it from a copy")
+    path = folder / "policy.json"
+    about = read_sealed(path, lambda found: found.get("format") == FORMAT, f"a policy of format {FORMAT}; {A_RUN}")
+    return about, read_tensors(folder, about, r"policy-\d+\.safetensors", path.name)
+
+
+def write_tensors(file: Path, values: dict[str, Tensor]) -> dict[str, str]:
+    """Writes tensors into a file, whole; returns its name and sha256."""
+    data = serialize(values)
+    replace(file, data)
+    return {"file": file.name, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def read_tensors(folder: Path, named: Mapping[str, Any], pattern: str, by: str) -> dict[str, Tensor]:
+    """Reads the file that ``write_tensors`` named. Raises ValueError, in one line, for any other name or content."""
+    name = named.get("file")
+    if not isinstance(name, str) or not re.fullmatch(pattern, name):
+        raise ValueError(f"{folder / by} names the file {name!r}, which no version of wgf writes; restore it from a copy")
     try:
         data = (folder / name).read_bytes()
     except OSError as error:
         raise ValueError(f"{folder / name} cannot be read: {error.strerror}") from None
-    if hashlib.sha256(data).hexdigest() != about.get("sha256"):
-        raise ValueError(f"{folder / name} is damaged: its sha256 is not the one in policy.json; restore it from a copy")
+    if hashlib.sha256(data).hexdigest() != named.get("sha256"):
+        raise ValueError(f"{folder / name} is damaged: its sha256 is not the one in {by}; restore it from a copy")
     try:
-        return about, parse(data)
+        return parse(data)
     except SafetensorError as error:
         raise ValueError(f"{folder / name} is not a safetensors file: {error}") from None
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object with a seal, which tells damage: the sha256 of its text."""
+    write_json(path, {**value, "seal": _seal(value)})
+
+
+def read_sealed(path: Path, fits: Callable[[dict[str, Any]], bool], kind: str) -> dict[str, Any]:
+    """Reads what ``write_sealed`` wrote. Raises ValueError, in one line, where it is not of the kind, or damaged."""
+    value = read_json(path)
+    seal = value.pop("seal", None)
+    if not fits(value):
+        raise ValueError(f"{path} is not {kind}")
+    if seal != _seal(value):
+        raise ValueError(f"{path} is damaged or was edited: its seal does not fit its text; restore it from a copy")
+    return value
 
 
 def _seal(about: Mapping[str, Any]) -> str:
@@ -115,7 +139,10 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Writes a file whole: to a temporary name, to the disk, then renamed. Where that fails, the old file stands."""
+    """Writes a file whole: to a temporary name, to the disk, then renamed. Where that fails, the old file stands.
+
+    The name too is on the disk when it returns: what is written afterwards is never there without it.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as f:
@@ -126,3 +153,9 @@ def replace(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename is written through
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -23,10 +24,12 @@ from wgf.agents import tasks
 from wgf.agents.tasks.fleet import Fleet, Outcome
 from wgf.agents.training import spaces
 from wgf.agents.training.pool import EnvPool
+from wgf.agents.training.snapshot import Snapshot
 from wgf.agents.training.spaces import Array, Mask, Scale, Step, cast, near, quiet, stepped, vector
 
 __all__ = [
-    "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Source", "Step", "reward_threshold",
+    "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Source", "Step", "returned",
+    "reward_threshold",
 ]  # fmt: skip
 CPU = torch.device("cpu")
 Starts = Callable[[int], Sequence[int]]  # a seed -> the seeds of its environments
@@ -37,12 +40,19 @@ class Envs(Protocol):
 
     obs_size: int
     action_size: int
+    continues: bool  # whether they come back to where a snapshot was taken
 
     def reset(self, seeds: Sequence[int]) -> Tensor:
         """Begins every episode anew and returns the first observations (S, n, D)."""
 
     def step(self, action: Tensor) -> Outcome:
         """Applies actions (S, n, A) in (-1, 1)."""
+
+    def snapshot(self) -> Snapshot:
+        """Returns what brings them back to where they are."""
+
+    def restore(self, snapshot: Snapshot) -> Tensor:
+        """Comes back to where a snapshot was taken, after ``reset``, and returns the observations there, (S, n, D)."""
 
     def close(self) -> None:
         """Frees the simulators."""
@@ -53,12 +63,19 @@ class Simulators(Protocol):
 
     obs_size: int
     action_size: int
+    continues: bool
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Returns the first observations (N, D); environment i is seeded with seeds[i]."""
 
     def step(self, action: Array) -> Step:
         """Applies actions (N, A) in (-1, 1)."""
+
+    def snapshot(self) -> Snapshot:
+        """Returns what brings them back to where they are."""
+
+    def restore(self, snapshot: Snapshot) -> Array:
+        """Comes back to where a snapshot was taken, and returns the observations there, (N, D)."""
 
     def close(self) -> None:
         """Frees the simulators."""
@@ -129,7 +146,7 @@ class Gathered:
 
     def __init__(self, rows: Simulators, n: int, device: torch.device = CPU, starts: Starts = alone) -> None:
         self.rows, self.n, self.device, self.starts = rows, n, device, starts
-        self.obs_size, self.action_size = rows.obs_size, rows.action_size
+        self.obs_size, self.action_size, self.continues = rows.obs_size, rows.action_size, rows.continues
 
     def reset(self, seeds: Sequence[int]) -> Tensor:
         """Begins every episode anew and returns the first observations (S, n, D)."""
@@ -139,6 +156,14 @@ class Gathered:
         """Applies actions (S, n, A) in (-1, 1)."""
         return Outcome(*(self._tensor(part) for part in self.rows.step(action.flatten(0, 1).cpu().numpy())))
 
+    def snapshot(self) -> Snapshot:
+        """Returns what brings the simulators back to where they are."""
+        return self.rows.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> Tensor:
+        """Comes back to where a snapshot was taken, after ``reset``, and returns the observations there, (S, n, D)."""
+        return self._tensor(self.rows.restore(snapshot))
+
     def close(self) -> None:
         """Frees the simulators."""
         self.rows.close()
@@ -147,8 +172,25 @@ class Gathered:
         return torch.from_numpy(rows).to(self.device).view(-1, self.n, *rows.shape[1:])
 
 
+@dataclass
+class Episode:
+    """How an episode began, by the seed of its reset or by its generator's state before, and its actions (A,) since, in (-1, 1).
+
+    A simulator's own state is not saved: the episode is played again.
+    """
+
+    seed: int | None
+    generator: Any = None
+    actions: list[Array] = field(default_factory=list)
+
+
 class Gymnasium:
-    """Gymnasium environments stepped one after another in this process, made by their id, or each by a call of ``factory``."""
+    """Gymnasium environments stepped one after another in this process, made by their id, or each by a call of ``factory``.
+
+    They come back to where a snapshot was taken if an episode follows from the environment's ``np_random`` at its reset and the actions.
+    """
+
+    continues = True
 
     def __init__(self, name: str, n: int, factory: Callable[[], Any] | None = None) -> None:
         self.name = name
@@ -162,21 +204,54 @@ class Gymnasium:
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Returns the first observations (N, D); environment i is seeded with seeds[i] and keeps its own stream from then on."""
+        self._episodes = [Episode(int(seed)) for seed in seeds]
         with _named(self.name):
-            return cast(self._stacked([env.reset(seed=int(s))[0] for env, s in zip(self.envs, seeds, strict=True)]))
+            return cast(self._stacked([env.reset(seed=e.seed)[0] for env, e in zip(self.envs, self._episodes, strict=True)]))
 
     def step(self, action: Array) -> Step:
         """Applies actions (N, A) in (-1, 1)."""
         with _named(self.name):
             steps = [env.step(a) for env, a in zip(self.envs, self.scale(action), strict=True)]
             after, reward, terminated, truncated, _ = zip(*steps, strict=True)
-            first = [env.reset()[0] if t or u else o for env, o, t, u in zip(self.envs, after, terminated, truncated, strict=True)]
+            for episode, row in zip(self._episodes, action.copy(), strict=True):
+                episode.actions.append(row)
+            ended = np.logical_or(terminated, truncated)
+            first = [self._anew(i) if over else o for i, (o, over) in enumerate(zip(after, ended, strict=True))]
             return stepped(self._stacked(first), self._stacked(after), reward, terminated, truncated)
+
+    def snapshot(self) -> Snapshot:
+        """Returns of each environment its ``Episode``."""
+        played = [np.asarray(e.actions, np.float32).reshape(-1, self.action_size) for e in self._episodes]
+        return {
+            str(i): {"seed": e.seed, "generator": e.generator, "actions": torch.from_numpy(actions)}
+            for i, (e, actions) in enumerate(zip(self._episodes, played, strict=True))
+        }
+
+    def restore(self, snapshot: Snapshot) -> Array:
+        """Plays every episode again up to where a snapshot was taken, and returns the observations there, (N, D)."""
+        with _named(self.name):
+            return cast(self._stacked([self._again(i, snapshot[str(i)]) for i in range(len(self.envs))]))
 
     def close(self) -> None:
         """Frees the simulators."""
         for env in self.envs:
             env.close()
+
+    def _anew(self, i: int) -> Any:
+        """Begins an episode of one environment and returns its first observation."""
+        self._episodes[i] = Episode(None, self.envs[i].unwrapped.np_random.bit_generator.state)
+        return self.envs[i].reset()[0]
+
+    def _again(self, i: int, saved: Snapshot) -> Any:
+        """Plays one environment's episode again and returns the observation at its end."""
+        env, actions = self.envs[i], saved["actions"].numpy()
+        self._episodes[i] = Episode(saved["seed"], saved["generator"], list(actions))
+        if saved["seed"] is None:
+            env.unwrapped.np_random.bit_generator.state = saved["generator"]
+        obs = env.reset(seed=saved["seed"])[0]
+        for action in actions:
+            obs = env.step(self.scale(action))[0]
+        return obs
 
     def _stacked(self, obs: Sequence[Any]) -> Any:
         return np.stack([vector(self.space, one) for one in obs])
@@ -203,6 +278,20 @@ class Film:
     def close(self) -> None:
         """Frees the renderer."""
         self._env.close()
+
+
+def returned(envs: Envs, snapshot: Snapshot) -> Tensor:
+    """Brings environments back to a memory's snapshot and returns their observations.
+
+    **Raises** ValueError unless these are what was acted on there, bit by bit.
+    """
+    obs, before = envs.restore(snapshot["envs"]), snapshot["obs"]
+    if before.shape != obs.shape or not torch.equal(before.view(torch.int32), obs.cpu().view(torch.int32)):
+        raise ValueError(
+            "the environment does not come back to where it was: its episodes follow from more than its np_random and the actions, "
+            "or another version is installed"
+        )
+    return obs
 
 
 def reward_threshold(name: str) -> float | None:

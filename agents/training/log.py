@@ -1,31 +1,43 @@
 """What a run writes: one folder per seed with config.json, TensorBoard events, metrics.csv, the policy and, at its end, result.json."""
 
 import csv
-import fcntl
+import hashlib
+import io
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event
+from filelock import FileLock, Timeout
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams, scalar, text
 
 from wgf.agents.training.checkpoint import save, write_json
 
+LOCK = ".lock"
+
 
 class Events:
-    """A TensorBoard event file, written in this thread: a disk that is full is an OSError here, where SummaryWriter's thread would die."""
+    """A TensorBoard event file, written in this thread: a disk that is full is an OSError here, where SummaryWriter's thread would die.
 
-    def __init__(self, folder: Path) -> None:
-        self.file = open(folder / f"events.out.tfevents.{int(time.time())}.{platform.node()}.{os.getpid()}", "xb")  # noqa: SIM115
+    ``after``: the step behind which TensorBoard forgets what earlier files of the folder say, where a run goes on.
+    """
+
+    def __init__(self, folder: Path, after: int | None = None) -> None:
+        earlier = [int(m[1]) for path in folder.glob("events.*") if (m := re.match(r"events\.out\.tfevents\.(\d+)\.", path.name))]
+        began = max([int(time.time()), *(t + 1 for t in earlier)])  # TensorBoard reads files in the order of their names
+        self.file = open(folder / f"events.out.tfevents.{began}.{platform.node()}.{os.getpid()}", "xb")  # noqa: SIM115
         self._records = RecordWriter(self.file)
         self._write(Event(file_version="brain.Event:2"))
+        if after is not None:
+            self._write(Event(step=after + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, summary: Any, step: int = 0) -> None:
         """Adds a summary at a step."""
@@ -36,25 +48,69 @@ class Events:
         self._records.write(event.SerializeToString())
 
 
+class Rows:
+    """metrics.csv, and the sha256 of what it holds: a run that goes on cuts it there."""
+
+    def __init__(self, path: Path, position: Mapping[str, Any] | None) -> None:
+        self.path, self._hash, self._bytes, self._count = path, hashlib.sha256(), 0, 0
+        self.file = open(path, "x+b" if position is None else "r+b")  # noqa: SIM115 - closed in RunLog.close()
+        if position is None:
+            self.add(["step", "tag", "value"])
+            return
+        held = self.file.read(position["bytes"])
+        self._hash.update(held)
+        self._bytes, self._count = len(held), position["rows"]
+        if self.position() != position:
+            raise ValueError(f"{path} is damaged: it does not begin with what the checkpoint says; restore it from a copy")
+        self.file.truncate()
+
+    def add(self, row: list[Any]) -> None:
+        """Writes one row."""
+        line = io.StringIO(newline="")
+        csv.writer(line).writerow(row)
+        data = line.getvalue().encode()
+        self.file.write(data)
+        self._hash.update(data)
+        self._bytes, self._count = self._bytes + len(data), self._count + 1
+
+    def position(self) -> dict[str, Any]:
+        """Returns how many bytes and rows there are, and their sha256."""
+        return {"bytes": self._bytes, "rows": self._count, "sha256": self._hash.hexdigest()}
+
+
 class RunLog:
     """The log of one seed. The x axis is environment steps; a row of metrics.csv is (step, tag, value).
 
-    metrics.csv is made first, must be new, and stays locked until the run ends: ``being_written`` sees the lock, and a dead process
-    holds none.
+    The folder stays locked until the run ends: ``being_written`` sees the lock, and a dead process holds none. With ``position``, which
+    an earlier log returned at ``step``, that log goes on: what was written after it is cut off. ``settings`` are config.json.
+
+    **Raises** FileExistsError where another run is there or is being written, ValueError where it does not fit the position.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], position: Mapping[str, Any] | None = None, step: int = 0) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = open(folder / "metrics.csv", "x", newline="")  # noqa: SIM115 - closed in close()
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._rows = csv.writer(self._file)
-        self._rows.writerow(["step", "tag", "value"])
-        write_json(folder / "config.json", config)
-        self._events = Events(folder)
-        self._events.add(text("config", "```json\n" + json.dumps(config, indent=1) + "\n```"))
-        settings = {k: config[k] for k in ("agent", "preset", "env", "seed") if k in config} | config["config"]
-        flat = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in settings.items()}
+        self._lock = FileLock(folder / LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise FileExistsError(17, "another process writes into it", str(folder)) from None
+        try:
+            self._rows = Rows(folder / "metrics.csv", position)
+            write_json(folder / "config.json", settings)
+            (folder / "result.json").unlink(missing_ok=True)
+            self._events = Events(folder, None if position is None else step)
+        except BaseException:
+            self._lock.release()
+            raise
+        if position is None:
+            self._about(settings)
+
+    def _about(self, settings: Mapping[str, Any]) -> None:
+        """Writes the settings as a text and as hyper-parameters."""
+        self._events.add(text("config", "```json\n" + json.dumps(settings, indent=1) + "\n```"))
+        named = {k: settings[k] for k in ("agent", "preset", "env", "seed") if k in settings} | settings["config"]
+        flat = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in named.items()}
         for summary in hparams(flat, {"eval/return": 0.0}):  # into this run's own events: add_hparams would make a run of its own
             self._events.add(summary)
 
@@ -62,7 +118,7 @@ class RunLog:
         """Writes tag -> value at an environment step."""
         for tag, value in values.items():
             self._events.add(scalar(tag, value), step)
-            self._rows.writerow([step, tag, repr(float(value))])
+            self._rows.add([step, tag, repr(float(value))])
 
     def save(self, values: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Writes a policy's tensors and what is said about them."""
@@ -71,17 +127,24 @@ class RunLog:
     def flush(self) -> None:
         """Hands everything written so far to the operating system."""
         self._events.file.flush()
-        self._file.flush()
+        self._rows.file.flush()
+
+    def position(self) -> dict[str, Any]:
+        """Returns where metrics.csv is, which is on the disk then: bytes, rows and their sha256."""
+        self.flush()
+        for file in (self._events.file, self._rows.file):
+            os.fsync(file.fileno())
+        return self._rows.position()
 
     def close(self, result: Mapping[str, Any]) -> None:
-        """Writes result.json and closes the files, as many as the disk still takes; raises its OSError."""
+        """Writes result.json, with the sha256 of metrics.csv, and closes the files, as many as the disk still takes; raises its OSError."""
         try:
-            write_json(self.folder / "result.json", result)
-            self.flush()
+            write_json(self.folder / "result.json", {**result, "metrics": self.position()})
         finally:
-            for file in (self._events.file, self._file):
+            for file in (self._events.file, self._rows.file):
                 with suppress(OSError):
                     file.close()
+            self._lock.release()
 
 
 class NoLog:
@@ -96,17 +159,19 @@ class NoLog:
     def flush(self) -> None:
         """Does nothing."""
 
+    def position(self) -> None:
+        """Returns none."""
+
     def close(self, result: Mapping[str, Any]) -> None:
         """Writes nothing."""
 
 
 def being_written(folder: Path) -> bool:
     """Says whether a living process trains into this folder."""
-    try:
-        with open(folder / "metrics.csv") as f:
-            fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
+    if not (folder / LOCK).exists():
         return False
-    return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from wgf import trusted
+from wgf.agents.training.checkpoint import tensors
 from wgf.agents.training.compiled import Update, update
 from wgf.agents.training.envs import Array, BrokenEnvironment, Envs, Mask
 from wgf.agents.training.evaluate import deterministic, evaluate
 from wgf.agents.training.protocol import AnyAgent, Info, Memory, Streams
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
 from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.snapshot import Snapshot, put_, set_states, states
+from wgf.agents.training.store import Saved, Store
 from wgf.transport import unconverged
 
 
@@ -50,6 +53,7 @@ class Training:
     update: Update
     info: Info = dict  # of the last update
     step: int = 0
+    assessing: bool = False  # an evaluation is due that was stopped halfway
     error: Exception | None = None  # what ended it before its time
     short: float = 0  # transport plans that had stopped short of their tolerance when that was last said
 
@@ -69,17 +73,22 @@ Tell = Callable[[Tick], bool | None]  # True stops the training
 Stopping = Callable[[], bool]
 
 
-def train(task: Task, run: Training, record: Record, *, tell: Tell, stopping: Stopping) -> list[str]:
+def train(task: Task, run: Training, record: Record, keeper: "Keeper", *, tell: Tell, stopping: Stopping) -> list[str]:
     """Trains S seeds side by side and returns how each ended: "finished", "interrupted" or "failed: ...".
 
-    ``run`` comes from ``begin``. ``stopping`` is asked at each step, and ``tell`` may stop as well; then every seed is saved. A seed
-    whose losses, returns or policy turn non-finite stops alone, its last policy from before that. Any other fault (an environment
-    raises, a disk is full) ends every seed; what was saved stays, result.json holds the traceback, and ``run.error`` the fault.
+    ``run`` comes from ``begin``, and from ``restore`` where it goes on. ``stopping`` is asked at each step, and ``tell`` may stop as
+    well; then every seed is saved. A seed whose losses, returns or policy turn non-finite stops alone, its last policy from before
+    that. Any other fault (an environment raises, a disk is full) ends every seed; what was saved stays, result.json holds the
+    traceback, and ``run.error`` the fault.
     """
     try:
         with trusted():
-            record.save(run.state, run.step)
-            steps(task, run, record, tell, stopping)
+            if keeper.last is None:
+                record.save(run.state, run.step)
+                keeper.save(task, run, record)
+            if run.step >= task.schedule.steps and not run.assessing:  # it was killed after its last step
+                record.close(run.step, FINISHED)
+            steps(task, run, record, keeper, tell, stopping)
     except Exception as error:
         run.error = error
         with suppress(OSError):
@@ -104,27 +113,94 @@ def begin(task: Task, state: Any = None) -> Training:
     )
 
 
-def steps(task: Task, run: Training, record: Record, tell: Tell, stopping: Stopping) -> None:
-    """Steps until the schedule, the person or every seed ends."""
+def snapshot(task: Task, run: Training, record: Record) -> Snapshot:
+    """Returns everything that the next step depends on, but for the replay's rows."""
+    return {
+        "seeds": list(task.seeds),
+        "about": dict(record.about),
+        "compile": task.compile,
+        "step": run.step,
+        "assessing": run.assessing,
+        "state": {name: t.clone() for name, t in tensors(run.state).items()},
+        "streams": states(run.streams.generators),
+        "memory": task.memory.snapshot(),
+        "record": record.snapshot(),
+    }
+
+
+def restore(task: Task, run: Training, saved: Saved) -> None:
+    """Brings a training that has begun to where a checkpoint was taken; its record is restored by itself.
+
+    **Raises** ValueError where the checkpoint is another agent's, or the environments do not come back to where they were.
+    """
+    own, found = tensors(run.state), saved.snapshot["state"]
+    if odd := sorted(own.keys() ^ found.keys()):
+        raise ValueError(f"the checkpoint and the agent differ in tensor {odd[0]!r}: it belongs to another agent or version")
+    for name, t in own.items():
+        put_(t, found[name], f"tensor {name!r}")
+    set_states(run.streams.generators, saved.snapshot["streams"])
+    task.memory.restore(saved.snapshot["memory"], saved.pieces())
+    run.step, run.assessing = saved.step, saved.snapshot["assessing"]
+
+
+class Keeper:
+    """Takes the checkpoints of a training: every so many steps, or where its schedule leaves it open, at evaluations.
+
+    ``store`` None keeps nothing. ``last``: the snapshot of the last checkpoint of this training, if there is one.
+    """
+
+    def __init__(self, store: Store | None, last: Snapshot | None = None) -> None:
+        self.store, self.last = store, last
+        self._spent, self._ended = 0.0, time.perf_counter()
+
+    def due(self, every: Schedule, before: int, step: int, evaluated: bool) -> bool:
+        """Says whether it is time: by the steps, or at an evaluation where the last checkpoint took under a fortieth of the time since."""
+        if every.checkpoint_every:
+            return step // every.checkpoint_every > before // every.checkpoint_every
+        return evaluated and time.perf_counter() - self._ended >= 40.0 * self._spent
+
+    def save(self, task: Task, run: Training, record: Record) -> None:
+        """Takes a checkpoint, unless there is one of this step already."""
+        if self.store is None or (self.last is not None and self.last["step"] == run.step):
+            return
+        began, now, memory = time.perf_counter(), snapshot(task, run, record), self.last["memory"] if self.last else None
+        self.store.save(run.step, now, task.memory.rows(memory), fresh=self.last is None)
+        self.last, self._ended = {name: now[name] for name in ("step", "memory", "record")}, time.perf_counter()
+        self._spent = self._ended - began
+
+
+def steps(task: Task, run: Training, record: Record, keeper: Keeper, tell: Tell, stopping: Stopping) -> None:
+    """Steps until the schedule, the person or every seed ends.
+
+    Where it is stopped between two looks it logs nothing, so that a run that goes on has the rows of one that was never stopped.
+    """
     every, since = task.schedule, (time.perf_counter(), run.step)
     while record.running:
-        before = run.step
-        collect(task, run, record)
-        learn(task, run)
+        before, again = run.step, run.assessing
+        if not again:
+            collect(task, run, record)
+            learn(task, run)
         last = run.step >= every.steps
-        due = last or run.step // every.eval_every > before // every.eval_every
+        due = again or last or run.step // every.eval_every > before // every.eval_every
+        look = due or run.step // every.log_every > before // every.log_every
         stop = stopping()
-        if due or stop or run.step // every.log_every > before // every.log_every:
+        if look and not again:
             since = log(run, record, since)
-            if due:
-                stop = not assess(task, run, record, stopping)
-                since = (time.perf_counter(), run.step)  # the rate of training leaves evaluations out
+        if due:
+            run.assessing = not assess(task, run, record, stopping)
+            stop = stop or run.assessing
+            since = (time.perf_counter(), run.step)  # the rate of training leaves evaluations out
+        if look:
             stop = bool(tell(Tick(run.step, {tag: value.copy() for tag, value in record.latest.items()}))) or stop
-            if due or stop:
-                record.save(run.state, run.step)
+        ends = last or stop
+        if due or ends:
+            record.save(run.state, run.step)
+        if look:
             record.flush()
-        if last or stop:
-            record.close(run.step, INTERRUPTED if stop else FINISHED)
+        if record.running and (ends or keeper.due(every, before, run.step, due)):
+            keeper.save(task, run, record)
+        if ends:
+            record.close(run.step, FINISHED if last and not run.assessing else INTERRUPTED)
 
 
 def collect(task: Task, run: Training, record: Record) -> None:

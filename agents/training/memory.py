@@ -1,18 +1,19 @@
 """The memory of agents that learn from a replay, and the count of episodes that every memory keeps."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wgf.agents.training.envs import CPU, Envs, Mask, beside
+from wgf.agents.training.envs import CPU, Envs, Mask, beside, returned
 from wgf.agents.training.protocol import Act, Batch, Finished, Size, Streams
 from wgf.agents.training.ring import Ring
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.settings import ReplaySettings
+from wgf.agents.training.snapshot import Snapshot, put_
 
 
 class Episodes:
@@ -42,6 +43,18 @@ class Episodes:
         for t in totals:
             t.zero_()
         return found
+
+    def snapshot(self) -> Snapshot:
+        """Returns every count."""
+        return {name: t.clone() for name, t in self._counts_by_name().items()}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Counts on from a snapshot."""
+        for name, t in self._counts_by_name().items():
+            put_(t, snapshot[name], f"the episodes' {name}")
+
+    def _counts_by_name(self) -> dict[str, Tensor]:
+        return {name.strip("_"): t for name, t in vars(self).items() if isinstance(t, Tensor)}
 
 
 class Replay:
@@ -86,6 +99,23 @@ class Replay:
         """Makes room for a training that goes on by another schedule."""
         self.schedule = schedule
         self.ring.grow(schedule.rows(self.envs))
+
+    def snapshot(self) -> Snapshot:
+        """Returns what it is between two collections, but for the rows of its rings."""
+        parts = {"ring": self.ring.snapshot(), "episodes": self._episodes.snapshot(), "envs": self._envs.snapshot()}
+        return {"obs": self.obs.clone(), "steps": self._steps, **parts}
+
+    def rows(self, since: Snapshot | None) -> dict[str, Tensor]:
+        """Returns what was stored since an earlier snapshot, or all there is."""
+        return self.ring.rows(since["ring"] if since else None)
+
+    def restore(self, snapshot: Snapshot, rows: Iterable[dict[str, Tensor]]) -> None:
+        """Becomes what it was at a snapshot, its environments too, from the pieces that ``rows`` returned up to then."""
+        for piece in rows:
+            self.ring.put(piece)
+        self.ring.restore(snapshot["ring"])
+        self._episodes.restore(snapshot["episodes"])
+        self._steps, self.obs = snapshot["steps"], returned(self._envs, snapshot)
 
     def explore(self, state: Any, draw: Streams) -> None:
         """Changes nothing."""

@@ -1,6 +1,6 @@
 """Observations and rewards in units of their running deviation, which is part of an agent's state."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training.envs import Envs, Mask
 from wgf.agents.training.protocol import Act, AnyAgent, Finished, Info, Memory, Size, Streams
 from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.snapshot import Snapshot
 
 LIMIT = 10.0  # deviations at which an observation is cut
 
@@ -147,12 +148,25 @@ class Watching:
 
     def begin(self, envs: Envs, seeds: Sequence[int], device: torch.device) -> None:
         """Begins anew; running returns are 0."""
-        self._returns: Tensor | float = 0.0
-        self.inner.begin(Watched(envs, self), seeds, device)
+        self._returns, self._watched = torch.zeros(()), Watched(envs, self)
+        self.inner.begin(self._watched, seeds, device)
 
     def extend(self, schedule: Schedule) -> None:
         """Makes room in the memory."""
         self.inner.extend(schedule)
+
+    def snapshot(self) -> Snapshot:
+        """Returns what the memory does, and the running returns."""
+        return {"inner": self.inner.snapshot(), "returns": torch.as_tensor(self._returns)}
+
+    def rows(self, since: Snapshot | None) -> dict[str, Tensor]:
+        """Returns what the memory does."""
+        return self.inner.rows(since["inner"] if since else None)
+
+    def restore(self, snapshot: Snapshot, rows: Iterable[dict[str, Tensor]]) -> None:
+        """Becomes what it was at a snapshot; the moments are the agent's."""
+        self._returns = snapshot["returns"].to(self._watched.obs)
+        self.inner.restore(snapshot["inner"], rows)
 
     def explore(self, state: State, draw: Streams) -> None:
         """Changes the agent's state, and counts in this one from now on."""
@@ -179,18 +193,28 @@ class Watched:
 
     def __init__(self, inner: Envs, memory: Watching) -> None:
         self.inner, self.memory, self.obs_size, self.action_size = inner, memory, inner.obs_size, inner.action_size
+        self.continues = inner.continues
 
     def reset(self, seeds: Sequence[int]) -> Tensor:
         """Begins every episode anew and returns the first observations (S, n, D)."""
-        self._obs = self.inner.reset(seeds)
-        return self._obs
+        self.obs = self.inner.reset(seeds)
+        return self.obs
 
     def step(self, action: Tensor) -> Outcome:
         """Applies actions (S, n, A) in (-1, 1)."""
         outcome = self.inner.step(action)
-        self.memory.count(self._obs, outcome)
-        self._obs = outcome.obs
+        self.memory.count(self.obs, outcome)
+        self.obs = outcome.obs
         return outcome
+
+    def snapshot(self) -> Snapshot:
+        """Returns what the environments do."""
+        return self.inner.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> Tensor:
+        """Comes back to where a snapshot was taken."""
+        self.obs = self.inner.restore(snapshot)
+        return self.obs
 
     def close(self) -> None:
         """Frees the simulators."""

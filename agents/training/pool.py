@@ -5,11 +5,19 @@ from typing import Any
 
 import numpy as np
 
+from wgf.agents.training.snapshot import Snapshot
 from wgf.agents.training.spaces import Array, Scale, Step, cast, near, quiet, sizes, stepped, vector
+
+NO_WAY_BACK = "environments of backend envpool do not come back to where they were; use backend gymnasium (--backend gymnasium)"
 
 
 class EnvPool:
-    """``n`` environments by EnvPool's name, side by side. Raises as ``envs.make`` does."""
+    """``n`` environments by EnvPool's name, side by side. Raises as ``envs.make`` does.
+
+    Their simulators and generators cannot be reached from here: they do not come back to where they were.
+    """
+
+    continues = False
 
     def __init__(self, name: str, n: int) -> None:
         self.name, self.n = name, n
@@ -52,6 +60,14 @@ class EnvPool:
             obs = next_obs.copy()
             obs[info["env_id"]] = vector(self.space, first)
         return stepped(obs, next_obs, reward, terminated, truncated)
+
+    def snapshot(self) -> Snapshot:
+        """Raises ValueError: there is no way back."""
+        raise ValueError(NO_WAY_BACK)
+
+    def restore(self, snapshot: Snapshot) -> Array:
+        """Raises ValueError: there is no way back."""
+        raise ValueError(NO_WAY_BACK)
 
     def close(self) -> None:
         """Frees the simulators."""

@@ -1,6 +1,6 @@
 """What an agent module offers, and what it is given: the names that the loop, the evaluation and the contract test rely on."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.snapshot import Snapshot
 from wgf.agents.training.spaces import Array, Mask
 
 if TYPE_CHECKING:
@@ -115,6 +116,18 @@ class Memory(Protocol[B_co]):
 
     def extend(self, schedule: Schedule) -> None:
         """Makes room for a training that goes on by another schedule, with what it holds."""
+
+    def snapshot(self) -> Snapshot:
+        """Returns what it is between two collections, its environments too, but for what ``rows`` returns."""
+
+    def rows(self, since: Snapshot | None) -> dict[str, Tensor]:
+        """Returns what was stored since an earlier snapshot, or all there is; nothing where a snapshot holds everything."""
+
+    def restore(self, snapshot: Snapshot, rows: Iterable[dict[str, Tensor]]) -> None:
+        """Becomes what it was at a snapshot, from the pieces that ``rows`` returned up to then; after ``begin``.
+
+        **Raises** ValueError where the environments do not come back to the observations that they gave then.
+        """
 
     def explore(self, state: Any, draw: Streams, /) -> None:
         """Changes an agent's state before a collection, where its exploration asks for that."""

@@ -12,6 +12,7 @@ import torch
 from wgf.agents.training import checkpoint
 from wgf.agents.training.envs import Array
 from wgf.agents.training.log import NoLog, RunLog
+from wgf.agents.training.snapshot import Snapshot
 
 RUNNING, FINISHED, INTERRUPTED = "running", "finished", "interrupted"
 
@@ -24,6 +25,18 @@ class Record:
         self.endings = [RUNNING] * len(self.seeds)
         self.latest: dict[str, Array] = {}
         self._started = time.perf_counter()
+
+    def snapshot(self) -> Snapshot:
+        """Returns how each seed stands, the last value of every metric, and where each log is."""
+        latest = {tag: torch.from_numpy(value.copy()) for tag, value in self.latest.items()}
+        logs = {str(s): self.logs[s].position() for s in self.running}
+        return {"endings": list(self.endings), "latest": latest, "seconds": time.perf_counter() - self._started, "logs": logs}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes on from a snapshot; the logs are those of the seeds that still trained."""
+        self.endings = list(snapshot["endings"])
+        self.latest = {tag: value.numpy().copy() for tag, value in snapshot["latest"].items()}
+        self._started -= snapshot["seconds"]
 
     @property
     def running(self) -> list[int]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training.protocol import Batch
+from wgf.agents.training.snapshot import Snapshot, put_
 
 
 class Ring:
@@ -32,7 +33,8 @@ class Ring:
         self._generators = [np.random.default_rng([seed, 1]) for seed in seeds]
         self._starts = np.zeros((rings, rows), dtype=np.int64)
         self._last = np.zeros((rings, rows), dtype=bool)  # rows whose transition no other follows, or none yet
-        self._head, self._first, self._each = np.zeros_like(self.count), np.zeros_like(self.count), np.arange(rings)
+        self._written, self._first, self._each = np.zeros_like(self.count), np.zeros_like(self.count), np.arange(rings)
+        self._added = 0  # transitions of each ring since its beginning; that with number k is listed in slot k % rows of _starts
         self._ended = np.ones(rings, dtype=bool)
         self._offsets = np.tile(rows * self._each, 2)  # of each ring's rows in the flattened data
 
@@ -52,7 +54,7 @@ class Ring:
     def add(self, obs: Tensor, action: Tensor, outcome: Outcome) -> None:
         """Stores one transition of every environment: obs (S, n, D), action (S, n, A) and what the environments answered."""
         d, rows = self.obs_size, self.data.shape[1]
-        row, after = self._head, (self._head + 1) % rows
+        row, after = self._written % rows, (self._written + 1) % rows
         if 2 * self.count.max() >= rows - 2:  # a transition takes two rows at most: before, no ring has gone round
             self._forget(row)
             self._forget(after)
@@ -70,7 +72,61 @@ class Ring:
         self._last[self._each, row] = True
         self._ended = terminated | truncated
         self.count = self.count + 1
-        self._head = (row + 1 + self._ended) % rows
+        self._written = self._written + 1 + self._ended
+        self._added += 1
+
+    def snapshot(self) -> Snapshot:
+        """Returns everything but its rows, which ``rows`` returns piece by piece."""
+        numbers = {"count": self.count, "written": self._written, "ended": self._ended}
+        drawn = {str(s): g.bit_generator.state for s, g in enumerate(self._generators)}
+        return {name: torch.from_numpy(value.copy()) for name, value in numbers.items()} | {"added": self._added, "generators": drawn}
+
+    def rows(self, since: Snapshot | None) -> dict[str, Tensor]:
+        """Returns what was stored since an earlier snapshot, or all there is: the rows first[i] to last[i] of each ring, one after another.
+
+        Rows are numbered from a ring's beginning on; the last two of a piece are the first of the next, since a row whose transition
+        is followed by another changes once more. ``starts`` (rings, n) lists where the n transitions begin.
+        """
+        size = self.data.shape[1]
+        before, added = (since["written"].numpy(), since["added"]) if since else (np.zeros_like(self._written), 0)
+        last = self._written + ~self._ended  # one more, which holds the observation that comes next
+        first = np.maximum(np.maximum(before - 1, last - size), 0)
+        ring, row = self._spread(first, last)
+        new = np.arange(max(added, self._added - size), self._added) % size
+        place = torch.from_numpy(row + size * ring).to(self.data.device)
+        return {
+            "first": torch.from_numpy(first),
+            "last": torch.from_numpy(last),
+            "data": self.data.flatten(0, 1).index_select(0, place).cpu(),
+            "ends": torch.from_numpy(self._last[ring, row]),
+            "starts": torch.from_numpy(np.ascontiguousarray(self._starts[:, new])),
+        }
+
+    def put(self, rows: dict[str, Tensor]) -> None:
+        """Stores what ``rows`` returned, piece by piece in their order."""
+        size = self.data.shape[1]
+        ring, row = self._spread(rows["first"].numpy(), rows["last"].numpy())
+        place = torch.from_numpy(row + size * ring).to(self.data.device)
+        self.data.flatten(0, 1).index_copy_(0, place, rows["data"].to(self.data))
+        self._last[ring, row] = rows["ends"].numpy()
+        starts = rows["starts"].numpy()
+        self._starts[:, (self._added + np.arange(starts.shape[1])) % size] = starts
+        self._added += starts.shape[1]
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Becomes what it was at a snapshot, after its rows were put."""
+        self._added = snapshot["added"]
+        for own, name in ((self.count, "count"), (self._written, "written"), (self._ended, "ended")):
+            put_(torch.from_numpy(own), snapshot[name], f"the replay's {name}")
+        self._first = (self._added - self.count) % self.data.shape[1]
+        for s, generator in enumerate(self._generators):
+            generator.bit_generator.state = snapshot["generators"][str(s)]
+
+    def _spread(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns ring and row of all rows from first[i] up to last[i], ring after ring."""
+        ring = np.repeat(self._each, last - first)
+        row = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)]) % self.data.shape[1]
+        return ring, row
 
     def sample(self, batch: int) -> Batch:
         """Draws ``batch`` transitions per seed, uniform with replacement over where they begin in all its environments."""

@@ -1,15 +1,16 @@
 """Rollouts: segments of experience that the present policies collect, and that an update uses up."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from wgf.agents.training.envs import Envs, Mask, beside
+from wgf.agents.training.envs import Envs, Mask, beside, returned
 from wgf.agents.training.memory import Episodes
 from wgf.agents.training.protocol import Act, Finished, Size, Streams
 from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.snapshot import Snapshot
 
 
 class Segment(NamedTuple):
@@ -71,6 +72,19 @@ class Rollout:
 
     def extend(self, schedule: Schedule) -> None:
         """Needs no more room."""
+
+    def snapshot(self) -> Snapshot:
+        """Returns what it is between two segments."""
+        return {"obs": self.obs.clone(), "episodes": self._episodes.snapshot(), "envs": self._envs.snapshot()}
+
+    def rows(self, since: Snapshot | None) -> dict[str, Tensor]:
+        """Keeps nothing from segment to segment."""
+        return {}
+
+    def restore(self, snapshot: Snapshot, rows: Iterable[dict[str, Tensor]]) -> None:
+        """Becomes what it was at a snapshot, its environments too."""
+        self._episodes.restore(snapshot["episodes"])
+        self.obs = returned(self._envs, snapshot)
 
     def collect(self, act: Act) -> tuple[Finished, Mask]:
         """Collects a segment, policy by policy."""

@@ -18,13 +18,16 @@ class Schedule:
     """Steps between two looks at the losses."""
     eval_every: int = 5_000
     """Steps between two evaluations, at which the policy is saved."""
+    checkpoint_every: int = 0
+    """Steps between two checkpoints, from which a run that was stopped or killed goes on as if it had not been. 0: at evaluations, but
+    seldom enough to take less than a fortieth of the time."""
     eval_episodes: int = 5
     """Episodes per evaluation and seed."""
     normalize: Literal["none", "observations", "rewards", "both"] = "none"
     """What the agent sees in units of its running deviation, kept with the policy; evaluations leave it as it is."""
 
     def __post_init__(self) -> None:
-        least = {"warmup": 0, "replay": 4}
+        least = {"warmup": 0, "replay": 4, "checkpoint_every": 0}
         for name in (f.name for f in fields(self) if f.type is int):
             value = getattr(self, name)
             if value < least.get(name, 1):

@@ -1,0 +1,104 @@
+"""The folder of a training: seed-K with the log and the policy of each seed, and in the first seed's the checkpoints of the stack."""
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wgf.agents.training.checkpoint import read_json
+from wgf.agents.training.log import LOCK, NoLog, RunLog
+from wgf.agents.training.loop import Keeper
+from wgf.agents.training.record import Record
+from wgf.agents.training.store import Saved, Store
+
+FREE = ("steps", "checkpoint_every")  # of a schedule: a training that goes on may change them
+
+
+def seed_folder(log: Path, seed: int) -> Path:
+    """Returns the folder of one seed."""
+    return log / f"seed-{seed}"
+
+
+def free(folder: Path) -> bool:
+    """Says whether nothing is there that a new run would harm."""
+    return not folder.is_dir() or all(path.name == LOCK for path in folder.iterdir())
+
+
+def checkpoints(log: Path, seeds: Sequence[int]) -> Store:
+    """Returns the place of the checkpoints of a stack."""
+    return Store(seed_folder(log, seeds[0]) / "training")
+
+
+def newest(store: Store) -> Saved:
+    """Returns the newest whole checkpoint, with a RuntimeWarning for each that is damaged. Raises ValueError where there is none."""
+    for step in (steps := store.steps()):
+        try:
+            return store.load(step)
+        except ValueError as error:
+            warnings.warn(f"checkpoint {step} cannot be used: {error}", RuntimeWarning, stacklevel=2)
+    raise ValueError(f"{store.folder} holds no {'whole ' if steps else ''}checkpoint: train again in another folder")
+
+
+def opened(
+    log: Path | None, seeds: Sequence[int], about: Mapping[str, Any], where: Mapping[str, Any], keeper: Keeper | None, continues: bool
+) -> tuple[Record, Keeper]:
+    """Opens the logs of a training: those that ``keeper`` kept until now, where it is this folder's, else new ones in a free folder.
+
+    ``about`` is what is saved with each policy, ``where`` what config.json says besides; ``continues``: whether there may be checkpoints.
+
+    **Raises** ValueError for a folder that holds another run, or cannot be written.
+    """
+    if log is None:
+        return Record([NoLog() for _ in seeds], seeds, about), Keeper(None)
+    folders, store = [seed_folder(log, seed) for seed in seeds], checkpoints(log, seeds)
+    goes_on = keeper is not None and keeper.store is not None and keeper.store.folder == store.folder
+    logs: list[RunLog | NoLog] = []
+    try:
+        if keeper is None or keeper.last is None or not goes_on:
+            if taken := next((folder for folder in folders if not free(folder)), None):
+                raise ValueError(f"{taken} already holds a run; write to another folder, or move it away")
+            now = {**where, "started": _now()}
+            logs += (RunLog(folder, {**about, "seed": seed, **now}) for folder, seed in zip(folders, seeds, strict=True))
+            return Record(logs, seeds, about), Keeper(store if continues else None)
+        before = keeper.last["record"]
+        for s, (folder, seed) in enumerate(zip(folders, seeds, strict=True)):
+            logs.append(_reopened(folder, {**about, "seed": seed, **where}, before["logs"].get(str(s)), keeper.last["step"]))
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be written: {error.strerror}; write to another folder") from None
+    record = Record(logs, seeds, about)
+    record.restore(before)
+    return record, keeper
+
+
+def _reopened(folder: Path, settings: Mapping[str, Any], position: Mapping[str, Any] | None, step: int) -> RunLog | NoLog:
+    """Opens a log that goes on; none for a seed that had ended by itself."""
+    if position is None:
+        return NoLog()
+    old = read_json(folder / "config.json")
+    if change := difference({k: settings[k] for k in ("versions", "threads", "system")}, old):
+        warnings.warn(f"{folder} was begun with {change}: its numbers may differ from a run without a break", RuntimeWarning, stacklevel=3)
+    return RunLog(folder, {**settings, "started": old.get("started"), "continued": [*old.get("continued", []), _now()]}, position, step)
+
+
+def difference(want: Mapping[str, Any], have: Mapping[str, Any], path: str = "") -> str | None:
+    """Names the first setting in which ``have`` is not as wanted, as in "schedule.warmup = 100, not 200"; None where there is none."""
+    for key, value in want.items():
+        other = have.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            if inner := difference(value, other, f"{path}{key}."):
+                return inner
+        elif value != other:
+            return f"{path}{key} = {other!r}, not {value!r}"
+    return None
+
+
+def identity(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what makes two trainings the same experiment, of what is said about them: not the versions, nor how long they are."""
+    fixed = {name: value for name, value in about["schedule"].items() if name not in FREE}
+    kept = ("agent", "preset", "env", "own", "backend", "nets", "config", "obs_size", "action_size")
+    return {name: about[name] for name in kept if name in about} | {"schedule": fixed}
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
