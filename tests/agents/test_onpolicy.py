@@ -378,7 +378,8 @@ def test_pg_ascends_the_return(lam):
 @pytest.mark.parametrize(("bandwidth", "rule"), [("svpg", median_svpg), ("svgd", median_svgd), ("full", median_full)])
 @pytest.mark.parametrize(("prior", "anneal"), [(0.0, 0), (0.7, 5)])
 def test_svpg_moves_particles_along_the_stein_direction_of_the_tempered_return(bandwidth, rule, prior, anneal):
-    run = World(svpg, small(svpg.Config(), alpha=3.0, bandwidth=bandwidth, prior=prior, anneal=anneal), (3, 4))
+    cfg = small(svpg.Config(), alpha=3.0, bandwidth=bandwidth, prior=prior, anneal=anneal, lam=0.9, reward_scale=3.0)
+    run = World(svpg, cfg, (3, 4))
     run.update(2)
     segment, state = run.segment(), run.state
     x = state.policy.theta.clone()
@@ -405,7 +406,7 @@ def test_a_temperature_falls_to_a_hundredth_and_no_further():
 @pytest.mark.parametrize("w2", ["eq9_sum", "exact", "common_noise"])
 @pytest.mark.parametrize("inner_steps", [1, 2])
 def test_ip_wgf_adds_the_w2_velocity_to_the_last_iterate(w2, inner_steps):
-    cfg = small(ip_wgf.Config(), w2=w2, w2_scale=0.7, inner_steps=inner_steps, alpha=2.0)
+    cfg = small(ip_wgf.Config(), w2=w2, w2_scale=0.7, inner_steps=inner_steps, alpha=2.0, lam=0.9, reward_scale=3.0)
     run = World(ip_wgf, cfg, (3, 4))
     iterates = [run.state.policy.theta.clone()]
     for k in range(4):
