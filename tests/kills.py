@@ -144,11 +144,13 @@ def left(folder: Path) -> dict[str, Any]:
     record["latest"].pop(RATE)
     tensors, facts = parted({**saved.snapshot, "latest": record["latest"], "endings": record["endings"]})
     found |= {f"checkpoint {name}": t for name, t in tensors.items()} | {"checkpoint": facts}
-    for piece in saved.pieces():  # a row is numbered from the ring's beginning on, however the pieces are cut
-        at = 0
+    pieces = list(saved.pieces())
+    for piece in pieces:  # a row is numbered from the ring's beginning on, however the pieces are cut; the last one knows which still count
+        at, oldest = 0, pieces[-1]["oldest"].tolist()
         for ring, (first, last) in enumerate(zip(piece["first"].tolist(), piece["last"].tolist(), strict=True)):
             for row in range(first, last):
-                found[f"row {ring} {row}"] = torch.cat([piece["data"][at], piece["ends"][at : at + 1].float()])
+                if row >= oldest[ring]:
+                    found[f"row {ring} {row}"] = torch.cat([piece["data"][at], piece["ends"][at : at + 1].float()])
                 at += 1
     return found
 
