@@ -245,6 +245,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
             "losses/q_values": q_values,
             "losses/policy": -value.mean((1, 2)),
             "policy/entropy": -law.log_prob(u).mean((1, 2)),
+            "policy/std": law.std.mean((1, 2, 3)),
             "policy/kl_mean": state.moved[:, 0].sum(-1),
             "policy/kl_std": state.moved[:, 1].sum(-1),
             "policy/outside": (u.abs() > 1.0).to(u).mean((1, 2, 3)),
