@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.policies.plain import draw, leaf
+from tests.policies.plain import close, draw, leaf
 from wgf import svgd, transport
 from wgf.bnn import Settings, fit
 from wgf.bnn.fit import dev_likelihood, dev_size
@@ -209,6 +209,22 @@ def test_a_fit_that_diverges_says_so():
     x, y = task()
     with pytest.raises(FloatingPointError, match=r"the particles are not finite after \d+ iterations; lower lr, which is 1e\+30"):
         fit(replace(QUICK, lr=1e30), x, y, [0])
+
+
+def test_of_several_rates_that_diverge_the_largest_is_named():
+    x, y = task(3)
+    with pytest.raises(FloatingPointError, match=r"lower lr, which is 1e\+30"):
+        fit(QUICK, x, y, [0, 1, 2], rates=(1e25, 1e-2, 1e30))
+
+
+def test_a_dev_part_without_an_error_has_the_least_variance_in_the_targets_unit():
+    """The dev part is not trained on: with a network's own predictions for targets, the same fit meets them exactly."""
+    x, y = task()
+    one = replace(QUICK, particles=1)
+    y[:, -6:] = fit(one, x, y, [0]).predict(x[:, -6:])[:, 0]
+    found = fit(one, x, y, [0])
+    assert torch.equal(found.predict(x[:, -6:])[:, 0], y[:, -6:])
+    close(found.log_gamma.exp(), 1.0 / (1e-12 * y[:, :-6].var(1, correction=0)[:, None]))
 
 
 @pytest.mark.parametrize(
