@@ -26,6 +26,7 @@ from wgf.agents.training.record import Record
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.spaces import vector
 from wgf.agents.training.targets import REWARD_SCALE
+from wgf.limits import size
 from wgf.mlp import ModuleNetwork
 
 Metrics = dict[str, Array]
@@ -175,9 +176,9 @@ class Agent:
         """Says in a line what memory a training of ``steps`` steps takes. Raises ValueError where it is not there."""
         memory = self.module.memory(self.cfg, replace(self.schedule, steps=self.step + steps))
         needed, free = memory.needs(len(self.seeds), self.obs_size, self.action_size), machine.free_memory(self.device)
-        text = f"{needed.words} = {_size(needed.bytes)} on {self.device}"
+        text = f"{needed.words} = {size(needed.bytes)} on {self.device}"
         if needed.bytes > free:
-            raise ValueError(f"{text}, but {_size(free)} are free; give a smaller {needed.option} or fewer --seeds")
+            raise ValueError(f"{text}, but {size(free)} are free; give a smaller {needed.option} or fewer --seeds")
         return text
 
     def compiles(self, steps: int) -> bool:
@@ -256,7 +257,8 @@ class Agent:
     ) -> "Agent":
         """Returns the agent of a folder that ``save``, ``learn(log=)`` or ``wgf train`` wrote: of one seed, or of all that it holds.
 
-        ``env``, ``agent`` and ``nets`` are needed where they were given as objects and not by names. Nothing that was saved runs code.
+        ``env``, ``agent`` and ``nets`` are needed where they were given as objects and not by names, and ``env`` and ``agent`` too where
+        they were names with a module, as in "my_tasks:Maze-v0". Nothing that was saved runs code, and no name in it is imported.
         It may learn again: from where the last checkpoint of its training left it, where the folder holds one of the whole stack, which
         may lie a little before the policy. Else with a fresh replay: it first collects ``warmup`` steps with its policy.
 
@@ -268,9 +270,10 @@ class Agent:
         first, about, _ = saved[0]
         try:
             _described(about)
-            given = env if env is not None else about["env"]
             if env is None and about.get("own"):
                 raise ValueError(f"it was trained on an environment that a program gave, {about['env']!r}: load it with env=")
+            given = registry.named("env", about["env"]) if env is None else env
+            learner = registry.named("agent", about["agent"]) if agent is None else agent
             if sorted(nets or {}) != about.get("nets", []):
                 raise ValueError(
                     f"its networks of its own are {about.get('nets', [])}, and {sorted(nets or {})} are given: load it with nets="
@@ -279,7 +282,7 @@ class Agent:
             seeds = [other["seed"] for _, other, _ in saved]
             settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**about["config"], **schedule}.items()}
             where: dict[str, Any] = {"seeds": seeds, "preset": about["preset"], "backend": about["backend"], "device": device, "nets": nets}
-            found = cls(agent or about["agent"], given, **where, **settings)
+            found = cls(learner, given, **where, **settings)
         except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
             raise ValueError(f"{first / 'policy.json'} does not describe an agent of this version: {error}") from None
         if (found.obs_size, found.action_size) != (about["obs_size"], about["action_size"]):
@@ -359,7 +362,3 @@ def _described(about: dict[str, Any]) -> None:
     for field, kind in SAVED.items():
         if not isinstance(about.get(field), kind):
             raise ValueError(f"{field} is {about.get(field)!r}")
-
-
-def _size(count: float) -> str:
-    return f"{count / 2**20:,.1f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"

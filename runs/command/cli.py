@@ -108,7 +108,7 @@ def _eval(args: Sequence[str]) -> int:
     chosen = parse(Show, args, prog="wgf eval")
     from wgf.runs.command.show import show
 
-    say(show(chosen.run, chosen.episodes, chosen.video))
+    say(show(chosen.run, chosen.episodes, chosen.video, chosen.env, chosen.agent))
     return 0
 
 

@@ -78,6 +78,10 @@ class Show:
     """Number of episodes."""
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mp4")] = None
     """Film the first episode into this file; no display is needed."""
+    env: str | None = None
+    """The environment, where it is not the saved one; it must be given where that is MODULE:ID, since no file has a module imported."""
+    agent: str | None = None
+    """The agent, where it is one of your own, MODULE:NAME; it must be given for the same reason."""
 
 
 @dataclass(frozen=True)

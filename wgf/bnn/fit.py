@@ -22,6 +22,7 @@ from wgf.door import trusted
 from wgf.transport import VELOCITIES, W2Name
 
 DTYPE = torch.float32  # of the particles
+MOST_LAYERS = 100  # of hidden units: more of them cost time and train nothing
 LOOKS = 20  # at a fit, evenly spaced
 LEAST = 1e-12  # of the targets' variance: the least mean squared error that a dev part can show, below float32's digits
 
@@ -65,6 +66,8 @@ class Settings:
         for name, allowed in {"flow": flows.FLOWS, "w2": tuple(VELOCITIES), "keep": ("best", "last")}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(allowed)}")
+        if len(self.hidden) > MOST_LAYERS:
+            raise ValueError(f"hidden has {len(self.hidden)} layers; allowed are at most {MOST_LAYERS}")
         whole = {name: getattr(self, name) for name in ("particles", "iterations", "batch", "inner_steps")}
         for name, value in {**whole, **{f"hidden[{i}]": units for i, units in enumerate(self.hidden)}}.items():
             if not (isinstance(value, Integral) and int(value) >= 1):

@@ -208,7 +208,9 @@ def test_an_agent_of_ones_own_comes_by_name_or_as_an_object(tmp_path, monkeypatc
     same(tensors(named), tensors(given))
     for agent, folder in ((named, "named"), (given, "given")):
         agent.save(tmp_path / folder)
-        same(tensors(Agent.load(tmp_path / folder)), tensors(agent))
+        same(tensors(Agent.load(tmp_path / folder, agent=agent.name)), tensors(agent))
+        with pytest.raises(ValueError, match=rf"its agent is '{agent.name}', and no file makes this program import a module"):
+            Agent.load(tmp_path / folder)
     same(tensors(Agent.load(tmp_path / "named", agent=sac)), tensors(given))
     with pytest.raises(ValueError, match=r"^agent 'mypkg:Mine' has no Config; an agent has Config, PRESETS, memory, init, "):
         Agent("mypkg:Mine", "toy/Limited-v0")
