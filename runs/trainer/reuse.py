@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wgf.agents.training.checkpoint import read_json
+from wgf.agents.training.checkpoint import read_sealed
 from wgf.agents.training.log import being_written
 from wgf.agents.training.record import FINISHED
 from wgf.runs.trainer.training import Job, report, run
@@ -35,9 +35,9 @@ def _reusable(job: Job, seed: int) -> bool:
     if being_written(folder):
         raise ValueError(f"{folder} is being written by another process; wait for it, or give another --name")
     if (folder / "config.json").exists():
-        if different := difference(job.identity(), read_json(folder / "config.json")):
+        if different := difference({**job.identity(), "seed": seed}, read_sealed(folder / "config.json")):
             raise ValueError(f"{folder} holds a run with {different}; give another --name or --out")
-        if (folder / "result.json").exists() and read_json(folder / "result.json").get("status") == FINISHED:
+        if (folder / "result.json").exists() and read_sealed(folder / "result.json").get("status") == FINISHED:
             return True
     move_aside(folder)
     return False
