@@ -20,6 +20,12 @@ def free_memory(device: torch.device) -> int:
     return min(bounds, default=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
+def resident() -> int:
+    """Returns the bytes that this process holds now; 0 where the system does not say."""
+    words = _read("/proc/self/statm").split()
+    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if words else 0
+
+
 def size(count: float) -> str:
     """Writes a number of bytes for a person."""
     return f"{count / 2**20:,.1f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"

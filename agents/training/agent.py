@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from wgf.agents import registry
-from wgf.agents.training import checkpoint, machine
+from wgf.agents.training import checkpoint, machine, weight
 from wgf.agents.training.compiled import pays
 from wgf.agents.training.envs import Array, BrokenEnvironment, Source
 from wgf.agents.training.evaluate import Episodes, deterministic, evaluate
@@ -80,9 +80,17 @@ class Agent:
         self, agent: Any, env: Any, *, seeds: int | Sequence[int] = 1, preset: str = "paper", device: str = "auto",
         backend: str = "gymnasium", compile: bool | Literal["auto"] = "auto", nets: Mapping[str, Any] | None = None, **settings: Any,
     ) -> None:  # fmt: skip
+        self._describe(agent, env, seeds, preset, device, backend, settings)
+        self.compile, self.nets = compile, sorted(nets or {})
+        self._begin(nets or {})
+
+    def _describe(
+        self, agent: Any, env: Any, seeds: int | Sequence[int], preset: str, device: str, backend: str, settings: Mapping[str, Any]
+    ) -> None:
+        """Finds out everything that is said about it, and takes no memory."""
         self.source = Source(env, backend)
         self._agent, (self.module, _) = agent, registry.find(agent, preset)
-        self.name, self.preset, self.compile = registry.label(agent), preset, compile
+        self.name, self.preset = registry.label(agent), preset
         self.seeds, self.device = numbered(seeds), machine.find_device(device)
         cfg, schedule = resolve(agent, preset, self.source.name), Schedule()
         kinds = {f.name: cfg for f in fields(cfg)} | {f.name: schedule for f in fields(schedule) if f.name != "steps"}
@@ -94,8 +102,13 @@ class Agent:
         view = self.source.simulators(1)
         view.close()
         self.space, self.scale, self.obs_size, self.action_size = view.space, view.scale, view.obs_size, view.action_size
+
+    def _begin(self, nets: Mapping[str, Any]) -> None:
+        """Makes its state. Raises ValueError, before it takes memory, where the networks or an update do not fit."""
+        if not nets:  # networks of a program's own have sizes of their own, and are there already
+            usual = registry.find(self._agent, self.preset)[1]
+            weight.check(self.module, self.cfg, usual, self.obs_size, self.action_size, len(self.seeds), self.device)
         generators = [torch.Generator().manual_seed(k) for k in self.seeds]
-        self.nets = sorted(nets or {})
         own = [replaced(self.name, self.module.networks(self.cfg, self.obs_size, self.action_size), nets)] if nets else []  # type: ignore[attr-defined]
         self.state = self.module.init(self.cfg, self.obs_size, self.action_size, generators, self.device, *own)
         self.policies = self.module.memory(self.cfg, self.schedule).policies
@@ -273,7 +286,8 @@ class Agent:
         saved = [(path.parent, *checkpoint.load(path.parent)) for path in runs or [folder / "policy.json"]]
         first, about, _ = saved[0]
         try:
-            _described(about)
+            for _, other, _ in saved:
+                _described(other)
             if env is None and about.get("own"):
                 raise ValueError(f"it was trained on an environment that a program gave, {about['env']!r}: load it with env=")
             given = registry.named("env", about["env"]) if env is None else env
@@ -285,18 +299,24 @@ class Agent:
             schedule = {k: v for k, v in about["schedule"].items() if k != "steps"}
             seeds = [other["seed"] for _, other, _ in saved]
             settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**about["config"], **schedule}.items()}
-            where: dict[str, Any] = {"seeds": seeds, "preset": about["preset"], "backend": about["backend"], "device": device, "nets": nets}
-            found = cls(learner, given, **where, **settings)
-        except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
+            found = cls.__new__(cls)
+            found._describe(learner, given, seeds, about["preset"], device, about["backend"], settings)
+        except (AttributeError, KeyError, OverflowError, TypeError, RuntimeError, ValueError) as error:
             raise ValueError(f"{first / 'policy.json'} does not describe an agent of this version: {error}") from None
         if (found.obs_size, found.action_size) != (about["obs_size"], about["action_size"]):
             raise ValueError(
                 f"{first} was trained on {about['obs_size']} observation and {about['action_size']} action numbers; "
                 f"{about['env']!r} has {found.obs_size} and {found.action_size} here: install the versions that its policy.json names"
             )
+        found.compile, found.nets = "auto", sorted(nets or {})
         try:
+            usual = registry.find(learner, found.preset)[1]
+            if not nets and not weight.modest(found.cfg, usual, found.obs_size, len(found.seeds), found.device):
+                own = weight.shapes(found.module, found.cfg, found.obs_size, found.action_size)
+                checkpoint.compare(own, [tensors for _, _, tensors in saved])
+            found._begin(nets or {})
             checkpoint.restore_(found.state, [tensors for _, _, tensors in saved])
-        except ValueError as error:
+        except (OverflowError, RuntimeError, ValueError) as error:
             raise ValueError(f"{first / 'policy.json'} does not describe an agent of this version: {error}") from None
         found.step = max(int(other["step"]) for _, other, _ in saved)
         found._behind = folder if runs and checkpoints(folder, seeds).steps() else None

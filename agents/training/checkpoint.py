@@ -43,8 +43,14 @@ def seed_slice(state: Any, s: int) -> dict[str, Tensor]:
 
 
 def restore_(state: Any, slices: Sequence[dict[str, Tensor]]) -> None:
-    """Fills a state of S seeds from S slices. Raises ValueError, naming the tensor, where names or shapes differ."""
-    own = tensors(state)
+    """Fills a state of S seeds from S slices. Raises ValueError as ``compare`` does."""
+    compare(own := tensors(state), slices)
+    for name, t in own.items():
+        t.copy_(torch.cat([v[name] for v in slices]) if t.ndim else slices[0][name])
+
+
+def compare(own: Mapping[str, Tensor], slices: Sequence[dict[str, Tensor]]) -> None:
+    """Raises ValueError, naming the tensor, where slices of one seed differ from a state's tensors in names, shapes or types."""
     for values in slices:
         if odd := sorted(own.keys() ^ values.keys()):
             raise ValueError(f"the checkpoint and the agent differ in tensor {odd[0]!r}: it belongs to another agent or version")
@@ -52,8 +58,6 @@ def restore_(state: Any, slices: Sequence[dict[str, Tensor]]) -> None:
             needed = f"{t.dtype} of shape {(1, *t.shape[1:]) if t.ndim else ()}"
             if (found := f"{values[name].dtype} of shape {tuple(values[name].shape)}") != needed:
                 raise ValueError(f"tensor {name!r} is {found} in the checkpoint; the agent needs {needed}")
-    for name, t in own.items():
-        t.copy_(torch.cat([v[name] for v in slices]) if t.ndim else slices[0][name])
 
 
 def save(folder: Path, values: dict[str, Tensor], about: Mapping[str, Any]) -> None:

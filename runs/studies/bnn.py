@@ -19,7 +19,7 @@ from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.agents.training.folder import difference
 from wgf.agents.training.log import Events
 from wgf.bnn import data
-from wgf.bnn.fit import Fit, Settings, dev_size, fit
+from wgf.bnn.fit import Fit, Settings, dev_size, fit, room
 from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
 from wgf.runs.command.options import Study
@@ -106,6 +106,7 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
     splits = data.splits(task.name)[: task.splits]
     parts = rows.x, rows.y[:, None]  # one output
     train, test = ([torch.from_numpy(np.stack([part[s[k]] for s in splits])).to(device) for part in parts] for k in (0, 1))
+    room(task.settings, *train[0].shape, 1, device)
     dev = [part[:, -dev_size(part.shape[1]) :] for part in train]
     if task.folder.exists():
         move_aside(task.folder)
