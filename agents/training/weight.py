@@ -135,7 +135,6 @@ def _experience(memory: Any, obs: int, action: int) -> Batch | Segment | None:
     if isinstance(memory, Replay):
         return Batch(*(torch.empty(1, memory.batch, *shape) for shape in shapes))
     if isinstance(memory, Rollout):
-        first, *others = (torch.empty(1, memory.policies, memory.steps, memory.each, *shape) for shape in shapes)
-        ended = torch.empty(others[1].shape, dtype=torch.bool)
-        return Segment(first, *others[:3], ended, others[3])
+        before, actions, reward, discount, after = (torch.empty(1, memory.policies, memory.steps, memory.each, *shape) for shape in shapes)
+        return Segment(before, actions, reward, discount, torch.empty(reward.shape, dtype=torch.bool), after)
     return None

@@ -106,7 +106,7 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
     splits = data.splits(task.name)[: task.splits]
     parts = rows.x, rows.y[:, None]  # one output
     train, test = ([torch.from_numpy(np.stack([part[s[k]] for s in splits])).to(device) for part in parts] for k in (0, 1))
-    room(task.settings, *train[0].shape, 1, device)
+    room(task.settings, *train)
     dev = [part[:, -dev_size(part.shape[1]) :] for part in train]
     if task.folder.exists():
         move_aside(task.folder)

@@ -127,13 +127,15 @@ class Fit(NamedTuple):
         return z.var(1, correction=0).mean(-1).sqrt()
 
 
-def room(settings: Settings, sets: int, rows: int, features: int, outputs: int, device: torch.device) -> None:
-    """Looks whether a fit of S sets of n rows fits the memory. Counted are 6 tensors (S, M, P) of particles, the units of the networks
-    (S, M, B, units) and their gradients, and a kernel (S, M, M) where the flow has one: no fewer bytes are taken.
+def room(settings: Settings, x: Tensor, y: Tensor) -> None:
+    """Looks whether a fit to x (S, n, d) and y (S, n, K) fits the memory.
+
+    Counted are 6 tensors (S, M, P) of particles, the units of the networks (S, M, B, units) and their gradients, and a kernel (S, M, M)
+    where the flow has one: no fewer bytes are taken.
 
     **Raises** ValueError, in one line, naming the setting that is largest beside its default.
     """
-    m, free = settings.particles, free_memory(device)
+    (sets, rows, features), outputs, m, free = x.shape, y.shape[-1], settings.particles, free_memory(x.device)
     numbers = settings.model(features, outputs).net.weights + outputs + 1
     units = min(settings.batch, rows) * (features + sum(settings.hidden) + outputs)
     needed = 4 * sets * m * (6 * numbers + 2 * units + (0 if settings.flow in ("ensemble", "dropout", "langevin") else 2 * m))
@@ -142,7 +144,7 @@ def room(settings: Settings, sets: int, rows: int, features: int, outputs: int, 
         ratios["hidden"] = math.prod(settings.hidden) / math.prod(Settings.hidden)
         name = max(ratios, key=lambda setting: ratios[setting])
         value = ",".join(map(str, settings.hidden)) if name == "hidden" else getattr(settings, name)
-        raise ValueError(f"{name} is {value}: a fit takes at least {size(needed)} on {device}, but {size(free)} are free; make it less")
+        raise ValueError(f"{name} is {value}: a fit takes at least {size(needed)} of memory, but {size(free)} are free; make it less")
 
 
 def dev_size(n: int) -> int:
@@ -178,7 +180,7 @@ def fit(
 
     **Raises** ValueError as ``room`` does, FloatingPointError where the particles are not finite.
     """
-    room(settings, *x.shape, y.shape[-1], x.device)
+    room(settings, x, y)
     weights = torch.ones_like(x[..., 0]) if weights is None else weights
     n = x.shape[1] - dev_size(x.shape[1])
     x_dev, y_dev, w_dev = (t[:, n:] for t in (x, y, weights))

@@ -83,7 +83,7 @@ def test_episodes_without_bound_are_refused_before_their_simulators_are_made(env
 
 
 def test_what_is_modest_costs_no_look(monkeypatch):
-    agent, cfg = find("sac", "modern")
+    _, cfg = find("sac", "modern")
     monkeypatch.setattr(weight, "free_memory", lambda device: 4 * weight.PRESET)
     assert weight.modest(cfg, cfg, 5, 4, CPU)
     assert weight.modest(replace(cfg, batch=512), cfg, 5, 1, CPU)

@@ -322,4 +322,4 @@ def test_a_fit_that_does_not_fit_the_memory_is_refused_before_it_takes_any(chang
 
 
 def test_a_batch_larger_than_the_data_takes_no_more_than_they():
-    room(Settings(batch=10**12), 1, 20, 3, 1, torch.device("cpu"))
+    room(Settings(batch=10**12), torch.zeros(1, 20, 3), torch.zeros(1, 20, 1))
