@@ -281,7 +281,8 @@ class Agent:
         **Raises** ValueError, in one line, for a folder that holds no policy, or one of another version.
         """
         folder = Path(folder)
-        runs = sorted(folder.glob("seed-*/policy.json"), key=lambda p: (len(p.parent.name), p.parent.name))
+        parts = {path.with_name("policy.json") for path in folder.glob("seed-*/policy*") if re.fullmatch(r"seed-\d+", path.parent.name)}
+        runs = sorted(parts, key=lambda p: (len(p.parent.name), p.parent.name))  # one whose policy.json is gone is not passed over
         runs = [seed_folder(folder, seed) / "policy.json" for seed in seeds] or runs
         saved = [(path.parent, *checkpoint.load(path.parent)) for path in runs or [folder / "policy.json"]]
         first, about, _ = saved[0]

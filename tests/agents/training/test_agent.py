@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import gymnasium as gym
 import numpy as np
@@ -196,6 +197,15 @@ def test_a_loaded_agent_learns_again_and_collects_its_warmup_with_its_policy_fir
     assert loaded.step == 79
     loaded.learn(1)
     assert not torch.equal(tensors(loaded)["policy.steps"], before["policy.steps"])
+
+
+def test_a_seed_whose_policy_is_gone_is_named_and_what_was_moved_aside_is_no_seed(tmp_path):
+    Agent("sac", "Pendulum-v1", seeds=2, **TINY).save(tmp_path)
+    shutil.copytree(tmp_path / "seed-1", tmp_path / "seed-1.unfinished-1")
+    assert Agent.load(tmp_path).seeds == (0, 1)
+    (tmp_path / "seed-1" / "policy.json").unlink()
+    with pytest.raises(ValueError, match=r"seed-1/policy.json cannot be read: No such file or directory"):
+        Agent.load(tmp_path)
 
 
 def test_an_agent_of_ones_own_comes_by_name_or_as_an_object(tmp_path, monkeypatch):
