@@ -281,9 +281,8 @@ class Agent:
         **Raises** ValueError, in one line, for a folder that holds no policy, or one of another version.
         """
         folder = Path(folder)
-        parts = {path.with_name("policy.json") for path in folder.glob("seed-*/policy*") if re.fullmatch(r"seed-\d+", path.parent.name)}
-        runs = sorted(parts, key=lambda p: (len(p.parent.name), p.parent.name))  # one whose policy.json is gone is not passed over
-        runs = [seed_folder(folder, seed) / "policy.json" for seed in seeds] or runs
+        there = sorted({int(p.parent.name[5:]) for p in folder.glob("seed-*/policy*") if p.parent.name[5:].isdigit()})
+        runs = [seed_folder(folder, seed) / "policy.json" for seed in seeds or there]  # one whose policy.json is gone is not passed over
         saved = [(path.parent, *checkpoint.load(path.parent)) for path in runs or [folder / "policy.json"]]
         first, about, _ = saved[0]
         try:
