@@ -5,11 +5,13 @@ import json
 import os
 import pty
 import resource
+import shutil
 import signal
 import time
 
 import pytest
 import torch
+from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from wgf.agents.training import checkpoint
@@ -58,7 +60,8 @@ def test_a_run_leaves_its_folder_and_agents_share_their_tags(person, tiny, agent
     for seed in (0, 1):
         folder = person.folder / "runs" / "main" / "InvertedPendulum-v5" / agent / f"seed-{seed}"
         names = {p.name for p in folder.iterdir() if "tfevents" not in p.name}
-        assert names == {"config.json", "metrics.csv", "policy-60.safetensors", "policy.json", "result.json"}
+        files = {"config.json", "metrics.csv", "policy-60.safetensors", "policy.json", "result.json", ".lock"}
+        assert names == files | ({"training"} if seed == 0 else set())
         events = EventAccumulator(str(folder))
         events.Reload()
         assert set(events.Tags()["scalars"]) >= SHARED_TAGS | OWN_TAGS[agent]
@@ -81,7 +84,8 @@ def test_the_configuration_says_all_that_a_result_depends_on(person, tiny):
         "components": 4, "regularization": 0.001, "reward_scale": 1.0,
     }  # fmt: skip
     assert config["schedule"] == {
-        "steps": 60, "warmup": 20, "replay": 1_000_000, "log_every": 15, "eval_every": 30, "eval_episodes": 2, "normalize": "none"
+        "steps": 60, "warmup": 20, "replay": 1_000_000, "log_every": 15, "eval_every": 30, "checkpoint_every": 0, "eval_episodes": 2,
+        "normalize": "none",
     }  # fmt: skip
     assert config.items() >= {"agent": "sac", "preset": "paper", "seed": 7, "device": "cpu", "threads": 2, "backend": "gymnasium"}.items()
     assert config["versions"]["torch"] == torch.__version__.partition("+")[0] or config["versions"]["torch"] == torch.__version__
@@ -97,12 +101,16 @@ def test_the_paper_preset_scales_the_rewards_of_its_table(person, tiny):
     assert config["config"]["reward_scale"] == 100.0
 
 
-def test_a_run_is_not_overwritten(person, tiny):
+def test_a_run_that_has_finished_stays_as_it_is(person, tiny):
     person("train", "sac", "--env", "InvertedPendulum-v5", *tiny)
     before = {p: p.read_bytes() for p in person.folder.rglob("*") if p.is_file()}
-    code, _, err = person("train", "sac", "--env", "InvertedPendulum-v5", *tiny)
+    code, out, err = person("train", "sac", "--env", "InvertedPendulum-v5", *tiny)
+    assert (code, err) == (0, "")
+    assert out == "runs/main/InvertedPendulum-v5/sac: seed 0 finished before; with more --steps they would go on\n"
+    code, _, err = person("train", "sac", "--env", "InvertedPendulum-v5", *tiny, "--lr", 1e-3)
     assert code == 2
-    assert err == "wgf: runs/main/InvertedPendulum-v5/sac/seed-0 already holds a run; give another --name or --out, or move it away\n"
+    holds = "wgf: runs/main/InvertedPendulum-v5/sac/seed-0 holds a run with config.lr = 0.0003, not 0.001"
+    assert err == f"{holds}; give another --name or --out\n"
     assert {p: p.read_bytes() for p in person.folder.rglob("*") if p.is_file()} == before
 
 
@@ -167,7 +175,14 @@ def test_a_task_of_ones_own_lies_where_the_person_is(person, tiny):
     (person.folder / "my_task.py").write_text(MODULE)
     code, _, err = person("train", "sac", "--env", "my_task:Fine-v0", *tiny)
     assert (code, err) == (0, "")
-    assert person("eval", "runs/main/my_task:Fine-v0/sac/seed-0", "--episodes", 1)[1].endswith("returns: 10.0\n")
+    run = "runs/main/my_task:Fine-v0/sac/seed-0"
+    assert person("eval", run, "--episodes", 1, "--env", "my_task:Fine-v0")[1].endswith("returns: 10.0\n")
+    code, _, err = person("eval", run, "--episodes", 1)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "its env is 'my_task:Fine-v0', and no file makes this program import a module: name it yourself, by --env my_task:Fine-v0" in err
+    assert person("resume", run, "--steps", 80)[0] == 2
+    assert person("resume", run, "--steps", 80, "--env", "my_task:Fine-v0")[0] == 0
+    assert "step 80: " in person("eval", run, "--episodes", 1, "--env", "my_task:Fine-v0")[1]
     code, _, err = person("train", "sac", "--env", "my_task:Stuck-v0", *tiny)
     assert (code, err) == (2, "wgf: environment 'my_task:Stuck-v0' raised RuntimeError: no fuel\n")
     assert not (person.folder / "runs" / "main" / "my_task:Stuck-v0").exists()
@@ -211,17 +226,18 @@ def test_a_signal_saves_the_policy_and_closes_the_log(script, tiny, tmp_path, nu
     process.send_signal(number)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 75
-    assert err == "wgf: runs/main/InvertedPendulum-v5/dp-wgf-v, seeds 0, 1 interrupted; the last saved policy is kept\n"
+    assert err == "wgf: runs/main/InvertedPendulum-v5/dp-wgf-v, seeds 0, 1 interrupted; the same command goes on from here\n"
     for folder in folders:
         ended = json.loads((folder / "result.json").read_text())
         assert ended["status"] == "interrupted"
         about, _ = checkpoint.load(folder)
         assert about["step"] == ended["step"] > 0
         with open(folder / "metrics.csv", newline="") as f:
-            assert [int(row["step"]) for row in csv.DictReader(f)][-1] == ended["step"]
+            last = [int(row["step"]) for row in csv.DictReader(f) if row["tag"] == "losses/q"][-1]
+        assert ended["step"] - 15 < last <= ended["step"]
         events = EventAccumulator(str(folder))
         events.Reload()
-        assert events.Scalars("losses/q")[-1].step == ended["step"]
+        assert events.Scalars("losses/q")[-1].step == last
     assert not list(tmp_path.rglob(".*.tmp"))
 
 
@@ -256,3 +272,62 @@ def test_without_a_compiler_a_training_says_so_in_one_line_and_runs_as_it_is(scr
     assert err.count("\n") == 1
     config = json.loads((tmp_path / "runs/main/InvertedPendulum-v5/ddpg/seed-0/config.json").read_text())
     assert config["compile"] is True
+
+
+def test_the_same_command_goes_on_and_more_steps_train_a_finished_run_on(person, tiny):
+    args = ("train", "sac", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny)
+    person(*args)
+    folders = [person.folder / "runs" / "main" / "InvertedPendulum-v5" / "sac" / f"seed-{k}" for k in (0, 1)]
+    metrics = [(folder / "metrics.csv").read_bytes() for folder in folders]
+    for folder in folders:
+        (folder / "result.json").unlink()  # it died
+    code, out, err = person(*args)
+    assert (code, err) == (0, "")
+    assert "sac on InvertedPendulum-v5: seeds 0, 1, 60 steps each, from step 60 on, cpu, 1 thread" in out
+    assert [(folder / "metrics.csv").read_bytes() for folder in folders] == metrics
+    code, out, err = person(*args, "--steps", 90)
+    assert (code, err) == (0, "")
+    assert "90 steps each, from step 60 on" in out
+    for folder, before in zip(folders, metrics, strict=True):
+        assert (folder / "metrics.csv").read_bytes().startswith(before)
+        assert json.loads((folder / "result.json").read_text()).items() >= {"status": "finished", "step": 90}.items()
+        assert checkpoint.load(folder)[0]["step"] == 90
+    code, _, err = person(*args)
+    holds = "wgf: runs/main/InvertedPendulum-v5/sac/seed-0 holds a run with schedule.steps = 90, not 60"
+    assert (code, err) == (2, f"{holds}; give another --name or --out\n")
+
+
+def test_a_run_is_resumed_by_its_folder(person, tiny):
+    person("train", "dp-wgf-v", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny)
+    run = "runs/main/InvertedPendulum-v5/dp-wgf-v/seed-1"
+    code, out, err = person("resume", run, "--steps", 80)
+    assert (code, err) == (0, "")
+    assert "dp-wgf-v on InvertedPendulum-v5: seeds 0, 1, 80 steps each, from step 60 on" in out
+    for k in (0, 1):
+        folder = person.folder / run.replace("seed-1", f"seed-{k}")
+        assert json.loads((folder / "result.json").read_text()).items() >= {"status": "finished", "step": 80}.items()
+    config = json.loads((person.folder / run / "config.json").read_text())
+    assert config["config"]["hidden"] == [8, 8]
+    assert config["schedule"]["steps"] == 80
+
+
+def test_what_cannot_be_resumed_is_one_line(person, tiny):
+    code, _, err = person("resume", "nowhere")
+    assert code == 2
+    assert err == "wgf: nowhere/config.json cannot be read: No such file or directory; " + checkpoint.A_RUN + "\n"
+    person("train", "sac", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny)
+    agent = person.folder / "runs" / "main" / "InvertedPendulum-v5" / "sac"
+    code, _, err = person("train", "sac", "--env", "InvertedPendulum-v5", "--seeds", 1, *tiny, "--steps", 90)
+    assert code == 2
+    assert err == "wgf: runs/main/InvertedPendulum-v5/sac holds seeds 0, 1 as one stack, which goes on as a whole: give these seeds\n"
+    with FileLock(agent / "seed-0" / ".lock"):
+        code, _, err = person("resume", agent / "seed-0")
+    assert code == 2
+    assert err == f"wgf: {agent / 'seed-0'} is being written by another process; wait for it\n"
+    shutil.rmtree(agent / "seed-0" / "training")
+    code, _, err = person("resume", agent / "seed-0")
+    assert code == 2
+    assert err == f"wgf: {agent / 'seed-0' / 'training'} holds no checkpoint: train again in another folder\n"
+    code, _, err = person("train", "sac", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny, "--steps", 90)
+    assert code == 2
+    assert "seed-0 has finished and left no checkpoint to go on from; give another --name or --out" in err
