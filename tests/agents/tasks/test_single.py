@@ -63,7 +63,7 @@ def test_a_picture_is_dark_near_the_links_and_red_near_the_joints(angles):
     middles = 3.4 * ((np.arange(320) + 0.5) / 160 - 1.0)
     pixels = np.stack(np.broadcast_arrays(middles[None], -middles[:, None]), -1)
     elbow = np.array([np.sin(angles[0]), -np.cos(angles[0])])
-    tip = elbow + [np.sin(angles[1]), -np.cos(angles[1])]
+    tip = elbow + np.array([np.sin(angles[1]), -np.cos(angles[1])])
     share = np.linspace(0.0, 1.0, 2000)[:, None]
     to_links = KDTree(np.concatenate([share * elbow, elbow + share * (tip - elbow)])).query(pixels)[0] / 3.4
     to_joints = KDTree([[0.0, 0.0], elbow]).query(pixels)[0] / 3.4
