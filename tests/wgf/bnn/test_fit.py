@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -321,6 +322,17 @@ def test_a_constant_column_counts_in_its_own_unit():
     found = fit(QUICK, x, y, [0])
     assert found.x_std[0, 0, 2] == 1.0
     assert (found.x_std[0, 0, :2] != 1.0).all()
+
+
+@pytest.mark.parametrize(("flow", "rows", "bytes_"), [("svgd", 30, 16832), ("ensemble", 30, 16576), ("svgd", 10, 12992)])
+def test_the_memory_that_a_fit_takes_is_counted_by_its_formula(flow, rows, bytes_, monkeypatch):
+    """2 sets of 4 networks, 4 bytes a number: 6 x 33 of a particle, 2 x 16 rows (or all 10) x (3 + 6 + 1) units, 2 x 4 of a kernel."""
+    x, y, fitting = *task(2, rows), import_module("wgf.bnn.fit")  # whose name in the package is the function's
+    monkeypatch.setattr(fitting, "free_memory", lambda device: bytes_)
+    room(replace(QUICK, flow=flow), x, y)
+    monkeypatch.setattr(fitting, "free_memory", lambda device: bytes_ - 1)
+    with pytest.raises(ValueError, match="particles is 4: a fit takes at least"):
+        room(replace(QUICK, flow=flow), x, y)
 
 
 @pytest.mark.parametrize(
