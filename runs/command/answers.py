@@ -1,13 +1,28 @@
 """How a command ends: its exit code, and one line on stderr where it cannot be carried out. Imports nothing heavy."""
 
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from wgf.runs.command.streams import open_standard
 
 UNUSABLE, FAILED, STOPPED = 2, 70, 75  # exit codes
 
 
 class UsageError(Exception):
     """A command line that cannot be understood; its text is the one line a person reads."""
+
+
+def launch(run: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Runs this process's command line and leaves with its exit code; 70 too where standard output was lost. A warning is one line."""
+    warnings.formatwarning = lambda message, *about, **more: f"wgf: {' '.join(str(message).split())}\n"
+    out = open_standard()
+    try:
+        code = run(sys.argv[1:])
+    finally:
+        out.flush()
+    sys.exit(code or (FAILED if out.lost else 0))
 
 
 def answer(command: Callable[[], int]) -> int:

@@ -60,6 +60,7 @@ def script(tmp_path):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         return subprocess.Popen([str(wgf), *map(str, args)], cwd=tmp_path, env=environment, **pipes)
 
+    start.python = sys.executable
     return start
 
 
