@@ -23,12 +23,14 @@ from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
 from wgf.runs.command.options import Study
 from wgf.runs.command.progress import Progress
+from wgf.runs.command.signals import stop_signals
 from wgf.runs.studies import bnn_report, bnn_toy
 from wgf.runs.trainer.reuse import difference, move_aside
 from wgf.runs.trainer.tables import write_rows
-from wgf.runs.trainer.training import override, stop_signals
+from wgf.runs.trainer.training import override
 
 VARIABLE = "WGF_DATA"
+PROMISE = "the study stops after this step; fits that are whole are kept"
 W2 = ("w2", "w2_scale", "inner_steps")  # the settings of WGF's W2 term
 
 
@@ -57,7 +59,7 @@ def main(study: Study, say: Callable[[str], None]) -> int:
     device = machine.find_device(study.device)
     torch.set_num_threads(max(1, study.threads))
     try:
-        with stop_signals() as stopping, machine.tuned():
+        with stop_signals(PROMISE) as stopping, machine.tuned():
             missing = [task for task in tasks if not finished(task)]
             for task in missing:
                 if finished(task):  # by now, under another label

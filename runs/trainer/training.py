@@ -2,10 +2,8 @@
 
 import json
 import math
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,10 @@ from wgf.runs.command.answers import FAILED, STOPPED
 from wgf.runs.command.arguments import parse
 from wgf.runs.command.options import Place
 from wgf.runs.command.progress import Progress
+from wgf.runs.command.signals import stop_signals
 
-__all__ = ["Job", "exit_code", "length", "override", "report", "resolve", "run", "stop_signals"]
+__all__ = ["Job", "exit_code", "length", "override", "report", "resolve", "run"]
+PROMISE = "every seed is saved after this step, then the run stops"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def run(job: Job, say: Callable[[str], None]) -> list[str]:
     say(f"{job.label} on {job.env}: {_seeds(job.seeds)}, {words}, {agent.device}, {threads} thread{'s' * (threads > 1)}")
     if place.compile == "auto" and agent.compiles(job.schedule.steps):
         say("updates run as machine code, which takes up to a minute to compile; --compile False does without")
-    with stop_signals() as stopping, Progress(job.label, steps, len(job.seeds)) as progress:
+    with stop_signals(PROMISE) as stopping, Progress(job.label, steps, len(job.seeds)) as progress:
         folder = job.folder(0).parent
         endings = agent.train(job.schedule.steps, lambda step, metrics, _: progress.tell(Tick(step, metrics)), folder, stopping)
     agent.close()
@@ -118,28 +118,6 @@ def report(job: Job, endings: Sequence[str]) -> int:
             seeds = [k for k, e in zip(job.seeds, endings, strict=True) if e == ending]
             print(f"wgf: {job.folder(seeds[0]).parent}, {_seeds(seeds)} {ending}; the last saved policy is kept", file=sys.stderr)
     return exit_code(endings)
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Makes the first Ctrl-C or SIGTERM only set a flag, so that the loop can save and leave; a second one acts as usual."""
-    asked: list[int] = []
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-    def note(number: int, frame: Any) -> None:
-        asked.append(number)
-        restore()
-
-    for s in before:
-        signal.signal(s, note)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        restore()
 
 
 def _seeds(seeds: Sequence[int]) -> str:
