@@ -1,4 +1,4 @@
-"""How a person or a scheduler stops a long computation: Ctrl-C, SIGTERM, SIGHUP of a terminal that is closed, SIGUSR1 before a time limit."""
+"""How a person or a scheduler stops a long computation: by Ctrl-C, SIGTERM, SIGUSR1, or the SIGHUP of a terminal that is closed."""
 
 import signal
 import sys
