@@ -1,6 +1,8 @@
 """Tables of rows with named cells, as text, Markdown and CSV: what every report and every study writes."""
 
 import csv
+import errno
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,14 @@ def write(path: Path, rows: Sequence[Row], note: str = "") -> str:
     path.with_suffix(".txt").write_text(shown)
     write_rows(path.with_suffix(".csv"), list(rows[0]), [list(row.values()) for row in rows])
     return shown
+
+
+def writable(folder: Path) -> Path:
+    """Makes a folder for results, and returns it. Raises OSError, which names it, where nothing can be written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    return folder
 
 
 def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
