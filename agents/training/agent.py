@@ -16,7 +16,7 @@ from wgf.agents.training import checkpoint, machine
 from wgf.agents.training.compiled import pays
 from wgf.agents.training.envs import Array, BrokenEnvironment, Source
 from wgf.agents.training.evaluate import Episodes, deterministic, evaluate
-from wgf.agents.training.folder import checkpoints, difference, identity, newest, opened
+from wgf.agents.training.folder import checkpoints, difference, identity, newest, opened, seed_folder
 from wgf.agents.training.log import NoLog
 from wgf.agents.training.loop import Keeper, Task, Tell, Tick, Training, begin, restore, train
 from wgf.agents.training.normal import normalized
@@ -252,11 +252,13 @@ class Agent:
 
     @classmethod
     def load(
-        cls, folder: str | Path, env: Any = None, agent: Any = None, device: str = "auto", nets: Mapping[str, Any] | None = None
-    ) -> "Agent":
-        """Returns the agent of a folder that ``save``, ``learn(log=)`` or ``wgf train`` wrote: of one seed, or of all that it holds.
+        cls, folder: str | Path, env: Any = None, agent: Any = None, device: str = "auto", nets: Mapping[str, Any] | None = None,
+        seeds: Sequence[int] = (),
+    ) -> "Agent":  # fmt: skip
+        """Returns the agent of a folder that ``save``, ``learn(log=)`` or ``wgf train`` wrote: of one seed, or of those that it holds.
 
-        ``env``, ``agent`` and ``nets`` are needed where they were given as objects and not by names. Nothing that was saved runs code.
+        ``env``, ``agent`` and ``nets`` are needed where they were given as objects and not by names; ``seeds`` takes some of many.
+        Nothing that was saved runs code.
         It may learn again: from where the last checkpoint of its training left it, where the folder holds one of the whole stack, which
         may lie a little before the policy. Else with a fresh replay: it first collects ``warmup`` steps with its policy.
 
@@ -264,6 +266,7 @@ class Agent:
         """
         folder = Path(folder)
         runs = sorted(folder.glob("seed-*/policy.json"), key=lambda p: (len(p.parent.name), p.parent.name))
+        runs = [seed_folder(folder, seed) / "policy.json" for seed in seeds] or runs
         saved = [(path.parent, *checkpoint.load(path.parent)) for path in runs or [folder / "policy.json"]]
         first, about, _ = saved[0]
         try:

@@ -137,9 +137,13 @@ class RunLog:
         return self._rows.position()
 
     def close(self, result: Mapping[str, Any]) -> None:
-        """Writes result.json, with the sha256 of metrics.csv, and closes the files, as many as the disk still takes; raises its OSError."""
+        """Writes result.json, with the sha256 of metrics.csv where that is whole, and closes the files; raises the disk's OSError."""
+        metrics = None
         try:
-            write_json(self.folder / "result.json", {**result, "metrics": self.position()})
+            try:
+                metrics = self.position()
+            finally:
+                write_json(self.folder / "result.json", {**result, "metrics": metrics})
         finally:
             for file in (self._events.file, self._rows.file):
                 with suppress(OSError):

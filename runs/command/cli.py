@@ -14,7 +14,8 @@ HELP = """usage: wgf COMMAND ...
 
 Wasserstein gradient flows on particles: train and compare policies, fit Bayesian networks.
 
-  wgf train AGENT --env ENV      trains an agent; all its seeds are one stacked computation
+  wgf train AGENT --env ENV      trains an agent; all its seeds are one stacked computation; a run that was stopped or killed goes on
+  wgf resume RUN                 goes on with a run, by what it says about itself
   wgf compare --env ENV          trains what is missing, then writes a figure and a table of several agents
   wgf eval RUN                   plays episodes with a saved policy: tells their returns, and films one if asked
   wgf agents                     lists the agents and their presets
@@ -44,6 +45,7 @@ def run(args: Sequence[str]) -> int:
     """Runs a command line; returns its exit code: 0 done, 2 unusable arguments, 70 a run failed, 75 interrupted."""
     commands: dict[str, Callable[[Sequence[str]], int]] = {
         "train": _train,
+        "resume": _resume,
         "compare": _compare,
         "eval": _eval,
         "agents": _agents,
@@ -82,7 +84,19 @@ def _train(args: Sequence[str]) -> int:
     chosen = parse(_together("Train", groups), args[1:], default=_together("Train", groups)(**groups), prog=f"wgf train {name}")
     what = chosen.task
     job = training.Job(name, name, what.preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
-    return training.report(job, training.run(job, say))
+    from wgf.runs.trainer.reuse import complete
+
+    return complete([job], say)
+
+
+def _resume(args: Sequence[str]) -> int:
+    from wgf.runs.command.arguments import parse
+    from wgf.runs.command.options import Resume
+
+    chosen = parse(Resume, args, prog="wgf resume")
+    from wgf.runs.trainer.training import resume
+
+    return resume(chosen.run, chosen.steps, say)
 
 
 def _compare(args: Sequence[str]) -> int:

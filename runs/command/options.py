@@ -89,6 +89,16 @@ class Show:
 
 
 @dataclass(frozen=True)
+class Resume:
+    """Go on with a run that was stopped or killed, as if it had not been, or train a finished one for longer."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of a run, for example runs/main/Hopper-v5/sac/seed-0; the seeds that train with it go on too."""
+    steps: int | None = None
+    """Environment steps per seed in all; by default as many as the run was to take."""
+
+
+@dataclass(frozen=True)
 class Study:
     """Fit Bayesian networks by particle flows to the sets of Hernandez-Lobato & Adams (2015), and compare the flows."""
 

@@ -20,8 +20,8 @@ NARROW = 110  # columns of a terminal in which there is room for one number, not
 class Progress:
     """A context manager: ``show(step, note)`` shows a step, a note and the time left; ``tell(tick)`` does so for a training."""
 
-    def __init__(self, label: str, steps: int, seeds: int = 1) -> None:
-        self.label, self.steps, self.seeds = label, steps, seeds
+    def __init__(self, label: str, steps: int, seeds: int = 1, first: int = 0) -> None:
+        self.label, self.steps, self.seeds, self.first = label, steps, seeds, first
         self.started, self.printed = time.monotonic(), -math.inf
         self.bar: Bar | None = None
         if sys.stdout.isatty():
@@ -32,7 +32,7 @@ class Progress:
                 TextColumn("{task.fields[note]}", markup=False),
             ]
             self.bar = Bar(*columns, TimeRemainingColumn(), TextColumn("left"), console=Console())
-            self.task = self.bar.add_task(label, total=steps, note="")
+            self.task = self.bar.add_task(label, total=steps, completed=first, note="")
 
     def __enter__(self) -> "Progress":
         if self.bar:
@@ -58,7 +58,7 @@ class Progress:
         now = time.monotonic()
         if now - self.printed >= PLAIN_EVERY or step >= self.steps:
             self.printed = now
-            left = (now - self.started) / step * max(0, self.steps - step)
+            left = (now - self.started) / max(1, step - self.first) * max(0, self.steps - step)
             print(f"{self.label}  {step:,}/{self.steps:,}  {note}  {left:.0f} s left", flush=True)
 
 

@@ -16,6 +16,7 @@ from torch.utils.tensorboard.summary import scalar
 
 from wgf.agents.training import machine
 from wgf.agents.training.checkpoint import read_json, write_json
+from wgf.agents.training.folder import difference
 from wgf.agents.training.log import Events
 from wgf.bnn import data
 from wgf.bnn.fit import Fit, Settings, dev_size, fit
@@ -25,7 +26,7 @@ from wgf.runs.command.options import Study
 from wgf.runs.command.progress import Progress
 from wgf.runs.command.signals import stop_signals
 from wgf.runs.studies import bnn_report, bnn_toy
-from wgf.runs.trainer.reuse import difference, move_aside
+from wgf.runs.trainer.reuse import move_aside
 from wgf.runs.trainer.tables import write_rows
 from wgf.runs.trainer.training import override
 

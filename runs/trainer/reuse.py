@@ -1,46 +1,80 @@
-"""Finds the runs of a job that are still to be trained: finished runs are reused, unfinished ones are moved aside and never deleted."""
+"""Finds what of a job is still to be trained: finished runs stay, unfinished ones go on, and nothing is ever deleted."""
 
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wgf.agents.training.checkpoint import read_json
+from wgf.agents.training.folder import checkpoints, difference, free
 from wgf.agents.training.log import being_written
 from wgf.agents.training.record import FINISHED
-from wgf.runs.trainer.training import Job, report, run
+from wgf.runs.trainer.training import Job, report, run, words
+
+
+class Part(NamedTuple):
+    """Seeds that train as one stack: fresh, or from their last checkpoint on."""
+
+    job: Job
+    goes_on: bool
 
 
 def complete(jobs: Sequence[Job], say: Callable[[str], None]) -> int:
-    """Trains the seeds that are missing, job by job; returns the first exit code that is not 0. Raises as ``missing`` before it trains."""
-    for todo in [missing(job) for job in jobs]:
-        if todo.seeds and (code := report(todo, run(todo, say))):
+    """Trains what is missing, job by job; returns the first exit code that is not 0. Raises as ``missing`` before it trains."""
+    parts = [missing(job) for job in jobs]
+    for job in [job for job, mine in zip(jobs, parts, strict=True) if not mine]:
+        say(f"{job.folder(0).parent}: {words(job.seeds)} finished before; with more --steps they would go on")
+    for part in [part for mine in parts for part in mine]:
+        if code := report(part.job.folder(0).parent, part.job.seeds, run(part.job, say, part.goes_on)):
             return code
     return 0
 
 
-def missing(job: Job) -> Job:
-    """Returns the job without the seeds whose finished runs can be reused.
+def missing(job: Job) -> list[Part]:
+    """Returns the stacks of a job that have not finished. A run that has no checkpoint is moved aside, and trained again.
 
-    Raises ValueError where a folder holds a run of other settings, or one that is still being written.
+    Raises ValueError where a folder holds a run of other settings, one that is still being written, or a part of another stack.
     """
-    return replace(job, seeds=tuple(seed for seed in job.seeds if not _reusable(job, seed)))
+    fresh: list[int] = []
+    stacks: list[list[int]] = []
+    for seed in job.seeds:
+        if free(job.folder(seed)):
+            fresh.append(seed)
+        elif config := _unfinished(job, seed):
+            stack = config.get("stack", [seed])
+            if not checkpoints(job.folder(seed).parent, stack).steps():
+                if config.get("schedule", {}).get("steps", 0) < job.schedule.steps and _finished(job.folder(seed)):
+                    raise ValueError(f"{job.folder(seed)} has finished and left no checkpoint to go on from; give another --name or --out")
+                move_aside(job.folder(seed))
+                fresh.append(seed)
+            elif stack not in stacks:
+                stacks.append(stack)
+    for stack in stacks:
+        if not set(stack) <= set(job.seeds):
+            raise ValueError(f"{job.folder(stack[0]).parent} holds {words(stack)} as one stack, which goes on as a whole: give these seeds")
+    parts = [Part(replace(job, seeds=tuple(stack)), True) for stack in stacks]
+    return [*parts, *([Part(replace(job, seeds=tuple(fresh)), False)] if fresh else [])]
 
 
-def _reusable(job: Job, seed: int) -> bool:
+def _unfinished(job: Job, seed: int) -> dict[str, Any] | None:
+    """Returns the config.json of a run that is to be trained, {} where there is none; None where it has finished."""
     folder = job.folder(seed)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return False
     if being_written(folder):
         raise ValueError(f"{folder} is being written by another process; wait for it, or give another --name")
-    if (folder / "config.json").exists():
-        if different := difference(job.identity(), read_json(folder / "config.json")):
-            raise ValueError(f"{folder} holds a run with {different}; give another --name or --out")
-        if (folder / "result.json").exists() and read_json(folder / "result.json").get("status") == FINISHED:
-            return True
-    move_aside(folder)
-    return False
+    if not (folder / "config.json").exists():
+        return {"stack": [seed]}
+    config, want = read_json(folder / "config.json"), job.identity()
+    done = config.get("schedule", {}).get("steps")
+    if isinstance(done, int) and done > job.schedule.steps:
+        want["schedule"]["steps"] = job.schedule.steps  # it has gone further
+    if different := difference(want, config):
+        raise ValueError(f"{folder} holds a run with {different}; give another --name or --out")
+    return None if done == job.schedule.steps and _finished(folder) else config
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "result.json").exists() and read_json(folder / "result.json").get("status") == FINISHED
 
 
 def move_aside(folder: Path) -> None:
@@ -48,15 +82,3 @@ def move_aside(folder: Path) -> None:
     aside = next(p for i in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.unfinished-{i}")).exists())
     folder.rename(aside)
     print(f"wgf: {folder} was not finished: moved to {aside.name}, trained again", file=sys.stderr)
-
-
-def difference(want: dict[str, Any], have: dict[str, Any], path: str = "") -> str | None:
-    """Names the first setting in which ``have`` is not as wanted, for example "schedule.steps = 100, not 200"; None where there is none."""
-    for key, value in want.items():
-        other = have.get(key)
-        if isinstance(value, dict) and isinstance(other, dict):
-            if inner := difference(value, other, f"{path}{key}."):
-                return inner
-        elif value != other:
-            return f"{path}{key} = {other!r}, not {value!r}"
-    return None

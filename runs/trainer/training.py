@@ -4,15 +4,18 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wgf.agents import Agent, registry
+from wgf.agents import Agent
 from wgf.agents.training import machine
 from wgf.agents.training.agent import resolve
+from wgf.agents.training.checkpoint import read_json
+from wgf.agents.training.folder import FREE
+from wgf.agents.training.log import being_written
 from wgf.agents.training.loop import Tick
 from wgf.agents.training.protocol import Memory
 from wgf.agents.training.ranges import check
@@ -25,7 +28,7 @@ from wgf.runs.command.options import Place
 from wgf.runs.command.progress import Progress
 from wgf.runs.command.signals import stop_signals
 
-__all__ = ["Job", "exit_code", "length", "override", "report", "resolve", "run"]
+__all__ = ["Job", "exit_code", "finish", "length", "override", "report", "resolve", "resume", "run", "words"]
 PROMISE = "every seed is saved after this step, then the run stops"
 
 
@@ -52,7 +55,8 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """Returns what makes two runs the same experiment (all but the seed), in the form in which JSON gives it back."""
         about = {"agent": self.agent, "preset": self.preset, "env": self.env, "backend": self.place.backend}
-        return json.loads(json.dumps({**about, "config": asdict(self.cfg), "schedule": asdict(self.schedule)}))  # type: ignore[no-any-return]
+        schedule = {name: value for name, value in asdict(self.schedule).items() if name not in FREE}
+        return json.loads(json.dumps({**about, "config": asdict(self.cfg), "schedule": schedule}))  # type: ignore[no-any-return]
 
 
 def override(cfg: Any, settings: Sequence[str]) -> Any:
@@ -66,29 +70,56 @@ def override(cfg: Any, settings: Sequence[str]) -> Any:
     return parse(type(cfg), args, default=cfg, prog="wgf train AGENT")
 
 
-def run(job: Job, say: Callable[[str], None]) -> list[str]:
-    """Trains every seed of a job side by side; returns how each ended. Raises ValueError before anything is written."""
+def run(job: Job, say: Callable[[str], None], goes_on: bool = False) -> list[str]:
+    """Trains every seed of a job side by side, from the last checkpoint on if it ``goes_on``; returns how each ended.
+
+    Raises ValueError before anything is written.
+    """
     place = job.place
     threads = machine.find_threads(place.threads, len(job.seeds), job.cfg)
-    for seed in job.seeds:
-        if job.folder(seed).is_dir() and any(job.folder(seed).iterdir()):
-            raise ValueError(f"{job.folder(seed)} already holds a run; give another --name or --out, or move it away")
     torch.set_num_threads(threads)
     settings = {name: value for name, value in vars(job.schedule).items() if name != "steps"}
     agent = Agent(
         job.agent, job.env, seeds=job.seeds, preset=job.preset, device=place.device, backend=place.backend, compile=place.compile,
         **vars(job.cfg), **settings,
     )  # fmt: skip
-    say(agent.needs(job.schedule.steps))
-    steps, words = length(job.schedule, registry.find(job.agent, job.preset)[0].memory(job.cfg, job.schedule))
-    say(f"{job.label} on {job.env}: {_seeds(job.seeds)}, {words}, {agent.device}, {threads} thread{'s' * (threads > 1)}")
-    if place.compile == "auto" and agent.compiles(job.schedule.steps):
+    folder = job.folder(0).parent
+    if goes_on:
+        agent.resume(folder)
+    elif place.backend == "envpool":
+        say("environments of backend envpool leave no checkpoint: a run that is stopped has to begin anew")
+    return finish(agent, job.label, job.schedule, folder, say)
+
+
+def finish(agent: Agent, label: str, schedule: Schedule, folder: Path, say: Callable[[str], None]) -> list[str]:
+    """Trains an agent until the end of a schedule, with a bar and so that signals stop it; returns how each seed ended."""
+    say(agent.needs(schedule.steps - agent.step))
+    steps, text = length(schedule, agent.module.memory(agent.cfg, schedule))
+    threads, gone = torch.get_num_threads(), f", from step {agent.step:,} on" if agent.step else ""
+    say(f"{label} on {agent.source.name}: {words(agent.seeds)}, {text}{gone}, {agent.device}, {threads} thread{'s' * (threads > 1)}")
+    if agent.compile == "auto" and agent.compiles(schedule.steps):
         say("updates run as machine code, which takes up to a minute to compile; --compile False does without")
-    with stop_signals(PROMISE) as stopping, Progress(job.label, steps, len(job.seeds)) as progress:
-        folder = job.folder(0).parent
-        endings = agent.train(job.schedule.steps, lambda step, metrics, _: progress.tell(Tick(step, metrics)), folder, stopping)
+    with stop_signals(PROMISE) as stopping, Progress(label, steps, len(agent.seeds), agent.step) as progress:
+        endings = agent.train(schedule.steps, lambda step, metrics, _: progress.tell(Tick(step, metrics)), folder, stopping)
     agent.close()
     return endings
+
+
+def resume(run: Path, steps: int | None, say: Callable[[str], None]) -> int:
+    """Goes on with the stack of the run in a folder until the steps that it was to take, or so many; returns an exit code.
+
+    Raises ValueError where there is nothing to go on with.
+    """
+    config = read_json(run / "config.json")
+    stack, threads, total = config.get("stack"), config.get("threads"), steps or config.get("schedule", {}).get("steps")
+    if not (isinstance(stack, list) and isinstance(threads, int) and isinstance(total, int)):
+        raise ValueError(f"{run / 'config.json'} does not say which seeds, threads and steps: it was not written by wgf train")
+    if being_written(run):
+        raise ValueError(f"{run} is being written by another process; wait for it")
+    torch.set_num_threads(threads)
+    agent = Agent.load(run.parent, seeds=stack, device=str(config.get("device", "auto"))).resume(run.parent)
+    endings = finish(agent, run.parent.name, replace(agent.schedule, steps=total), run.parent, say)
+    return report(run.parent, stack, endings)
 
 
 def length(schedule: Schedule, memory: Memory[Any]) -> tuple[int, str]:
@@ -111,15 +142,17 @@ def exit_code(endings: Sequence[str]) -> int:
     return 0 if all(e == FINISHED for e in endings) else FAILED
 
 
-def report(job: Job, endings: Sequence[str]) -> int:
+def report(folder: Path, seeds: Sequence[int], endings: Sequence[str]) -> int:
     """Writes a line on stderr for each kind of unfinished run, with its seeds; returns the exit code."""
     for ending in dict.fromkeys(endings):
         if ending != FINISHED:
-            seeds = [k for k, e in zip(job.seeds, endings, strict=True) if e == ending]
-            print(f"wgf: {job.folder(seeds[0]).parent}, {_seeds(seeds)} {ending}; the last saved policy is kept", file=sys.stderr)
+            mine = [k for k, e in zip(seeds, endings, strict=True) if e == ending]
+            kept = "the same command goes on from here" if ending == INTERRUPTED else "the last saved policy is kept"
+            print(f"wgf: {folder}, {words(mine)} {ending}; {kept}", file=sys.stderr)
     return exit_code(endings)
 
 
-def _seeds(seeds: Sequence[int]) -> str:
+def words(seeds: Sequence[int]) -> str:
+    """Returns the seeds in words, "seeds 0 to 4"."""
     whole = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
     return f"seed{'s' * (len(seeds) > 1)} " + (f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds)))

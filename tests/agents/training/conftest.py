@@ -11,10 +11,11 @@ import torch
 
 from wgf.agents.training import envs
 from wgf.agents.training.log import RunLog
-from wgf.agents.training.loop import Task, begin, train
+from wgf.agents.training.loop import Keeper, Task, begin, train
 from wgf.agents.training.memory import Replay
 from wgf.agents.training.record import Record
 from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.store import Store
 from wgf.agents.training.targets import td_target
 
 
@@ -173,7 +174,8 @@ def train_toy(tmp_path):
         config = {"agent": "toy", "preset": "paper", "env": env, "config": {"gamma": task.cfg.gamma}}
         logs = [RunLog(folder, {**config, "seed": k}) for folder, k in zip(folders, seeds, strict=True)]
         ticks = []
-        endings = train(task, training, Record(logs, seeds, {"agent": "toy"}), tell=ticks.append, stopping=stopping)
+        keeper = Keeper(Store(folders[0] / "training"))
+        endings = train(task, training, Record(logs, seeds, {"agent": "toy"}), keeper, tell=ticks.append, stopping=stopping)
         return Result(endings, training.state, folders, ticks)
 
     return run

@@ -170,9 +170,8 @@ def test_a_log_is_a_run_folder_which_is_not_overwritten(tmp_path):
     agent.learn(60, log=tmp_path / "mine")
     for seed in (2, 4):
         folder = tmp_path / "mine" / f"seed-{seed}"
-        assert {p.name for p in folder.iterdir() if "tfevents" not in p.name} == {
-            "config.json", "metrics.csv", "policy-60.safetensors", "policy.json", "result.json"
-        }  # fmt: skip
+        files = {"config.json", "metrics.csv", "policy-60.safetensors", "policy.json", "result.json", ".lock"}
+        assert {p.name for p in folder.iterdir() if "tfevents" not in p.name} == files | ({"training"} if seed == 2 else set())
         config = json.loads((folder / "config.json").read_text())
         assert config.items() >= {"agent": "sac", "preset": "paper", "env": "toy/Limited-v0", "seed": seed, "stack": [2, 4]}.items()
         assert config["schedule"]["steps"] == 60
@@ -183,7 +182,7 @@ def test_a_log_is_a_run_folder_which_is_not_overwritten(tmp_path):
     same(tensors(loaded), tensors(agent))
     assert Agent.load(tmp_path / "mine" / "seed-4").seeds == (4,)
     with pytest.raises(ValueError, match="already holds a run; write to another folder, or move it away"):
-        agent.learn(60, log=tmp_path / "mine")
+        Agent("sac", "toy/Limited-v0", seeds=(2, 4), **TINY).learn(60, log=tmp_path / "mine")
     assert agent.learn(30, log=tmp_path / "more").step == 90
 
 

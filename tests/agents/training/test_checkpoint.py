@@ -176,7 +176,7 @@ def test_an_edited_json_is_noticed(saved):
 )
 def test_a_file_outside_the_folder_is_not_opened(saved, name):
     reseal(saved, file=name)
-    refused(saved, "is not a policy of format 3")
+    refused(saved, "policy.json names the file .*, which no version of wgf writes")
 
 
 def test_another_format_is_refused(saved):

@@ -1,6 +1,7 @@
 """What a run leaves on disk, read back with TensorBoard's own reader."""
 
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -64,7 +65,9 @@ def test_the_csv_holds_what_tensorboard_shows(written):
 def test_a_folder_takes_one_run(written):
     with pytest.raises(FileExistsError):
         RunLog(written, CONFIG)
-    assert json.loads((written / "result.json").read_text()) == {"status": "finished"}
+    text = (written / "metrics.csv").read_bytes()
+    metrics = {"bytes": len(text), "rows": 4, "sha256": hashlib.sha256(text).hexdigest()}
+    assert json.loads((written / "result.json").read_text()) == {"status": "finished", "metrics": metrics}
 
 
 def test_a_flush_is_enough_to_be_read(tmp_path):

@@ -242,12 +242,12 @@ def test_a_second_interrupt_leaves_a_closed_log_and_the_last_policy(train_toy, t
 def test_being_asked_to_stop_saves_and_leaves(train_toy):
     asked = iter([False] * 33 + [True])
     done = train_toy("toy/Limited-v0", (0, 1), stopping=lambda: next(asked), schedule={"eval_every": 1000, "log_every": 1000})
-    assert [tick.step for tick in done.ticks] == [34]
+    assert done.ticks == []
     assert done.endings == ["interrupted"] * 2
     for folder in done.folders:
         step = result(folder)["step"]
-        assert checkpoint.load(folder)[0]["step"] == step < 100
-        assert metrics(folder)["losses/q"][-1][0] == step
+        assert checkpoint.load(folder)[0]["step"] == step == 34
+        assert "losses/q" not in metrics(folder)  # a run that goes on has the rows of one that was not stopped
         assert result(folder)["eval_return"] is None
 
 
@@ -266,10 +266,10 @@ def test_a_policy_is_there_from_the_first_moment(train_toy):
 
 
 def test_a_full_disk_ends_the_run_and_leaves_the_last_policy_whole(train_toy, tmp_path):
-    """Files may grow to 6 KiB: the metrics of a longer training do not fit."""
+    """Files may grow to 16 KiB: the metrics of a longer training do not fit."""
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6 << 10, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, before[1]))
         done = train_toy("toy/Limited-v0", schedule={"steps": 2000})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,15 +1,16 @@
 """wgf compare: what it trains, what it reuses, and the figure and table that it writes."""
 
 import csv
-import fcntl
 import json
+import shutil
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from matplotlib import image
 
+from wgf.agents.training.folder import difference
 from wgf.runs.trainer import compare
-from wgf.runs.trainer.reuse import difference
 
 SHORT = (
     "--env",
@@ -73,15 +74,23 @@ def test_a_comparison_trains_what_is_missing_and_reuses_the_rest(person):
     assert {(31, 119, 180), (255, 127, 14)} <= colours  # both curves
 
 
-def test_unfinished_runs_are_moved_aside_and_trained_again(person):
+def test_unfinished_runs_go_on_and_those_without_a_checkpoint_are_moved_aside(person):
     person("compare", *SHORT, "--agents", SAC)
+    curves = [(folder(person, SAC, k) / "metrics.csv").read_text() for k in (0, 1)]
     (folder(person, SAC, 0) / "result.json").unlink()  # died
     (folder(person, SAC, 1) / "result.json").write_text('{"status": "interrupted"}')
+    code, out, err = person("compare", *SHORT, "--agents", SAC)
+    assert (code, err) == (0, "")
+    assert "from step" in out
+    for k in (0, 1):
+        assert json.loads((folder(person, SAC, k) / "result.json").read_text())["status"] == "finished"
+        assert (folder(person, SAC, k) / "metrics.csv").read_text() == curves[k]
+    shutil.rmtree(folder(person, SAC, 0) / "training")
+    (folder(person, SAC, 1) / "result.json").unlink()
     code, _, err = person("compare", *SHORT, "--agents", SAC)
     assert code == 0
-    assert err.count("was not finished: moved to seed-") == err.count("\n") == 2
-    aside = folder(person, SAC, 0).with_name("seed-0.unfinished-1")
-    assert (aside / "metrics.csv").exists()
+    assert err.count("was not finished: moved to seed-1.unfinished-1") == err.count("\n") == 1
+    assert (folder(person, SAC, 1).with_name("seed-1.unfinished-1") / "metrics.csv").exists()
     assert json.loads((folder(person, SAC, 1) / "result.json").read_text())["status"] == "finished"
 
 
@@ -89,6 +98,7 @@ def test_a_seed_that_is_trained_again_alone_is_the_one_of_the_stack(person):
     person("compare", *SHORT, "--agents", SAC)
     before = (folder(person, SAC, 1) / "metrics.csv").read_text()
     (folder(person, SAC, 1) / "result.json").unlink()
+    shutil.rmtree(folder(person, SAC, 0) / "training")
     person("compare", *SHORT, "--agents", SAC)
 
     def returns(text):
@@ -109,8 +119,7 @@ def test_runs_of_other_settings_are_refused(person, tiny):
 def test_a_run_that_is_being_written_is_refused(person):
     person("compare", *SHORT, "--agents", SAC)
     (folder(person, SAC) / "result.json").unlink()
-    with open(folder(person, SAC) / "metrics.csv") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
+    with FileLock(folder(person, SAC) / ".lock"):
         code, _, err = person("compare", *SHORT, "--agents", SAC)
     assert code == 2
     assert "seed-0 is being written by another process; wait for it" in err
