@@ -1,5 +1,6 @@
 """How a command ends: its exit code, and one line on stderr where it cannot be carried out. Imports nothing heavy."""
 
+import errno
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -7,6 +8,7 @@ from typing import NoReturn
 
 from wgf.runs.command.streams import open_standard
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 UNUSABLE, FAILED, STOPPED = 2, 70, 75  # exit codes
 
 
@@ -32,9 +34,9 @@ def answer(command: Callable[[], int]) -> int:
     except (UsageError, ValueError) as error:
         return refuse(error)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in DISK:
             raise
-        return refuse(f"{error.filename}: {error.strerror}")
+        return refuse(f"{error.filename or 'a file cannot be written'}: {error.strerror}")
     except KeyboardInterrupt:
         print("wgf: stopped", file=sys.stderr)
         return STOPPED

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wgf import flow, svgd, trusted
+from wgf.agents.training.checkpoint import named
 from wgf.bnn.model import Model, Prior
 from wgf.bnn.network import Net
 from wgf.runs.command.options import check_range
@@ -124,7 +125,8 @@ def draw(rows: Sequence[tuple[str, int, float, int, float]], path: Path) -> None
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
     left.legend(loc="lower left", fontsize=8)
-    figure.savefig(path, dpi=120)
+    with named(path):
+        figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 

@@ -176,6 +176,6 @@ def main(options: Options, say: Callable[[str], None]) -> int:
     curves = {method: learn(method, options) for method in METHODS}
     draw_likelihood(paths, data, options.out / "likelihood.png")
     draw_line(curves, options.out / "line.png")
-    (options.out / "natural.md").write_text(table(paths, curves))
+    tables.write_text(options.out / "natural.md", table(paths, curves))
     say(table(paths, curves))
     return 0

@@ -129,6 +129,6 @@ def main(options: Options, say: Callable[[str], None]) -> int:
     with trusted():
         paths = {form: climb(form, tuple(STARTS.values()), options) for form in FORMS}
     draw_paths(paths, options.out / "mixture.png")
-    (options.out / "mixture.md").write_text(tables.markdown(table(paths)))
+    tables.write_text(options.out / "mixture.md", tables.markdown(table(paths)))
     say(tables.markdown(table(paths)))
     return 0

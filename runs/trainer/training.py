@@ -14,7 +14,7 @@ from wgf.agents import Agent
 from wgf.agents.training import machine
 from wgf.agents.training.agent import resolve
 from wgf.agents.training.checkpoint import read_json
-from wgf.agents.training.folder import FREE
+from wgf.agents.training.folder import FREE, seed_folder
 from wgf.agents.training.log import being_written
 from wgf.agents.training.loop import Tick
 from wgf.agents.training.protocol import Memory
@@ -147,8 +147,10 @@ def report(folder: Path, seeds: Sequence[int], endings: Sequence[str]) -> int:
     for ending in dict.fromkeys(endings):
         if ending != FINISHED:
             mine = [k for k, e in zip(seeds, endings, strict=True) if e == ending]
-            kept = "the same command goes on from here" if ending == INTERRUPTED else "the last saved policy is kept"
-            print(f"wgf: {folder}, {words(mine)} {ending}; {kept}", file=sys.stderr)
+            kept = "; the same command goes on from here" if ending == INTERRUPTED else "; the last saved policy is kept"
+            if not all((seed_folder(folder, k) / "policy.json").exists() for k in mine):
+                kept = ""
+            print(f"wgf: {folder}, {words(mine)} {ending}{kept}", file=sys.stderr)
     return exit_code(endings)
 
 

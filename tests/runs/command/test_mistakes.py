@@ -228,7 +228,11 @@ study figure1 --iterations 1 --name LONG                | File name too long
 study bnn --data . --name ../x                          | name is '../x'; it must be the name of one folder
 study multigoal --episodes -1                           | episodes is -1; it must be at least 1
 """
-TABLE = [[part.strip() for part in line.rsplit("|", 1)] for line in LINES.strip().splitlines() if line.strip() != "study                                                   |"]
+TABLE = [
+    [part.strip() for part in line.rsplit("|", 1)]
+    for line in LINES.strip().splitlines()
+    if line.strip() != "study                                                   |"
+]
 
 
 def words(line):
