@@ -85,5 +85,6 @@ def _imported(path: str) -> Any:
     try:
         found = import_module(module)
         return getattr(found, name) if hasattr(found, name) else import_module(f"{module}.{name}")
-    except ImportError as error:
-        raise ValueError(f"agent {path!r} cannot be imported: {' '.join(str(error).split())}") from None
+    except (Exception, SystemExit) as error:  # a module's own code may raise anything, and may call sys.exit
+        kind = "" if isinstance(error, (ImportError, ValueError)) else f"{type(error).__name__}: "
+        raise ValueError(f"agent {path!r} cannot be imported: {kind}{' '.join(str(error).split())}") from None

@@ -265,8 +265,8 @@ class Agent:
         **Raises** ValueError, in one line, for a folder that holds no policy, or one of another version.
         """
         folder = Path(folder)
-        runs = sorted(folder.glob("seed-*/policy.json"), key=lambda p: (len(p.parent.name), p.parent.name))
-        runs = [seed_folder(folder, seed) / "policy.json" for seed in seeds] or runs
+        there = sorted(int(p.parent.name[5:]) for p in folder.glob("seed-*/policy.json") if p.parent.name[5:].isdigit())
+        runs = [seed_folder(folder, seed) / "policy.json" for seed in seeds or there]
         saved = [(path.parent, *checkpoint.load(path.parent)) for path in runs or [folder / "policy.json"]]
         first, about, _ = saved[0]
         try:

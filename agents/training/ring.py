@@ -85,7 +85,8 @@ class Ring:
         """Returns what was stored since an earlier snapshot, or all there is: the rows first[i] to last[i] of each ring, one after another.
 
         Rows are numbered from a ring's beginning on; the last two of a piece are the first of the next, since a row whose transition
-        is followed by another changes once more. ``starts`` (rings, n) lists where the n transitions begin.
+        is followed by another changes once more. ``starts`` (rings, n) lists where the n transitions from number ``added`` on begin.
+        Rows before ``oldest`` (rings,) have been overwritten: pieces that hold no others are no longer needed.
         """
         size = self.data.shape[1]
         before, added = (since["written"].numpy(), since["added"]) if since else (np.zeros_like(self._written), 0)
@@ -97,21 +98,22 @@ class Ring:
         return {
             "first": torch.from_numpy(first),
             "last": torch.from_numpy(last),
+            "oldest": torch.from_numpy(last - size),
             "data": self.data.flatten(0, 1).index_select(0, place).cpu(),
             "ends": torch.from_numpy(self._last[ring, row]),
+            "added": torch.tensor(self._added - len(new)),
             "starts": torch.from_numpy(np.ascontiguousarray(self._starts[:, new])),
         }
 
     def put(self, rows: dict[str, Tensor]) -> None:
-        """Stores what ``rows`` returned, piece by piece in their order."""
+        """Stores what ``rows`` returned, piece by piece in their order; those that are no longer needed may be left out."""
         size = self.data.shape[1]
         ring, row = self._spread(rows["first"].numpy(), rows["last"].numpy())
         place = torch.from_numpy(row + size * ring).to(self.data.device)
         self.data.flatten(0, 1).index_copy_(0, place, rows["data"].to(self.data))
         self._last[ring, row] = rows["ends"].numpy()
         starts = rows["starts"].numpy()
-        self._starts[:, (self._added + np.arange(starts.shape[1])) % size] = starts
-        self._added += starts.shape[1]
+        self._starts[:, (int(rows["added"]) + np.arange(starts.shape[1])) % size] = starts
 
     def restore(self, snapshot: Snapshot) -> None:
         """Becomes what it was at a snapshot, after its rows were put."""

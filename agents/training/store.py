@@ -35,7 +35,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._rows: list[dict[str, str]] = []  # the pieces of the replay's rows so far
+        self._rows: list[dict[str, Any]] = []  # the pieces of the replay's rows so far
 
     def steps(self) -> list[int]:
         """Returns the steps of its checkpoints, the newest first, whole or not."""
@@ -45,13 +45,16 @@ class Store:
     def save(self, step: int, snapshot: Snapshot, rows: dict[str, Tensor], fresh: bool) -> None:
         """Adds a checkpoint, then removes those that are too many.
 
-        ``rows``: what the replay stored since the checkpoint before, or all that it holds where the training is ``fresh`` here.
+        ``rows``: what the replay stored since the checkpoint before, or all that it holds where the training is ``fresh`` here, as
+        ``Ring.rows`` returns it; {} where there is none.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors, facts = parted(snapshot)
         pieces = [] if fresh else list(self._rows)
         if rows:
-            pieces.append(write_tensors(self.folder / f"rows-{step}.safetensors", rows))
+            oldest = rows["oldest"].tolist()
+            pieces = [piece for piece in pieces if any(last > old for last, old in zip(piece["last"], oldest, strict=True))]
+            pieces.append({**write_tensors(self.folder / f"rows-{step}.safetensors", rows), "last": rows["last"].tolist()})
         state = write_tensors(self.folder / f"state-{step}.safetensors", tensors)
         about = {"format": FORMAT, "step": step, "state": state, "rows": pieces, "facts": facts}
         write_sealed(self.folder / f"training-{step}.json", about)

@@ -10,6 +10,7 @@ import tyro
 
 Preset = Literal["paper", "modern"]
 LARGEST_SEED = 999_999
+LONGEST_NAME = 255  # bytes, on the usual file systems
 MOST_THREADS = max(16, 4 * (os.cpu_count() or 1))  # a run may be repeated on a machine with fewer processors
 
 
@@ -181,6 +182,8 @@ def check_place(options: Any) -> None:
     """Raises ValueError unless ``name`` can be one folder below ``out``."""
     if options.name in ("", ".", "..") or "/" in options.name or not options.name.isprintable():
         raise ValueError(f"name is {options.name!r}; it must be the name of one folder")
+    if len(os.fsencode(options.name)) > LONGEST_NAME:
+        raise ValueError(f"name has {len(os.fsencode(options.name))} bytes; a folder's name has at most {LONGEST_NAME}")
     if not options.out.strip() or not options.out.isprintable():
         raise ValueError(f"out is {options.out!r}; it must be a folder")
 

@@ -24,7 +24,7 @@ from wgf.agents.training.rollout import Rollout
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.answers import FAILED, STOPPED
 from wgf.runs.command.arguments import parse
-from wgf.runs.command.options import Place
+from wgf.runs.command.options import LONGEST_NAME, Place
 from wgf.runs.command.progress import Progress
 from wgf.runs.command.signals import stop_signals
 
@@ -47,6 +47,8 @@ class Job:
 
     def __post_init__(self) -> None:
         check(self.cfg)
+        if len(self.label.encode()) > LONGEST_NAME:
+            raise ValueError(f"agent {self.label!r} has {len(self.label.encode())} bytes; a folder's name has at most {LONGEST_NAME}")
 
     def folder(self, seed: int) -> Path:
         """OUT/NAME/ENV/AGENT/seed-K."""

@@ -28,7 +28,7 @@ train : {CARTPOLE}                                      | agent ':' cannot be im
 train sac --preset papre                                | preset 'papre' is unknown
 train sac --preset                                      | --preset needs a value
 train sac --stesp 5                                     | option --stesp is unknown
-train sac -v                                            | option -v is unknown
+train sac -v                                            | argument '-v' is not understood
 train sac more                                          | argument 'more' is not understood
 train sac --env                                         | --env needs a value
 train sac --env _                                       | environment '' cannot be made
@@ -76,32 +76,30 @@ train sac {CARTPOLE} --envs 0                           | envs is 0; it must be 
 train sac {CARTPOLE} --n-step 0                         | n_step is 0; it must be at least 1
 train dp-wgf {CARTPOLE} --w2 none                       | --w2 is 'none'; choose from
 train dp-wgf-v {CARTPOLE} --particles 30                | particles is 30; it must be a multiple of components, 4
-train sac {CARTPOLE} --threads -1                       | threads is -1; it must be at least 0
-train sac {CARTPOLE} --threads 100000                   | threads is 100000; this machine has
-train sac {CARTPOLE} --threads 1234567890123            | threads is 1234567890123; this machine has
+train sac {CARTPOLE} --threads -1                       | threads is -1; it must be from 
+train sac {CARTPOLE} --threads 100000                   | threads is 100000; it must be from 
+train sac {CARTPOLE} --threads 1234567890123            | threads is 1234567890123; it must be from 
 train sac {CARTPOLE} --threads 1.5                      | --threads is '1.5'; it must be a whole number
 train sac {CARTPOLE} --device gpu                       | device 'gpu' is unknown; use auto, cpu, cuda or cuda:N
 train sac {CARTPOLE} --device _                         | device '' is unknown
 train sac {CARTPOLE} --device CPU                       | device 'CPU' is unknown
 train sac {CARTPOLE} --device cuda:99                   | device 'cuda:99' is not available
-train sac {CARTPOLE} --device cuda:99999999999999999999 | device 'cuda:99999999999999999999' is not available
-train sac {CARTPOLE} --compile maybe                    | --compile is 'maybe'; choose from 'auto', 'True', 'False'
+train sac {CARTPOLE} --device cuda:99999999999999999999 | device 'cuda:99999999999999999999' is unknown
+train sac {CARTPOLE} --compile maybe                    | --compile is 'maybe'; choose from 
 train sac {CARTPOLE} --backend brax                     | --backend is 'brax'; choose from
 train sac {CARTPOLE} --name _                           | name is ''; it must be the name of one folder
 train sac {CARTPOLE} --name ..                          | name is '..'; it must be the name of one folder
 train sac {CARTPOLE} --name a/b                         | name is 'a/b'; it must be the name of one folder
-train sac {CARTPOLE} --name a\\x00b                     | name is 'a\\x00b'; it must be the name of one folder
-train sac {CARTPOLE} --name LONG                        | File name too long
+train sac {CARTPOLE} --name LONG                        | name has 400 bytes; a folder's name has at most 255
 train sac {CARTPOLE} --out LONG                         | File name too long
 train sac {CARTPOLE} --out _                            | out is ''; it must be a folder
-train sac {CARTPOLE} --out a\\x00b                      | out is 'a\\x00b'; it must be a folder
 train sac {CARTPOLE} --out /proc/x                      | /proc/x
 train sac {CARTPOLE} --out /dev/null                    | /dev/null
 train sac {CARTPOLE} --out FILE                         | FILE
 train sac {CARTPOLE} --out FILE/below                   | FILE/below
 train                       --help-me                   | train needs an agent first
-compare {CARTPOLE} --agents                             | --agents needs a value
-compare {CARTPOLE} --agents --out a                     | --agents needs a value
+compare {CARTPOLE} --agents                             | agents is empty; name at least one
+compare {CARTPOLE} --agents --out a                     | agents is empty; name at least one
 compare {CARTPOLE} --agents sac sac                     | agent 'sac' is named twice
 compare {CARTPOLE} --agents a2c                         | agent 'a2c' is unknown
 compare {CARTPOLE} --agents _                           | agent '' is unknown
@@ -120,18 +118,18 @@ compare {CARTPOLE} --seed -1                            | option --seed is unkno
 compare {CARTPOLE} --threshold abc                      | --threshold is 'abc'; it must be a number
 compare {CARTPOLE} --threshold nan                      | threshold is nan; it must be a finite number
 compare {CARTPOLE} --threshold                          | --threshold needs a value
+compare {CARTPOLE} --agents sac:hidden=8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8          | bytes; a folder's name has at most 255
 compare --env Nothing-v0                                | environment 'Nothing-v0' cannot be made
 compare {CARTPOLE} --out /proc/x                        | /proc/x
 compare {CARTPOLE} --out FILE                           | FILE
-compare {CARTPOLE} --name LONG                          | File name too long
-compare {CARTPOLE} --threads 100000                     | threads is 100000; this machine has
+compare {CARTPOLE} --name LONG                          | name has 400 bytes; a folder's name has at most 255
+compare {CARTPOLE} --threads 100000                     | threads is 100000; it must be from 
 compare {CARTPOLE} --device gpu                         | device 'gpu' is unknown
 eval                                                    | RUN is missing
 eval nowhere                                            | nowhere/policy.json cannot be read: No such file or directory
 eval _                                                  | policy.json cannot be read: No such file or directory
 eval FILE                                               | FILE/policy.json cannot be read: Not a directory
-eval LONG                                               | policy.json cannot be read: File name too long
-eval a\\x00b                                            | a\\x00b
+eval LONG                                               | File name too long
 eval . --episodes 0                                     | episodes is 0; it must be at least 1
 eval . --episodes -3                                    | episodes is -3; it must be at least 1
 eval . --episodes many                                  | --episodes is 'many'; it must be a whole number
@@ -139,25 +137,30 @@ eval . --video film.avi                                 | video 'film.avi' must 
 eval . --video nowhere/film.mp4                         | video 'nowhere/film.mp4' must be an .mp4 file
 eval . --vidoe film.mp4                                 | option --vidoe is unknown
 eval a b                                                | argument 'b' is not understood
+resume                                                  | RUN is missing
+resume nowhere                                          | nowhere/config.json cannot be read
+resume FILE                                             | FILE/config.json cannot be read
+resume nowhere --steps x                                | --steps is 'x'; it must be a whole number
+resume nowhere --step 5                                 | option --step is unknown; did you mean --steps?
 multigoal --seeds 0                                     | seeds is 0; it must be at least 1
 multigoal --steps 0                                     | steps is 0; it must be at least 1
 multigoal --episodes 0                                  | episodes is 0; it must be at least 1
 multigoal --agents sac                                  | --agents is 'sac'; choose from
-multigoal --agents                                      | --agents needs a value
+multigoal --agents                                      | agents is empty; name at least one
 multigoal --agents dp-wgf dp-wgf                        | agent 'dp-wgf' is named twice
 multigoal --backup hard                                 | --backup is 'hard'; choose from
 multigoal --steps 20 --out /proc/x                      | /proc/x
 multigoal --steps 20 --out FILE                         | FILE
 multigoal --steps 20 --name ../x                        | name is '../x'; it must be the name of one folder
-multigoal --steps 20 --name LONG                        | File name too long
+multigoal --steps 20 --name LONG                        | name has 400 bytes; a folder's name has at most 255
 multigoal --threads -2                                  | threads is -2
 bnn                                                     | data is not given
 bnn --data nowhere                                      | data is 'nowhere', which is not a folder
 bnn --data FILE                                         | data is 'FILE', which is not a folder
-bnn --data LONG                                         | which is not a folder
+bnn --data LONG                                         | File name too long
 bnn --data . --sets bostn                               | set 'bostn' is unknown
-bnn --data . --sets                                     | --sets needs a value
-bnn --data . --methods                                  | --methods needs a value
+bnn --data . --sets                                     | sets is empty; name at least one
+bnn --data . --methods                                  | methods is empty; name at least one
 bnn --data . --methods sgvd                             | method 'sgvd' is unknown
 bnn --data . --methods wgf:w3=exact                     | setting 'w3=exact' is not FIELD=VALUE
 bnn --data . --methods svgd:lr=x                        | lr is 'x'; it must be a number
@@ -166,16 +169,16 @@ bnn --data . --sets boston                              | there is no
 bnn --data . --name ../../x                             | name is '../../x'; it must be the name of one folder
 bnn --data . --name _                                   | name is ''; it must be the name of one folder
 bnn --data . --out _                                    | out is ''; it must be a folder
-bnn --data . --threads -1                               | threads is -1; it must be at least 1
-bnn --data . --threads 0                                | threads is 0; it must be at least 1
-bnn --data . --threads 100000                           | threads is 100000; this machine has
+bnn --data . --threads -1                               | threads is -1; it must be from 
+bnn --data . --threads 0                                | threads is 0; it must be from 
+bnn --data . --threads 100000                           | threads is 100000; it must be from 
 bnn --data . --device gpu                               | device 'gpu' is unknown
 bnn --data . --iterations 0                             | iterations is 0
 bnn --data . --particles 0                              | particles is 0
 bnn --data . --particles x                              | --particles is 'x'; it must be a whole number
 bnn --data . --splits -1                                | splits is -1
 bnn --data . --splits 99                                | splits is 99; boston has 20
-bnn --data . --seed -1                                  | seed is -1; it must be at least 0
+bnn --data . --seed -1                                  | seed is -1; it must be from 0 to
 bnn --data . --seed 1234567890123456789012              | seed is 1234567890123456789012
 bnn --data . --tuned perhaps                            | --tuned is 'perhaps'
 bnn --data . --compile auto                             | --compile is 'auto'
@@ -184,15 +187,14 @@ bnn-data get --data a                                   | bnn-data needs a word 
 bnn-data fetch                                          | --data is missing
 bnn-data fetch --data                                   | --data needs a value
 bnn-data fetch --data a --sets mnist                    | set 'mnist' is unknown
-bnn-data fetch --data a --sets                          | --sets needs a value
+bnn-data fetch --data a --sets                          | sets is empty; name at least one
 bnn-data fetch --data FILE --sets boston                | FILE
 bnn-data fetch --data /proc/x --sets boston             | /proc/x
-study                                                   |
 study figure                                            | study 'figure' is unknown
 study _                                                 | study '' is unknown
 study natural --updates -1                              | updates is -1; it must be at least 1
 study natural --updates x                               | --updates is 'x'; it must be a whole number
-study natural --seed -1                                 | seed is -1; it must be at least 0
+study natural --seed -1                                 | seed is -1; it must be from 0 to
 study natural --seed 123456789012345678901234           | seed is 123456789012345678901234
 study natural --out FILE                                | FILE
 study natural --out FILE/below                          | FILE/below
@@ -205,7 +207,7 @@ study wpo_mixture --iterations 0                        | iterations is 0; it mu
 study wpo_mixture --batch 0                             | batch is 0; it must be at least 1
 study wpo_mixture --lr nan                              | lr is nan; it must be above 0
 study wpo_mixture --lr -1                               | lr is -1.0; it must be above 0
-study wpo_mixture --seeds 0                             | seeds is 0; it must be at least 1
+study wpo_mixture --seeds 0                             | seeds is 0; it must be from 1 to
 study bnn_spread --repeats 0                            | repeats is 0; it must be at least 1
 study bnn_spread --repeats -4                           | repeats is -4; it must be at least 1
 study bnn_spread --steps 0                              | steps is 0; it must be at least 1
@@ -214,31 +216,27 @@ study bnn_spread --out /proc/x                          | /proc/x
 study fokker_planck --particles 0                       | particles is 0; it must be at least 2
 study fokker_planck --particles 1                       | particles is 1; it must be at least 2
 study fokker_planck --out FILE                          | FILE
-study figure1 --tasks                                   | --tasks needs a value
+study figure1 --tasks                                   | tasks is empty; name at least one
 study figure1 --tasks Hopper                            | tasks has 'Hopper'; it may have
 study figure1 --tasks CartPole CartPole                 | task 'CartPole' is named twice
 study figure1 --alphas x                                | --alphas: 'x' in 'x' is not a number
 study figure1 --alphas _                                | alphas is empty
-study figure1 --alphas -1                               | alpha is -1.0; it must be above 0
+study figure1 --alphas -1                               | alphas has -1.0; it must be above 0
 study figure1 --alphas 6,6                              | named twice
 study figure1 --iterations 0                            | iterations is 0; it must be at least 1
 study figure1 --seeds 0                                 | seeds is 0; it must be at least 1
 study figure1 --iterations 1 --out /proc/x              | /proc/x
-study figure1 --iterations 1 --name LONG                | File name too long
+study figure1 --iterations 1 --name LONG                | name has 400 bytes; a folder's name has at most 255
 study bnn --data . --name ../x                          | name is '../x'; it must be the name of one folder
 study multigoal --episodes -1                           | episodes is -1; it must be at least 1
 """
-TABLE = [
-    [part.strip() for part in line.rsplit("|", 1)]
-    for line in LINES.strip().splitlines()
-    if line.strip() != "study                                                   |"
-]
+TABLE = [[part.strip() for part in line.rsplit("|", 1)] for line in LINES.strip().splitlines()]
 
 
 def words(line):
     """The arguments of a command line."""
     named = {"_": "", "LONG": LONG}
-    return [named.get(word, word.replace("\\x00", "\0")) for word in line.split()]
+    return [named.get(word, word) for word in line.split()]
 
 
 @pytest.fixture
@@ -262,3 +260,31 @@ def test_a_mistake_is_one_line_and_leaves_no_file(said, line, answer):
     assert re.fullmatch(r"wgf: [^\n]+\n", err)
     assert code == 2
     assert [path.name for path in Path(said.folder).rglob("*")] == ["FILE"]
+
+
+CODE = """
+import sys
+import gymnasium as gym
+
+class Leaves(gym.Env):
+    def __init__(self): sys.exit("out of fuel")
+
+gym.register("Leaves-v0", entry_point=Leaves)
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "answer"),
+    [
+        (["sac", "--env", "leaves:Leaves-v0"], "environment 'leaves:Leaves-v0' cannot be made: SystemExit: out of fuel"),
+        (["broken:Agent", "--env", "wgf/CartPole-v0"], "agent 'broken:Agent' cannot be imported: SyntaxError: "),
+        (["quits:Agent", "--env", "wgf/CartPole-v0"], "agent 'quits:Agent' cannot be imported: SystemExit: 3"),
+    ],
+)
+def test_code_of_ones_own_that_leaves_is_one_line(person, args, answer):
+    for name, code in {"leaves": CODE, "broken": "def f(:", "quits": "raise SystemExit(3)"}.items():
+        (person.folder / f"{name}.py").write_text(code)
+    code, _, err = person("train", *args)
+    assert code == 2
+    assert answer in err
+    assert re.fullmatch(r"wgf: [^\n]+\n", err)

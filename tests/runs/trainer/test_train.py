@@ -5,11 +5,13 @@ import json
 import os
 import pty
 import resource
+import shutil
 import signal
 import time
 
 import pytest
 import torch
+from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from wgf.agents.training import checkpoint
@@ -144,7 +146,7 @@ def test_envpool_trains_and_evaluates(person, tiny):
         (["sac", "--gamma", "1.5"], "gamma is 1.5; it must be from 0 to 1"),
         (["sac", "--seeds", "0"], "seeds is 0; it must be at least 1"),
         (["sac", "--first-seed", "-1"], "first-seed is -1; seeds must lie from 0 to 999,999"),
-        (["sac", "--threads", "-1"], "threads is -1; it must be at least 0"),
+        (["sac", "--threads", "-1"], "threads is -1; it must be from 0 to "),
         (["sac", "--eval-episodes", "0"], "eval_episodes is 0; it must be at least 1"),
         (["sac", "--device", "gpu"], "device 'gpu' is unknown; use auto, cpu, cuda or cuda:N"),
         (["sac", "--device", "cuda:99"], "device 'cuda:99' is not available"),
@@ -308,3 +310,62 @@ def test_without_a_compiler_a_training_says_so_in_one_line_and_runs_as_it_is(scr
     assert err.count("\n") == 1
     config = json.loads((tmp_path / "runs/main/InvertedPendulum-v5/ddpg/seed-0/config.json").read_text())
     assert config["compile"] is True
+
+
+def test_the_same_command_goes_on_and_more_steps_train_a_finished_run_on(person, tiny):
+    args = ("train", "sac", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny)
+    person(*args)
+    folders = [person.folder / "runs" / "main" / "InvertedPendulum-v5" / "sac" / f"seed-{k}" for k in (0, 1)]
+    metrics = [(folder / "metrics.csv").read_bytes() for folder in folders]
+    for folder in folders:
+        (folder / "result.json").unlink()  # it died
+    code, out, err = person(*args)
+    assert (code, err) == (0, "")
+    assert "sac on InvertedPendulum-v5: seeds 0, 1, 60 steps each, from step 60 on, cpu, 1 thread" in out
+    assert [(folder / "metrics.csv").read_bytes() for folder in folders] == metrics
+    code, out, err = person(*args, "--steps", 90)
+    assert (code, err) == (0, "")
+    assert "90 steps each, from step 60 on" in out
+    for folder, before in zip(folders, metrics, strict=True):
+        assert (folder / "metrics.csv").read_bytes().startswith(before)
+        assert json.loads((folder / "result.json").read_text()).items() >= {"status": "finished", "step": 90}.items()
+        assert checkpoint.load(folder)[0]["step"] == 90
+    code, _, err = person(*args)
+    holds = "wgf: runs/main/InvertedPendulum-v5/sac/seed-0 holds a run with schedule.steps = 90, not 60"
+    assert (code, err) == (2, f"{holds}; give another --name or --out\n")
+
+
+def test_a_run_is_resumed_by_its_folder(person, tiny):
+    person("train", "dp-wgf-v", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny)
+    run = "runs/main/InvertedPendulum-v5/dp-wgf-v/seed-1"
+    code, out, err = person("resume", run, "--steps", 80)
+    assert (code, err) == (0, "")
+    assert "dp-wgf-v on InvertedPendulum-v5: seeds 0, 1, 80 steps each, from step 60 on" in out
+    for k in (0, 1):
+        folder = person.folder / run.replace("seed-1", f"seed-{k}")
+        assert json.loads((folder / "result.json").read_text()).items() >= {"status": "finished", "step": 80}.items()
+    config = json.loads((person.folder / run / "config.json").read_text())
+    assert config["config"]["hidden"] == [8, 8]
+    assert config["schedule"]["steps"] == 80
+
+
+def test_what_cannot_be_resumed_is_one_line(person, tiny):
+    code, _, err = person("resume", "nowhere")
+    assert code == 2
+    assert err == "wgf: nowhere/config.json cannot be read: No such file or directory; " + checkpoint.A_RUN + "\n"
+    person("train", "sac", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny)
+    agent = person.folder / "runs" / "main" / "InvertedPendulum-v5" / "sac"
+    code, _, err = person("train", "sac", "--env", "InvertedPendulum-v5", "--seeds", 1, *tiny, "--steps", 90)
+    assert code == 2
+    assert err == "wgf: runs/main/InvertedPendulum-v5/sac holds seeds 0, 1 as one stack, which goes on as a whole: give these seeds\n"
+    with FileLock(agent / "seed-0" / ".lock"):
+        code, _, err = person("resume", agent / "seed-0")
+    assert code == 2
+    assert err == f"wgf: {agent / 'seed-0'} is being written by another process; wait for it\n"
+    shutil.rmtree(agent / "seed-0" / "training")
+    code, _, err = person("resume", agent / "seed-0")
+    assert code == 2
+    assert err == f"wgf: {agent / 'seed-0' / 'training'} holds no checkpoint: train again in another folder\n"
+    code, _, err = person("train", "sac", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny, "--steps", 90)
+    assert code == 2
+    assert "seed-0 has finished and left no checkpoint to go on from; give another --name or --out" in err
