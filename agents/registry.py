@@ -71,8 +71,8 @@ def label(agent: "str | AnyAgent") -> str:
 
 
 def _known(what: str, name: str, known: Mapping[str, T]) -> T:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+    if not isinstance(name, str) or name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
         raise ValueError(f"{what} {name!r} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     return known[name]
 

@@ -9,7 +9,8 @@ from wgf.runs.studies.main import main as study
 
 LONG = "n" * 400
 CARTPOLE = "--env wgf/CartPole-v0"
-# a command line, and what its answer says; _ is an empty word, FILE an ordinary file, LONG a name of 400 letters
+# a command line, and what its answer says; _ is an empty word, FILE an ordinary file, LONG a name of 400 letters,
+# and MANY of three hundred numbers
 LINES = f"""
 trian                                                   | command 'trian' is unknown
 _                                                       | command '' is unknown
@@ -76,16 +77,16 @@ train sac {CARTPOLE} --envs 0                           | envs is 0; it must be 
 train sac {CARTPOLE} --n-step 0                         | n_step is 0; it must be at least 1
 train dp-wgf {CARTPOLE} --w2 none                       | --w2 is 'none'; choose from
 train dp-wgf-v {CARTPOLE} --particles 30                | particles is 30; it must be a multiple of components, 4
-train sac {CARTPOLE} --threads -1                       | threads is -1; it must be from 
-train sac {CARTPOLE} --threads 100000                   | threads is 100000; it must be from 
-train sac {CARTPOLE} --threads 1234567890123            | threads is 1234567890123; it must be from 
+train sac {CARTPOLE} --threads -1                       | threads is -1; it must be from
+train sac {CARTPOLE} --threads 100000                   | threads is 100000; it must be from
+train sac {CARTPOLE} --threads 1234567890123            | threads is 1234567890123; it must be from
 train sac {CARTPOLE} --threads 1.5                      | --threads is '1.5'; it must be a whole number
 train sac {CARTPOLE} --device gpu                       | device 'gpu' is unknown; use auto, cpu, cuda or cuda:N
 train sac {CARTPOLE} --device _                         | device '' is unknown
 train sac {CARTPOLE} --device CPU                       | device 'CPU' is unknown
 train sac {CARTPOLE} --device cuda:99                   | device 'cuda:99' is not available
 train sac {CARTPOLE} --device cuda:99999999999999999999 | device 'cuda:99999999999999999999' is unknown
-train sac {CARTPOLE} --compile maybe                    | --compile is 'maybe'; choose from 
+train sac {CARTPOLE} --compile maybe                    | --compile is 'maybe'; choose from
 train sac {CARTPOLE} --backend brax                     | --backend is 'brax'; choose from
 train sac {CARTPOLE} --name _                           | name is ''; it must be the name of one folder
 train sac {CARTPOLE} --name ..                          | name is '..'; it must be the name of one folder
@@ -118,12 +119,12 @@ compare {CARTPOLE} --seed -1                            | option --seed is unkno
 compare {CARTPOLE} --threshold abc                      | --threshold is 'abc'; it must be a number
 compare {CARTPOLE} --threshold nan                      | threshold is nan; it must be a finite number
 compare {CARTPOLE} --threshold                          | --threshold needs a value
-compare {CARTPOLE} --agents sac:hidden=8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8,8          | bytes; a folder's name has at most 255
+compare {CARTPOLE} --agents sac:hidden=MANY          | bytes; a folder's name has at most 255
 compare --env Nothing-v0                                | environment 'Nothing-v0' cannot be made
 compare {CARTPOLE} --out /proc/x                        | /proc/x
 compare {CARTPOLE} --out FILE                           | FILE
 compare {CARTPOLE} --name LONG                          | name has 400 bytes; a folder's name has at most 255
-compare {CARTPOLE} --threads 100000                     | threads is 100000; it must be from 
+compare {CARTPOLE} --threads 100000                     | threads is 100000; it must be from
 compare {CARTPOLE} --device gpu                         | device 'gpu' is unknown
 eval                                                    | RUN is missing
 eval nowhere                                            | nowhere/policy.json cannot be read: No such file or directory
@@ -169,9 +170,9 @@ bnn --data . --sets boston                              | there is no
 bnn --data . --name ../../x                             | name is '../../x'; it must be the name of one folder
 bnn --data . --name _                                   | name is ''; it must be the name of one folder
 bnn --data . --out _                                    | out is ''; it must be a folder
-bnn --data . --threads -1                               | threads is -1; it must be from 
-bnn --data . --threads 0                                | threads is 0; it must be from 
-bnn --data . --threads 100000                           | threads is 100000; it must be from 
+bnn --data . --threads -1                               | threads is -1; it must be from
+bnn --data . --threads 0                                | threads is 0; it must be from
+bnn --data . --threads 100000                           | threads is 100000; it must be from
 bnn --data . --device gpu                               | device 'gpu' is unknown
 bnn --data . --iterations 0                             | iterations is 0
 bnn --data . --particles 0                              | particles is 0
@@ -236,7 +237,7 @@ TABLE = [[part.strip() for part in line.rsplit("|", 1)] for line in LINES.strip(
 def words(line):
     """The arguments of a command line."""
     named = {"_": "", "LONG": LONG}
-    return [named.get(word, word) for word in line.split()]
+    return [named.get(word, word.replace("MANY", ",".join(["8"] * 300))) for word in line.split()]
 
 
 @pytest.fixture
