@@ -67,6 +67,6 @@ def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
         "losses/v": loss,
         "losses/values": (target - advantage).mean((1, 2, 3)),
         "policy/gradient": speed(gradient),
-        "policy/entropy": entropy.mean(1),
+        "policy/entropy": entropy[:, 0],
         **sizes,
     }

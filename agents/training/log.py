@@ -19,7 +19,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams, scalar, text
 
-from wgf.agents.training.checkpoint import save, write_json
+from wgf.agents.training.checkpoint import save, write_sealed
 
 LOCK = ".lock"
 
@@ -97,7 +97,7 @@ class RunLog:
             raise FileExistsError(17, "another process writes into it", str(folder)) from None
         try:
             self._rows = Rows(folder / "metrics.csv", position)
-            write_json(folder / "config.json", settings)
+            write_sealed(folder / "config.json", settings)
             (folder / "result.json").unlink(missing_ok=True)
             self._events = Events(folder, None if position is None else step)
         except BaseException:
@@ -143,7 +143,7 @@ class RunLog:
             try:
                 metrics = self.position()
             finally:
-                write_json(self.folder / "result.json", {**result, "metrics": metrics})
+                write_sealed(self.folder / "result.json", {**result, "metrics": metrics})
         finally:
             for file in (self._events.file, self._rows.file):
                 with suppress(OSError):

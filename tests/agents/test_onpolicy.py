@@ -460,7 +460,9 @@ def test_pg_ascends_the_return(lam, noise):
 @pytest.mark.parametrize(("prior", "anneal"), [(0.0, 0), (0.7, 5)])
 @with_noise
 def test_svpg_moves_particles_along_the_stein_direction_of_the_tempered_return(bandwidth, rule, prior, anneal, noise):
-    run = World(svpg, small(svpg.Config(), lam=0.9, alpha=3.0, bandwidth=bandwidth, prior=prior, anneal=anneal, **noise), (3, 4))
+    run = World(
+        svpg, small(svpg.Config(), lam=0.9, alpha=3.0, bandwidth=bandwidth, prior=prior, anneal=anneal, reward_scale=3.0, **noise), (3, 4)
+    )
     run.update(2)
     run.memory.explore(run.state, run.draw)
     segment, state = run.segment(), run.state
@@ -489,7 +491,7 @@ def test_a_temperature_falls_to_a_hundredth_and_no_further():
 @pytest.mark.parametrize("inner_steps", [1, 2])
 @with_noise
 def test_ip_wgf_adds_the_w2_velocity_to_the_last_iterate(w2, inner_steps, noise):
-    cfg = small(ip_wgf.Config(), w2=w2, w2_scale=0.7, inner_steps=inner_steps, lam=0.9, alpha=2.0, **noise)
+    cfg = small(ip_wgf.Config(), w2=w2, w2_scale=0.7, inner_steps=inner_steps, lam=0.9, alpha=2.0, reward_scale=3.0, **noise)
     run = World(ip_wgf, cfg, (3, 4))
     iterates = [run.state.policy.theta.clone()]
     for k in range(4):
