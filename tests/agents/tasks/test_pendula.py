@@ -157,8 +157,8 @@ def test_carts_start_uniform_between_bounds(name, low, high):
 
 
 def test_a_double_pendulum_starts_normal_about_where_it_hangs():
-    u = torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor([1.0, -2.0, 0.5, 0.0]))
-    torch.testing.assert_close(TASKS["DoublePendulum"].start(u), torch.tensor([0.1, -0.2, 0.005, 0.0]), atol=1e-12, rtol=1e-9)
+    u = torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor([1.0, -2.0, 0.5, -1.5]))
+    torch.testing.assert_close(TASKS["DoublePendulum"].start(u), torch.tensor([0.1, -0.2, 0.005, -0.015]), atol=1e-12, rtol=1e-9)
     assert TASKS["DoublePendulum"].start(torch.tensor([0.0, 1.0, 0.0, 1.0])).isfinite().all()
 
 

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
+from scipy.spatial import KDTree
 
 from wgf.agents import tasks
 from wgf.agents.tasks.fleet import Fleet
+from wgf.agents.tasks.single import DOT, LINE
 from wgf.agents.training import envs
 
 
@@ -51,6 +53,26 @@ def test_a_picture_shows_the_joints_where_they_are():
     assert at(1.5, 0.0) == (170, 170, 170)
     assert at(0.5, 0.5) == (255, 255, 255)
     assert gym.make("wgf/CartPoleSwingUp-v0").unwrapped.render() is None
+
+
+@pytest.mark.parametrize("angles", [(0.6, 2.0), (-2.5, -1.0)])
+def test_a_picture_is_dark_near_the_links_and_red_near_the_joints(angles):
+    """Every pixel by its distance to 2,000 points of each link; none is judged whose distance is within a thousandth of a limit."""
+    env = gym.make("wgf/DoublePendulum-v0", render_mode="rgb_array").unwrapped
+    env.state = torch.tensor([*angles, 0.0, 0.0], dtype=torch.float64)
+    middles = 3.4 * ((np.arange(320) + 0.5) / 160 - 1.0)
+    pixels = np.stack(np.broadcast_arrays(middles[None], -middles[:, None]), -1)
+    elbow = np.array([np.sin(angles[0]), -np.cos(angles[0])])
+    tip = elbow + np.array([np.sin(angles[1]), -np.cos(angles[1])])
+    share = np.linspace(0.0, 1.0, 2000)[:, None]
+    to_links = KDTree(np.concatenate([share * elbow, elbow + share * (tip - elbow)])).query(pixels)[0] / 3.4
+    to_joints = KDTree([[0.0, 0.0], elbow]).query(pixels)[0] / 3.4
+    expected = np.where(np.abs(pixels[..., 1]) < 3.4 / 160, 170, 255)
+    expected = np.where(to_links < LINE, 40, expected)
+    expected = np.where((to_joints < DOT)[..., None], [200, 40, 40], expected[..., None])
+    sure = (np.abs(to_links - LINE) > 1e-3) & (np.abs(to_joints - DOT) > 1e-3)
+    np.testing.assert_array_equal(env.render()[sure], expected[sure])
+    assert sure.mean() > 0.99
 
 
 def test_a_picture_shows_a_point_and_its_goals():

@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from wgf.bnn import BayesianRegressor, Settings, fit, saved
 from wgf.bnn.fit import dev_likelihood
 from wgf.bnn.rates import best_rate
-from wgf.bnn.regressor import RATES
+from wgf.bnn.regressor import RATES, _quantile
 
 QUICK = {"iterations": 60, "particles": 5, "hidden": (8,), "lr": 1e-2, "random_state": 0}
 
@@ -130,6 +130,14 @@ def test_an_interval_leaves_half_of_the_rest_on_either_side(fitted, toy, level):
     low, high = fitted.predict_interval(toy[0], level)
     np.testing.assert_allclose(norm.cdf((low - f) / std).mean(0), 0.5 - 0.5 * level, rtol=1e-9)
     np.testing.assert_allclose(norm.sf((high - f) / std).mean(0), 0.5 - 0.5 * level, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("level", "narrow"), [(0.25, 0.0), (0.75, 100.0)])
+def test_a_quantile_is_found_between_particles_far_apart_and_in_noise_however_wide(level, narrow):
+    """Two narrow normals at 0 and 100: each holds half, and a quarter lies below the middle of the first. And one of deviation 100."""
+    mean, std = torch.tensor([[0.0, 7.0], [100.0, 7.0]]).double()[:, None], torch.tensor([[0.1, 100.0], [1.0, 100.0]]).double()[:, None]
+    found = _quantile(mean, std, level)
+    np.testing.assert_allclose(found.numpy(), [[narrow, 7.0 + 100.0 * norm.ppf(level)]], rtol=1e-9, atol=1e-9)
 
 
 def test_samples_have_the_moments_of_the_predictive_distribution(fitted, toy):
@@ -384,8 +392,9 @@ def test_settings_and_widths_are_checked(fitted, toy):
         BayesianRegressor(lr=()).fit(*toy)
     with pytest.raises(ValueError, match=r"lr is -0.1; allowed is a positive, finite number"):
         BayesianRegressor(lr=(0.1, -0.1)).fit(*toy)
-    with pytest.raises(ValueError, match=r"level is 90; allowed is a number between 0 and 1"):
-        fitted.predict_interval(toy[0], 90)
+    for level in (90, 1.5, 1.0, 0.0):
+        with pytest.raises(ValueError, match=rf"level is {level}; allowed is a number between 0 and 1"):
+            fitted.predict_interval(toy[0], level)
 
 
 def test_constant_columns_and_tiny_target_scales_do_no_harm(toy):
