@@ -12,6 +12,9 @@ Departs: the prior is flat, where Table 4 has the variance 0.01. Taken literally
 scheme this is, has none. ``prior=0.01`` is the table's; tests/agents/test_onpolicy.py holds both scores.
 
 Departs: there is no h = 0.1 (Sec. 6.2): Adam's step size, 5e-3 in Table 4, is that of the flow, and epsilon stands for 1 / (2 h).
+
+Noise on the weights of the particles is off, as in the paper's experiments, and is either of one deviation or of learned ones
+(Eq. 22): a particle is then (mu, sigma), and the kernel, the prior and W2 see both. ``onpolicy.explore`` draws it.
 """
 
 from collections.abc import Sequence
@@ -22,7 +25,7 @@ from torch import Tensor
 
 from wgf import svgd
 from wgf.agents.training import onpolicy, particles
-from wgf.agents.training.onpolicy import Nets, act, act_noise, estimate, fit_, greedy, networks, noise, policy_gradient
+from wgf.agents.training.onpolicy import Nets, act, act_noise, ascent, estimate, fit_, greedy, learned, networks, noise
 from wgf.agents.training.particles import ParticleSettings, kernel, memory, score, seen
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
@@ -66,11 +69,11 @@ def init(
 
 def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
     """Takes one step of the particles on one segment, then their critics'."""
-    policy, v = state.nets
+    v = state.nets.v
 
     # Score of exp(J / alpha) p0
     advantage, target = estimate(lambda obs: v(state.v.theta, obs), batch, cfg.reward_scale, cfg.gamma * cfg.lam)
-    gradient, x = policy_gradient(policy, state.collector, batch, advantage), state.policy.theta.clone()
+    gradient, x = ascent(state, batch, advantage), state.policy.theta.clone()
     at = score(cfg, x, gradient, state.policy)
 
     # Update particles: along Eq. 7 and the W2 velocity to the last iterate
@@ -81,10 +84,11 @@ def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
     state.policy.step(-(kl + w2))
 
     # Update critics
-    loss, after = fit_(v, state.v, batch, target, cfg.critic_steps), state.policy.theta.clone()
+    loss, after, sizes = fit_(v, state.v, batch, target, cfg.critic_steps), state.policy.theta.clone(), learned(state)
     return lambda: {
         "losses/v": loss,
         "flow/kl_speed": speed(kl),
         "flow/w2_speed": speed(w2),
         **seen(x, after, gradient),
+        **sizes,
     }

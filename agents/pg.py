@@ -11,13 +11,14 @@ from wgf.agents.training.onpolicy import (
     State,
     act,
     act_noise,
+    ascent,
     begin,
     estimate,
     fit_,
     greedy,
+    learned,
     networks,
     noise,
-    policy_gradient,
     segments,
 )
 from wgf.agents.training.protocol import Info
@@ -56,15 +57,16 @@ def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
     advantage, target = estimate(lambda obs: v(state.v.theta, obs), batch, cfg.reward_scale, cfg.gamma * cfg.lam)
 
     # Update policy: ascend J
-    entropy = policy.entropy(state.policy.theta)
-    gradient = policy_gradient(policy, state.collector, batch, advantage)
+    entropy = policy.entropy(state.mu)
+    gradient = ascent(state, batch, advantage)
     state.policy.step(-gradient)
 
     # Update critic
-    loss = fit_(v, state.v, batch, target, cfg.critic_steps)
+    loss, sizes = fit_(v, state.v, batch, target, cfg.critic_steps), learned(state)
     return lambda: {
         "losses/v": loss,
         "losses/values": (target - advantage).mean((1, 2, 3)),
         "policy/gradient": speed(gradient),
-        "policy/entropy": entropy.mean(1),
+        "policy/entropy": entropy[:, 0],
+        **sizes,
     }

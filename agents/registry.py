@@ -50,6 +50,8 @@ NAMES = ("Config", "PRESETS", "memory", "init", "act_noise", "act", "greedy", "n
 def find(agent: "str | AnyAgent", preset: str) -> "tuple[AnyAgent, Any]":
     """Returns (agent, configuration) of a preset, by the agent's name, by "package.module:Name" of anybody's own, or by the object itself.
 
+    It imports what a name with a colon says: such a name comes from a person or a program, never from a file (``named``).
+
     **Raises** ValueError for a name that is not there, with the nearest one, and for what is no agent, naming what it lacks.
     """
     if isinstance(agent, str) and ":" not in agent:
@@ -68,6 +70,16 @@ def label(agent: "str | AnyAgent") -> str:
     name = str(getattr(agent, "__qualname__", getattr(agent, "__name__", type(agent).__name__)))
     module = getattr(agent, "__module__", None)
     return f"{module}:{name}" if module else ":".join(name.rsplit(".", 1))
+
+
+def named(what: str, name: str) -> str:
+    """Returns a name that stood in a file. Raises ValueError for MODULE:NAME: only what a person or a program names is imported."""
+    if ":" in name:
+        raise ValueError(
+            f"its {what} is {name!r}, and no file makes this program import a module: name it yourself, "
+            f"by --{what} {name} or in Python {what}={name!r}, if you trust that module"
+        )
+    return name
 
 
 def _known(what: str, name: str, known: Mapping[str, T]) -> T:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from wgf import svgd
-from wgf.agents.training.onpolicy import State, act, act_noise, estimate, fit_, greedy, networks, noise, policy_gradient
+from wgf.agents.training.onpolicy import State, act, act_noise, ascent, estimate, fit_, greedy, learned, networks, noise
 from wgf.agents.training.particles import ParticleSettings, init, kernel, memory, score, seen
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
@@ -22,11 +22,11 @@ PRESETS = {"paper": Config(), "modern": Config(lam=0.97, alpha=1.0)}
 
 def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
     """Takes one step of the particles on one segment, then their critics'."""
-    policy, v = state.nets
+    v = state.nets.v
 
     # Score of exp(J / alpha) p0
     advantage, target = estimate(lambda obs: v(state.v.theta, obs), batch, cfg.reward_scale, cfg.gamma * cfg.lam)
-    gradient, x = policy_gradient(policy, state.collector, batch, advantage), state.policy.theta.clone()
+    gradient, x = ascent(state, batch, advantage), state.policy.theta.clone()
     at = score(cfg, x, gradient, state.policy)
 
     # Update particles: along (1/M) sum_j [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ]
@@ -34,5 +34,5 @@ def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
     state.policy.step(-velocity)
 
     # Update critics
-    loss, after = fit_(v, state.v, batch, target, cfg.critic_steps), state.policy.theta.clone()
-    return lambda: {"losses/v": loss, "flow/kl_speed": speed(velocity), **seen(x, after, gradient)}
+    loss, after, sizes = fit_(v, state.v, batch, target, cfg.critic_steps), state.policy.theta.clone(), learned(state)
+    return lambda: {"losses/v": loss, "flow/kl_speed": speed(velocity), **seen(x, after, gradient), **sizes}

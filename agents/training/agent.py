@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from wgf.agents import registry
-from wgf.agents.training import checkpoint, machine
+from wgf.agents.training import checkpoint, machine, weight
 from wgf.agents.training.compiled import pays
 from wgf.agents.training.envs import Array, BrokenEnvironment, Source
 from wgf.agents.training.evaluate import Episodes, deterministic, evaluate
@@ -27,6 +27,7 @@ from wgf.agents.training.record import Record
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.spaces import vector
 from wgf.agents.training.targets import REWARD_SCALE
+from wgf.limits import size
 from wgf.mlp import ModuleNetwork
 
 Metrics = dict[str, Array]
@@ -82,14 +83,23 @@ class Agent:
         self, agent: Any, env: Any, *, seeds: int | Sequence[int] = 1, preset: str = "paper", device: str = "auto",
         backend: str = "gymnasium", compile: bool | Literal["auto"] = "auto", nets: Mapping[str, Any] | None = None, **settings: Any,
     ) -> None:  # fmt: skip
-        self.source = Source(env, backend)
-        self._agent, (self.module, _) = agent, registry.find(agent, preset)
-        self.name, self.preset, self.compile = registry.label(agent), preset, compile
-        for what, value, known in (("backend", backend, ("gymnasium", "envpool")), ("compile", compile, ("auto", True, False))):
-            if isinstance(value, (int, float)) is not isinstance(value, bool) or value not in known:
-                raise ValueError(f"{what} is {value!r}; choose from {', '.join(map(repr, known))}")
+        if not (compile == "auto" or isinstance(compile, bool)):
+            raise ValueError(f"compile is {compile!r}; choose from 'auto', True, False")
         if nets is not None and not isinstance(nets, Mapping):
             raise ValueError(f"nets is {nets!r}; it must be a dict of networks by their names")
+        self._describe(agent, env, seeds, preset, device, backend, settings)
+        self.compile, self.nets = compile, sorted(nets or {})
+        self._begin(nets or {})
+
+    def _describe(
+        self, agent: Any, env: Any, seeds: int | Sequence[int], preset: str, device: str, backend: str, settings: Mapping[str, Any]
+    ) -> None:
+        """Finds out everything that is said about it, and takes no memory."""
+        self.source = Source(env, backend)
+        self._agent, (self.module, _) = agent, registry.find(agent, preset)
+        self.name, self.preset = registry.label(agent), preset
+        if backend not in ("gymnasium", "envpool"):
+            raise ValueError(f"backend is {backend!r}; choose from 'gymnasium', 'envpool'")
         self.seeds, self.device = numbered(seeds), machine.find_device(device)
         cfg, schedule = resolve(agent, preset, self.source.name), Schedule()
         kinds = {f.name: cfg for f in fields(cfg)} | {f.name: schedule for f in fields(schedule) if f.name != "steps"}
@@ -101,8 +111,13 @@ class Agent:
         view = self.source.simulators(1)
         view.close()
         self.space, self.scale, self.obs_size, self.action_size = view.space, view.scale, view.obs_size, view.action_size
+
+    def _begin(self, nets: Mapping[str, Any]) -> None:
+        """Makes its state. Raises ValueError, before it takes memory, where the networks or an update do not fit."""
+        if not nets:  # networks of a program's own have sizes of their own, and are there already
+            usual = registry.find(self._agent, self.preset)[1]
+            weight.check(self.module, self.cfg, usual, self.obs_size, self.action_size, len(self.seeds), self.device)
         generators = [torch.Generator().manual_seed(k) for k in self.seeds]
-        self.nets = sorted(nets or {})
         own = [replaced(self.name, self.module.networks(self.cfg, self.obs_size, self.action_size), nets)] if nets else []  # type: ignore[attr-defined]
         self.state = self.module.init(self.cfg, self.obs_size, self.action_size, generators, self.device, *own)
         self.policies = self.module.memory(self.cfg, self.schedule).policies
@@ -185,9 +200,9 @@ class Agent:
         """Says in a line what memory a training of ``steps`` steps takes. Raises ValueError where it is not there."""
         memory = self.module.memory(self.cfg, replace(self.schedule, steps=self.step + steps))
         needed, free = memory.needs(len(self.seeds), self.obs_size, self.action_size), machine.free_memory(self.device)
-        text = f"{needed.words} = {_size(needed.bytes)} on {self.device}"
+        text = f"{needed.words} = {size(needed.bytes)} on {self.device}"
         if needed.bytes > free:
-            raise ValueError(f"{text}, but {_size(free)} are free; give a smaller {needed.option} or fewer --seeds")
+            raise ValueError(f"{text}, but {size(free)} are free; give a smaller {needed.option} or fewer --seeds")
         return text
 
     def compiles(self, steps: int) -> bool:
@@ -270,23 +285,27 @@ class Agent:
     ) -> "Agent":  # fmt: skip
         """Returns the agent of a folder that ``save``, ``learn(log=)`` or ``wgf train`` wrote: of one seed, or of those that it holds.
 
-        ``env``, ``agent`` and ``nets`` are needed where they were given as objects and not by names; ``seeds`` takes some of many.
-        Nothing that was saved runs code.
+        ``env``, ``agent`` and ``nets`` are needed where they were given as objects and not by names, and ``env`` and ``agent`` too where
+        they were names with a module, as in "my_tasks:Maze-v0": nothing that was saved runs code, and no name in it is imported.
+        ``seeds`` takes some of many.
+
         It may learn again: from where the last checkpoint of its training left it, where the folder holds one of the whole stack, which
         may lie a little before the policy. Else with a fresh replay: it first collects ``warmup`` steps with its policy.
 
         **Raises** ValueError, in one line, for a folder that holds no policy, or one of another version.
         """
         folder = _path(folder)
-        there = sorted(int(p.parent.name[5:]) for p in folder.glob("seed-*/policy.json") if p.parent.name[5:].isdigit())
-        runs = [seed_folder(folder, seed) / "policy.json" for seed in seeds or there]
+        there = sorted({int(p.parent.name[5:]) for p in folder.glob("seed-*/policy*") if p.parent.name[5:].isdigit()})
+        runs = [seed_folder(folder, seed) / "policy.json" for seed in seeds or there]  # one whose policy.json is gone is not passed over
         saved = [(path.parent, *checkpoint.load(path.parent)) for path in runs or [folder / "policy.json"]]
         first, about, _ = saved[0]
         try:
-            _described(about)
-            given = env if env is not None else about["env"]
+            for _, other, _ in saved:
+                _described(other)
             if env is None and about.get("own"):
                 raise ValueError(f"it was trained on an environment that a program gave, {about['env']!r}: load it with env=")
+            given = registry.named("env", about["env"]) if env is None else env
+            learner = registry.named("agent", about["agent"]) if agent is None else agent
             if sorted(nets or {}) != about.get("nets", []):
                 raise ValueError(
                     f"its networks of its own are {about.get('nets', [])}, and {sorted(nets or {})} are given: load it with nets="
@@ -294,18 +313,24 @@ class Agent:
             schedule = {k: v for k, v in about["schedule"].items() if k != "steps"}
             seeds = [other["seed"] for _, other, _ in saved]
             settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**about["config"], **schedule}.items()}
-            where: dict[str, Any] = {"seeds": seeds, "preset": about["preset"], "backend": about["backend"], "device": device, "nets": nets}
-            found = cls(agent or about["agent"], given, **where, **settings)
-        except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
+            found = cls.__new__(cls)
+            found._describe(learner, given, seeds, about["preset"], device, about["backend"], settings)
+        except (AttributeError, KeyError, OverflowError, TypeError, RuntimeError, ValueError) as error:
             raise ValueError(f"{first / 'policy.json'} does not describe an agent of this version: {error}") from None
         if (found.obs_size, found.action_size) != (about["obs_size"], about["action_size"]):
             raise ValueError(
                 f"{first} was trained on {about['obs_size']} observation and {about['action_size']} action numbers; "
                 f"{about['env']!r} has {found.obs_size} and {found.action_size} here: install the versions that its policy.json names"
             )
+        found.compile, found.nets = "auto", sorted(nets or {})
         try:
+            usual = registry.find(learner, found.preset)[1]
+            if not nets and not weight.modest(found.cfg, usual, found.obs_size, len(found.seeds), found.device):
+                own = weight.shapes(found.module, found.cfg, found.obs_size, found.action_size)
+                checkpoint.compare(own, [tensors for _, _, tensors in saved])
+            found._begin(nets or {})
             checkpoint.restore_(found.state, [tensors for _, _, tensors in saved])
-        except ValueError as error:
+        except (OverflowError, RuntimeError, ValueError) as error:
             raise ValueError(f"{first / 'policy.json'} does not describe an agent of this version: {error}") from None
         found.step = max(int(other["step"]) for _, other, _ in saved)
         found._behind = folder if runs and checkpoints(folder, seeds).steps() else None
@@ -388,7 +413,3 @@ def _described(about: dict[str, Any]) -> None:
     for field, kind in SAVED.items():
         if not isinstance(about.get(field), kind):
             raise ValueError(f"{field} is {about.get(field)!r}")
-
-
-def _size(count: float) -> str:
-    return f"{count / 2**20:,.1f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"

@@ -17,8 +17,10 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from wgf.agents.training.descent import Adam
+from wgf.limits import contents
 
 FORMAT = 3
+LARGEST = 2**24  # bytes of a JSON file that is read
 A_RUN = "give the folder of a run, such as runs/main/ENV/AGENT/seed-0"
 
 
@@ -42,8 +44,14 @@ def seed_slice(state: Any, s: int) -> dict[str, Tensor]:
 
 
 def restore_(state: Any, slices: Sequence[dict[str, Tensor]]) -> None:
-    """Fills a state of S seeds from S slices. Raises ValueError, naming the tensor, where names or shapes differ."""
-    own = tensors(state)
+    """Fills a state of S seeds from S slices. Raises ValueError as ``compare`` does."""
+    compare(own := tensors(state), slices)
+    for name, t in own.items():
+        t.copy_(torch.cat([v[name] for v in slices]) if t.ndim else slices[0][name])
+
+
+def compare(own: Mapping[str, Tensor], slices: Sequence[dict[str, Tensor]]) -> None:
+    """Raises ValueError, naming the tensor, where slices of one seed differ from a state's tensors in names, shapes or types."""
     for values in slices:
         if odd := sorted(own.keys() ^ values.keys()):
             raise ValueError(f"the checkpoint and the agent differ in tensor {odd[0]!r}: it belongs to another agent or version")
@@ -51,8 +59,6 @@ def restore_(state: Any, slices: Sequence[dict[str, Tensor]]) -> None:
             needed = f"{t.dtype} of shape {(1, *t.shape[1:]) if t.ndim else ()}"
             if (found := f"{values[name].dtype} of shape {tuple(values[name].shape)}") != needed:
                 raise ValueError(f"tensor {name!r} is {found} in the checkpoint; the agent needs {needed}")
-    for name, t in own.items():
-        t.copy_(torch.cat([v[name] for v in slices]) if t.ndim else slices[0][name])
 
 
 def save(folder: Path, values: dict[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -78,13 +84,35 @@ def write_tensors(file: Path, values: dict[str, Tensor]) -> dict[str, str]:
     return {"file": file.name, "sha256": hashlib.sha256(data).hexdigest()}
 
 
+def digest(path: Path) -> dict[str, Any]:
+    """Returns how many bytes a file has, and their sha256: what a sealed file says of one that stands beside it."""
+    data = contents(path)
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def read_whole(path: Path, named: Any, by: str) -> bytes:
+    """Reads the file that ``digest`` was asked about. Raises ValueError, in one line, for any other content."""
+    size = named.get("bytes") if isinstance(named, Mapping) else None
+    if type(size) is not int or size < 0:
+        raise ValueError(f"{path} cannot be believed: {by} does not say what it held; move them away to make them again")
+    try:
+        data = contents(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if (len(data), hashlib.sha256(data).hexdigest()) != (size, named.get("sha256")):
+        raise ValueError(
+            f"{path} is damaged: its sha256 is not the one in {by}; restore it from a copy, or move them away to make them again"
+        )
+    return data
+
+
 def read_tensors(folder: Path, named: Mapping[str, Any], pattern: str, by: str) -> dict[str, Tensor]:
     """Reads the file that ``write_tensors`` named. Raises ValueError, in one line, for any other name or content."""
     name = named.get("file")
     if not isinstance(name, str) or not re.fullmatch(pattern, name):
         raise ValueError(f"{folder / by} names the file {name!r}, which no version of wgf writes; restore it from a copy")
     try:
-        data = (folder / name).read_bytes()
+        data = contents(folder / name)
     except OSError as error:
         raise ValueError(f"{folder / name} cannot be read: {error.strerror}") from None
     if hashlib.sha256(data).hexdigest() != named.get("sha256"):
@@ -100,12 +128,14 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     write_json(path, {**value, "seal": _seal(value)})
 
 
-def read_sealed(path: Path, fits: Callable[[dict[str, Any]], bool], kind: str) -> dict[str, Any]:
+def read_sealed(path: Path, fits: Callable[[dict[str, Any]], bool] = bool, kind: str = "written by wgf") -> dict[str, Any]:
     """Reads what ``write_sealed`` wrote. Raises ValueError, in one line, where it is not of the kind, or damaged."""
     value = read_json(path)
     seal = value.pop("seal", None)
     if not fits(value):
         raise ValueError(f"{path} is not {kind}")
+    if seal is None:
+        raise ValueError(f"{path} has no seal: another version of wgf wrote it, or it was edited; move it away to make it again")
     if seal != _seal(value):
         raise ValueError(f"{path} is damaged or was edited: its seal does not fit its text; restore it from a copy")
     return value
@@ -118,9 +148,11 @@ def _seal(about: Mapping[str, Any]) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object from a file. Raises ValueError, in one line; no key may come twice."""
     try:
-        value = json.loads(path.read_text("utf-8"), object_pairs_hook=_once)
+        data = contents(path, LARGEST)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}; {A_RUN}") from None
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_once)
     except (ValueError, RecursionError):
         raise ValueError(f"{path} is not JSON: it was not written by wgf, or is damaged") from None
     if not isinstance(value, dict):

@@ -17,7 +17,7 @@ from wgf.compiler import available, machine_code
 
 COST = 40.0  # seconds of one core that compiling an update takes, 20 to 60
 # Seconds that an update takes less as machine code, and for each unit of its ``work``: tests/bench/updates.py
-SAVED, SAVED_EACH = 6e-4, 4e-11
+SAVED, SAVED_EACH = 1.2e-3, 8e-11
 Update = Callable[[Any, Any], Info]  # minibatch or segment, and noise; changes the state
 _F = TypeVar("_F", bound=Callable[..., Any])
 

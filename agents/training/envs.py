@@ -26,12 +26,14 @@ from wgf.agents.training import spaces
 from wgf.agents.training.pool import EnvPool
 from wgf.agents.training.snapshot import Snapshot
 from wgf.agents.training.spaces import Array, Mask, Scale, Step, cast, near, quiet, stepped, vector
+from wgf.limits import free_memory, resident, size
 
 __all__ = [
     "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Source", "Step", "returned",
     "reward_threshold",
 ]  # fmt: skip
 CPU = torch.device("cpu")
+SAMPLE, LEAST, POOLED = 32, 2**10, 2**17  # environments that show what one takes; bytes that it takes at least, and one of EnvPool's
 Starts = Callable[[int], Sequence[int]]  # a seed -> the seeds of its environments
 
 
@@ -111,6 +113,8 @@ class Source:
 
     def simulators(self, n: int) -> "Gymnasium | EnvPool":
         """Makes ``n`` environments side by side. Raises as ``make`` does."""
+        if self.backend == "envpool":
+            _fitting(self.name, n, POOLED, free_memory(CPU))
         return EnvPool(self.name, n) if self.backend == "envpool" and not self.own else Gymnasium(self.name, n, self._factory)
 
     def make(self, seeds: int, n: int = 1, *, device: torch.device = CPU, starts: Starts = alone) -> Envs:
@@ -122,6 +126,7 @@ class Source:
         **Raises** ValueError for an unknown id, a missing package or a space of no use.
         """
         if self.name in tasks.IDS and not self.own:
+            _fitting(self.name, seeds * n, LEAST, free_memory(device))
             return Fleet(tasks.IDS[self.name], n, device)
         return Gathered(self.simulators(seeds * n), n, device, starts)
 
@@ -194,7 +199,7 @@ class Gymnasium:
 
     def __init__(self, name: str, n: int, factory: Callable[[], Any] | None = None) -> None:
         self.name = name
-        self.envs = [_made(name, factory) for _ in range(n)]
+        self.envs = _several(name, n, factory)
         spec, self.space, action = self.envs[0].spec, self.envs[0].observation_space, self.envs[0].action_space
         if factory is None and spec.id != name.rpartition(":")[2]:
             raise ValueError(f"environment {name!r} has no version; did you mean {spec.id!r}?")
@@ -324,6 +329,30 @@ def _made(name: str, factory: Callable[[], Any] | None, **options: Any) -> Any:
     except (Exception, SystemExit) as error:  # an environment's own code may raise anything, and may call sys.exit
         reason = _described(error)
     raise ValueError(f"environment {name!r} cannot be made: {reason}{'' if factory else near(rest, gym.registry)}")
+
+
+def _several(name: str, n: int, factory: Callable[[], Any] | None) -> list[Any]:
+    """Makes n environments. Raises ValueError where what the first 32, 64, 128 and so on take shows that all do not fit."""
+    found, before, free, look = list[Any](), resident(), free_memory(CPU), SAMPLE
+    for i in range(n):
+        if i == look:
+            try:
+                _fitting(name, n, max(LEAST, (resident() - before) // i), free)
+            except ValueError:
+                for env in found:
+                    env.close()
+                raise
+            look *= 2  # the first may have found room in memory that was freed before
+        found.append(_made(name, factory))
+    return found
+
+
+def _fitting(name: str, n: int, each: int, free: int) -> None:
+    if n * each > free:
+        raise ValueError(
+            f"{n:,} environments {name!r} side by side take about {size(n * each)}, but {size(free)} are free; "
+            "give fewer --episodes, --eval-episodes, --envs or --seeds"
+        )
 
 
 def _refuse_statistics(name: str, env: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wgf.agents.training.checkpoint import read_json
+from wgf.agents.training.checkpoint import read_sealed
 from wgf.agents.training.log import LOCK, NoLog, RunLog
 from wgf.agents.training.loop import Keeper
 from wgf.agents.training.record import Record
@@ -77,7 +77,7 @@ def _reopened(folder: Path, settings: Mapping[str, Any], position: Mapping[str, 
     """Opens a log that goes on; none for a seed that had ended by itself."""
     if position is None:
         return NoLog()
-    old = read_json(folder / "config.json")
+    old = read_sealed(folder / "config.json")
     if change := difference({k: settings[k] for k in ("versions", "threads", "system")}, old):
         warnings.warn(f"{folder} was begun with {change}: its numbers may differ from a run without a break", RuntimeWarning, stacklevel=3)
     return RunLog(folder, {**settings, "started": old.get("started"), "continued": [*old.get("continued", []), _now()]}, position, step)

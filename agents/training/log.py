@@ -20,7 +20,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams, scalar, text
 
-from wgf.agents.training.checkpoint import named, save, write_json
+from wgf.agents.training.checkpoint import named, save, write_sealed
 
 LOCK = ".lock"
 
@@ -106,7 +106,7 @@ class RunLog:
             self._lock.acquire(timeout=0)
             self._rows = Rows(folder / "metrics.csv", position)
             self._open.append(self._rows.file)
-            write_json(folder / "config.json", settings)
+            write_sealed(folder / "config.json", settings)
             (folder / "result.json").unlink(missing_ok=True)
             self._events = Events(folder, None if position is None else step)
             self._open.append(self._events.file)
@@ -157,7 +157,7 @@ class RunLog:
             try:
                 metrics = self.position()
             finally:
-                write_json(self.folder / "result.json", {**result, "metrics": metrics})
+                write_sealed(self.folder / "result.json", {**result, "metrics": metrics})
         finally:
             self._close()
 

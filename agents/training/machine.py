@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from wgf.limits import free_memory as free_memory
+
 LARGE = 60e6
 PACKAGES = ("wgflow", "torch", "gymnasium", "mujoco", "numpy", "envpool", "dm-control", "gymtorax")
 
@@ -61,25 +63,6 @@ def tuned() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
-
-
-def free_memory(device: torch.device) -> int:
-    """Returns the bytes that a device still has free: a GPU, or the machine and the container that this process runs in."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    bounds = []
-    if found := re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo")):
-        bounds.append(1024 * int(found[1]))
-    if (limit := _read("/sys/fs/cgroup/memory.max").strip()).isdigit():
-        bounds.append(int(limit) - int(_read("/sys/fs/cgroup/memory.current")))
-    return min(bounds, default=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,6 +46,9 @@ class Settings:
     """Factor of the reward."""
     weight_noise: float = 0.0
     """Deviation of the noise on a policy's weights while it collects a segment: exploration in parameter space."""
+    sigma: Literal["fixed", "learned"] = "fixed"
+    """fixed: the deviation of every weight's noise is weight_noise. learned: each weight has its own, which starts there and moves as the
+    weights do (Zhang et al. 2018, Eq. 22); Fortunato et al. 2018 start at 0.017."""
 
     def __post_init__(self) -> None:
         if self.batch % self.envs:
@@ -65,13 +68,20 @@ class Nets(NamedTuple):
 class State:
     """What an update changes, seeds first and policies second in every tensor; and the functions of theta, which it does not change.
 
-    ``noisy``: the parameters of the policies that collect, where there is weight noise.
+    ``policy``: moves the parameters mu of the policies, and behind them the deviations sigma of their noise, where these are learned.
+    ``noisy``: the parameters of the policies that collect, where there is weight noise. ``xi``: the noise in them, where sigma is learned.
     """
 
     nets: Nets
     policy: Adam
     v: Adam
     noisy: Tensor | None = None
+    xi: Tensor | None = None
+
+    @property
+    def mu(self) -> Tensor:
+        """Returns the parameters of the policies without noise, (S, M, P)."""
+        return self.policy.theta if self.xi is None else self.policy.theta.chunk(2, -1)[0]
 
     @property
     def collector(self) -> Tensor:
@@ -80,13 +90,24 @@ class State:
 
 
 def explore(cfg: Settings, state: State, draw: Streams) -> None:
-    """Draws theta~ = theta + weight_noise xi, xi ~ N(0, I), before a segment: it collects, and grad J is taken at theta~.
+    """Draws theta~ = mu + sigma xi, xi ~ N(0, I), before a segment: it collects, and grad J is taken at theta~.
 
-    So the update ascends E J(theta + weight_noise xi), the return of a Gaussian over weights. **Source** Plappert et al. 2018, Sec. 3;
-    Zhang et al. 2018, Sec. 5, where one particle with it is noisy exploration.
+    So the update ascends E J(mu + sigma xi), the return of a Gaussian over weights. sigma is ``weight_noise``, or learned, one number per
+    weight (S, M, P). A layer of theta~ is Eq. 22's y = (mu_w + sigma_w xi_w) x + mu_b + sigma_b xi_b.
+
+    **Source** Zhang et al. 2018, Eq. 22 and Sec. 5, where one particle with it is noisy exploration; Plappert et al. 2018, Sec. 3, for the
+    fixed sigma; Fortunato et al. 2018, Sec. 3, for the learned one, whose actor-critic too keeps xi for a whole rollout. **Limits** log
+    std, which is in no layer, has noise as every other parameter.
     """
-    if state.noisy is not None:
-        state.noisy.copy_(state.policy.theta).add_(draw.normal(*state.policy.theta.shape[1:]), alpha=cfg.weight_noise)
+    if state.noisy is None:
+        return
+    xi = draw.normal(*state.noisy.shape[1:])
+    if state.xi is None:
+        state.noisy.copy_(state.mu + cfg.weight_noise * xi)
+    else:
+        mu, sigma = state.policy.theta.chunk(2, -1)
+        state.noisy.copy_(mu + sigma * xi)
+        state.xi.copy_(xi)
 
 
 def segments(cfg: Settings, policies: int) -> Rollout:
@@ -110,7 +131,7 @@ def act(cfg: object, state: State, obs: Tensor, noise: Tensor) -> Tensor:
 
 def greedy(cfg: object, state: State, obs: Tensor) -> Tensor:
     """Returns the means, (S, n, A), dealt as in ``act``."""
-    theta = state.policy.theta
+    theta = state.mu
     return state.nets.policy.mode(theta, torch.unflatten(obs, 1, (theta.shape[1], -1))).flatten(1, 2)
 
 
@@ -129,6 +150,24 @@ def standardised(advantage: Tensor) -> Tensor:
     """Moves and scales to mean 0 and deviation 1 over a policy's samples, (S, M, B): the unit in which temperatures are meant."""
     deviation, mean = torch.std_mean(advantage, -1, correction=0, keepdim=True)
     return (advantage - mean) / (deviation + 1e-8)
+
+
+def ascent(state: State, segment: Segment, advantage: Tensor) -> Tensor:
+    """Returns the gradient of E J(theta~) in what ``state.policy`` moves, shaped as it, from one theta~ = mu + sigma xi.
+
+    g = grad J at theta~ in mu, and, where sigma is learned, g xi in sigma behind it, by the chain rule. **Source** Fortunato et al. 2018,
+    Sec. 3 (reparameterisation); Zhang et al. 2018, Eq. 22. **Sign** to add: it ascends. **Limits** one draw of xi per policy and segment:
+    unbiased where J's gradient is, and noisy in sigma, whose mean is E[g xi].
+    """
+    found = policy_gradient(state.nets.policy, state.collector, segment, advantage)
+    return found if state.xi is None else torch.cat([found, found * state.xi], -1)
+
+
+def learned(state: State) -> dict[str, Tensor]:
+    """Returns the mean size of the deviations of the weights' noise, (S,), where they are learned; else nothing."""
+    if state.xi is None:
+        return {}
+    return {"policy/weight_noise": state.policy.theta.chunk(2, -1)[1].abs().mean((1, 2))}
 
 
 def policy_gradient(policy: DiagonalPolicy, theta: Tensor, segment: Segment, advantage: Tensor) -> Tensor:
@@ -168,6 +207,9 @@ def networks(cfg: Settings, obs: int, action: int) -> Nets:
 
 def begin(cfg: Settings, policies: int, nets: Nets, generators: Sequence[torch.Generator], device: torch.device) -> State:
     """Makes a fresh state: M policies of deviation 1 per seed, and their critics."""
-    policy = nets.policy.init(policies, generators).to(device)
-    v = nets.v.init((len(generators), policies), generators).to(device)
-    return State(nets, Adam(policy, cfg.lr), Adam(v, cfg.critic_lr), policy.clone() if cfg.weight_noise else None)
+    mu = nets.policy.init(policies, generators).to(device)
+    v = Adam(nets.v.init((len(generators), policies), generators).to(device), cfg.critic_lr)
+    if cfg.sigma == "learned":
+        theta = torch.cat([mu, torch.full_like(mu, cfg.weight_noise)], -1)
+        return State(nets, Adam(theta, cfg.lr), v, mu.clone(), torch.zeros_like(mu))
+    return State(nets, Adam(mu, cfg.lr), v, mu.clone() if cfg.weight_noise else None)

@@ -16,7 +16,10 @@ class Range(NamedTuple):
 
 POSITIVE = Range(lambda x: 0.0 < x < math.inf, "above 0")
 COUNT = Range(lambda x: x >= 1, "at least 1")
-UNITS = Range(lambda sizes: all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes), "layers of at least 1 unit")
+UNITS = Range(
+    lambda sizes: len(sizes) <= 100 and all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes),
+    "at most 100 layers of at least 1 unit",
+)
 AT_LEAST_ZERO = Range(lambda x: 0.0 <= x < math.inf, "at least 0")
 KINDS: dict[type, Any] = {int: int, float: (int, float), str: str, bool: bool, tuple: tuple}
 WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "True or False", tuple: "a tuple"}
@@ -89,11 +92,17 @@ def chosen(owners: Mapping[str, Any], name: str, value: Any) -> Any:
     return value
 
 
+def shown(value: Any) -> str:
+    """Writes a setting for a person, as a command line takes it; of many numbers, how many there are."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) if len(value) <= 10 else f"{','.join(map(str, value[:3]))},... ({len(value):,} numbers)"
+    return str(value)
+
+
 def check(cfg: Any) -> None:
     """Raises ValueError, naming the setting and its range, where one is outside."""
     for field in fields(cfg):
         value = getattr(cfg, field.name)
         allowed = RANGES.get(field.name)
         if allowed and not allowed.holds(value):
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            raise ValueError(f"{field.name} is {shown}; it must be {allowed.words}")
+            raise ValueError(f"{field.name} is {shown(value)}; it must be {allowed.words}")

@@ -96,7 +96,7 @@ def _resume(args: Sequence[str]) -> int:
     chosen = parse(Resume, args, prog="wgf resume")
     from wgf.runs.trainer.training import resume
 
-    return resume(chosen.run, chosen.steps, say)
+    return resume(chosen.run, chosen.steps, say, chosen.env, chosen.agent)
 
 
 def _compare(args: Sequence[str]) -> int:
@@ -119,7 +119,7 @@ def _eval(args: Sequence[str]) -> int:
     chosen = parse(Show, args, prog="wgf eval")
     from wgf.runs.command.show import show
 
-    say(show(chosen.run, chosen.episodes, chosen.video))
+    say(show(chosen.run, chosen.episodes, chosen.video, chosen.env, chosen.agent))
     return 0
 
 

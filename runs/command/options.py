@@ -87,6 +87,10 @@ class Show:
     """Number of episodes."""
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mp4")] = None
     """Film the first episode into this file; no display is needed."""
+    env: str | None = None
+    """The environment, where it is not the saved one; it must be given where that is MODULE:ID, since no file has a module imported."""
+    agent: str | None = None
+    """The agent, where it is one of your own, MODULE:NAME; it must be given for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,10 @@ class Resume:
     """Folder of a run, for example runs/main/Hopper-v5/sac/seed-0; the seeds that train with it go on too."""
     steps: int | None = None
     """Environment steps per seed in all; by default as many as the run was to take."""
+    env: str | None = None
+    """The environment where it is MODULE:ID: no file has a module imported, only you do."""
+    agent: str | None = None
+    """The agent where it is one of your own, MODULE:NAME."""
 
 
 @dataclass(frozen=True)

@@ -11,25 +11,26 @@ from wgf.agents.training import envs
 from wgf.agents.training.evaluate import LONGEST, starts
 
 
-def show(run: Path, episodes: int, video: Path | None) -> str:
+def show(run: Path, episodes: int, video: Path | None, env: str | None = None, agent: str | None = None) -> str:
     """Plays ``episodes`` deterministic episodes with each policy of a seed; films the best policy's first episode if asked.
 
+    ``env`` and ``agent`` are what a person named, in place of the names in the run: only these may be of a module that is imported.
     Returns the text to print: mean, standard deviation and every return.
     """
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}; it must be at least 1")
     if video is not None and (video.suffix != ".mp4" or not video.parent.is_dir()):
         raise ValueError(f"video {str(video)!r} must be an .mp4 file in a folder that exists")
-    agent = Agent.load(run, device="cpu")
-    r, m = agent.evaluate(episodes).returns[0], agent.policies
-    name = f"{agent.name} on {agent.source.name}, seed {agent.seeds[0]}, step {agent.step:,}"
+    saved = Agent.load(run, env, agent, device="cpu")
+    r, m = saved.evaluate(episodes).returns[0], saved.policies
+    name = f"{saved.name} on {saved.source.name}, seed {saved.seeds[0]}, step {saved.step:,}"
     text = f"{name}: return {r.mean():.1f} +- {r.std():.1f} over {episodes} episode{'s' * (episodes > 1)}"
     each = r.reshape(m, episodes).mean(1)
     best = int(each.argmax())
     text += f" of each of {m} policies; the best, policy {best}: {each[best]:.1f}\n" if m > 1 else "\n"
     text += "returns: " + " ".join(f"{v:.1f}" for v in r)
     if video is not None:
-        frames, total = film(agent, best, video)
+        frames, total = film(saved, best, video)
         text += f"\nvideo: {video} ({frames} frames, return {total:.1f})"
     return text
 

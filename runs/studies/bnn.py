@@ -16,11 +16,11 @@ from torch.special import ndtr
 from torch.utils.tensorboard.summary import scalar
 
 from wgf.agents.training import machine
-from wgf.agents.training.checkpoint import read_json, write_json
+from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.agents.training.folder import difference
 from wgf.agents.training.log import Events
 from wgf.bnn import data
-from wgf.bnn.fit import Fit, Settings, dev_size, fit
+from wgf.bnn.fit import Fit, Settings, dev_size, fit, room
 from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
 from wgf.runs.command.answers import STOPPED
@@ -97,7 +97,7 @@ def finished(task: Task) -> bool:
     """Whether the folder holds this very fit, whole. Raises ValueError where it holds another."""
     if not (task.folder / "result.json").exists():
         return False
-    if different := difference(task.identity(), read_json(task.folder / "config.json")):
+    if different := difference(task.identity(), read_sealed(task.folder / "config.json")):
         raise ValueError(f"{task.folder} holds a fit with {different}; give another --name or --out")
     return True
 
@@ -107,12 +107,13 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
     splits = data.splits(task.name)[: task.splits]
     parts = rows.x, rows.y[:, None]  # one output
     train, test = ([torch.from_numpy(np.stack([part[s[k]] for s in splits])).to(device) for part in parts] for k in (0, 1))
+    room(task.settings, *train)
     dev = [part[:, -dev_size(part.shape[1]) :] for part in train]
     if task.folder.exists():
         move_aside(task.folder)
     task.folder.mkdir(parents=True)
     about = {**machine.about(device, torch.get_num_threads()), "compile": compile, "versions": machine.versions()}
-    write_json(task.folder / "config.json", {**task.identity(), **about})
+    write_sealed(task.folder / "config.json", {**task.identity(), **about})
     events, since = Events(task.folder), time.perf_counter()
     curves: list[list[Any]] = []
     note = "  ".join(f"{word} -" for word in SHOWN)
@@ -148,7 +149,9 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
     copies = np.array([data.repeated(rows, s) for s in splits])
     write_rows(task.folder / "splits.csv", ["split", *SCORES], scored(found, dev, test, torch.from_numpy(copies).to(device)))
     write_rows(task.folder / "predictions.csv", ["split", "target", "mean", "std", "probability"], predicted(found, *test))
-    write_json(task.folder / "result.json", {"seconds": seconds, "splits": len(splits), "iterations": task.settings.iterations})
+    files = {name: digest(task.folder / name) for name in bnn_report.FILES}
+    about = {"seconds": seconds, "splits": len(splits), "iterations": task.settings.iterations, "files": files}
+    write_sealed(task.folder / "result.json", about)
     return True
 
 

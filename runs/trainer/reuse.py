@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from wgf.agents.training.checkpoint import read_json
+from wgf.agents.training.checkpoint import read_json, read_sealed
 from wgf.agents.training.folder import checkpoints, difference, free
 from wgf.agents.training.log import LOCK, being_written
 from wgf.agents.training.record import FINISHED
@@ -71,7 +71,7 @@ def _unfinished(job: Job, seed: int) -> dict[str, Any] | None:
         raise ValueError(f"{folder} is being written by another process; wait for it, or give another --name")
     if not (folder / "config.json").exists():
         return {"stack": [seed]}
-    config, want = read_json(folder / "config.json"), job.identity()
+    config, want = read_sealed(folder / "config.json"), {**job.identity(), "seed": seed}
     done = config.get("schedule", {}).get("steps")
     if isinstance(done, int) and done > job.schedule.steps:
         want["schedule"]["steps"] = job.schedule.steps  # it has gone further
@@ -81,7 +81,7 @@ def _unfinished(job: Job, seed: int) -> dict[str, Any] | None:
 
 
 def _finished(folder: Path) -> bool:
-    return (folder / "result.json").exists() and read_json(folder / "result.json").get("status") == FINISHED
+    return (folder / "result.json").exists() and read_sealed(folder / "result.json").get("status") == FINISHED
 
 
 def move_aside(folder: Path) -> None:

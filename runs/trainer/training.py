@@ -13,7 +13,7 @@ import torch
 from wgf.agents import Agent
 from wgf.agents.training import machine
 from wgf.agents.training.agent import resolve
-from wgf.agents.training.checkpoint import read_json
+from wgf.agents.training.checkpoint import read_sealed
 from wgf.agents.training.folder import FREE, seed_folder
 from wgf.agents.training.log import being_written
 from wgf.agents.training.loop import Tick
@@ -107,20 +107,21 @@ def finish(agent: Agent, label: str, schedule: Schedule, folder: Path, say: Call
     return endings
 
 
-def resume(run: Path, steps: int | None, say: Callable[[str], None]) -> int:
+def resume(run: Path, steps: int | None, say: Callable[[str], None], env: str | None = None, agent: str | None = None) -> int:
     """Goes on with the stack of the run in a folder until the steps that it was to take, or so many; returns an exit code.
 
-    Raises ValueError where there is nothing to go on with.
+    ``env`` and ``agent`` are what a person named, which may be of a module that is imported. Raises ValueError where there is nothing
+    to go on with.
     """
-    config = read_json(run / "config.json")
+    config = read_sealed(run / "config.json")
     stack, threads, total = config.get("stack"), config.get("threads"), steps or config.get("schedule", {}).get("steps")
     if not (isinstance(stack, list) and isinstance(threads, int) and isinstance(total, int)):
         raise ValueError(f"{run / 'config.json'} does not say which seeds, threads and steps: it was not written by wgf train")
     if being_written(run):
         raise ValueError(f"{run} is being written by another process; wait for it")
     torch.set_num_threads(threads)
-    agent = Agent.load(run.parent, seeds=stack, device=str(config.get("device", "auto"))).resume(run.parent)
-    endings = finish(agent, run.parent.name, replace(agent.schedule, steps=total), run.parent, say)
+    learner = Agent.load(run.parent, env, agent, seeds=stack, device=str(config.get("device", "auto"))).resume(run.parent)
+    endings = finish(learner, run.parent.name, replace(learner.schedule, steps=total), run.parent, say)
     return report(run.parent, stack, endings)
 
 

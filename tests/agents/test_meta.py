@@ -15,6 +15,11 @@ from wgf.agents.training.schedule import Schedule
 
 D, A = 11, 3
 CASES = {f"{name} {preset}": find(name, preset) for name, presets in AGENTS.items() for preset in presets}
+CASES |= {
+    f"{name} learned noise": (agent, replace(cfg, sigma="learned"))
+    for name in ("pg", "svpg", "ip-wgf")
+    for agent, cfg in [find(name, "paper")]
+}
 # of one seed a slice is in one piece, and an axis of one is no axis: a copy becomes a view there. Nothing is computed by these
 COPIES = {"aten.view.default", "aten._unsafe_view.default", "aten.clone.default", "aten.squeeze.dim"}
 SHORT = {"horizon": 64, "epochs": 2, "particles": 8, "tries": 3}

@@ -15,6 +15,7 @@ from wgf import svgd, transport, trusted
 from wgf.agents import ip_wgf, pg, ppo, svpg, trpo
 from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint, compiled, onpolicy, particles
+from wgf.agents.training.descent import Adam
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.rollout import Rollout, Segment
 from wgf.agents.training.schedule import Schedule
@@ -28,6 +29,14 @@ SMALL = {"hidden": (6, 5), "batch": 24, "envs": 2, "particles": 4, "horizon": 20
 SMALL["cg_steps"] = 60  # until the solve rounds: one cut short after 15 steps repeats to 1e-9, one that is complete to 1e-15
 CASES = {f"{name} {preset}": find(name, preset) for name, presets in AGENTS.items() for preset in presets}
 CASES = {name: case for name, case in CASES.items() if isinstance(case[0].memory(case[1], Schedule()), Rollout)}
+LEARNED = {"weight_noise": 0.3, "sigma": "learned"}
+NOISY = {"fixed noise": {"weight_noise": 0.3}, "learned noise": LEARNED}
+CASES |= {
+    f"{name} {noise}": (agent, replace(cfg, **settings))
+    for name in ("pg", "svpg", "ip-wgf")
+    for noise, settings in NOISY.items()
+    for agent, cfg in [find(name, "paper")]
+}
 each = pytest.mark.parametrize(("agent", "preset"), CASES.values(), ids=CASES.keys())
 
 
@@ -55,6 +64,7 @@ class World:
 
     def update(self, steps=1, spoil=lambda segment: segment):
         for _ in range(steps):
+            self.memory.explore(self.state, self.draw)
             info = self.agent.update(self.cfg, self.state, spoil(self.segment()), self.agent.noise(self.cfg, A, self.draw))()
         return info
 
@@ -65,6 +75,16 @@ class World:
     def theta(self):
         """The policies' parameters: an optimiser's, or of TRPO a tensor."""
         return getattr(self.state.policy, "theta", self.state.policy)
+
+    @property
+    def mu(self):
+        """The policies' parameters without the noise on their weights."""
+        return getattr(self.state, "mu", self.theta)
+
+    @property
+    def collector(self):
+        """The same with the noise."""
+        return getattr(self.state, "collector", self.theta)
 
     def value(self, obs):
         return self.state.nets.v(self.state.v.theta, obs)
@@ -132,12 +152,12 @@ def test_actions_are_dealt_to_policies_and_greedy_draws_nothing(agent, preset, d
     obs, m = run.obs(), run.memory.policies
     noise = agent.act_noise(run.cfg, A, 3 * m, run.draw)
     action, mean = agent.act(run.cfg, run.state, obs, noise), agent.greedy(run.cfg, run.state, obs)
-    policy, theta = run.state.nets.policy, run.theta
+    policy = run.state.nets.policy
     for i in range(m):
         rows = slice(3 * i, 3 * i + 3)
-        expected = policy.mode(theta, obs[:, None, rows].expand(-1, m, -1, -1))[:, i]
-        torch.testing.assert_close(mean[:, rows], expected)
-        torch.testing.assert_close(action[:, rows], expected + policy.log_std(theta)[:, i, None].exp() * noise[:, rows])
+        still, moved = (policy.mode(theta, obs[:, None, rows].expand(-1, m, -1, -1))[:, i] for theta in (run.mu, run.collector))
+        torch.testing.assert_close(mean[:, rows], still)
+        torch.testing.assert_close(action[:, rows], moved + policy.log_std(run.collector)[:, i, None].exp() * noise[:, rows])
 
 
 @each
@@ -321,27 +341,81 @@ def test_weight_noise_moves_who_collects_and_where_the_gradient_is_taken_not_the
     assert (state.policy.theta - theta).abs().max() < 1.5 * run.cfg.lr
 
 
-def test_one_particle_with_weight_noise_is_noisy_exploration_of_its_policy_gradient():
-    alone = replace(ip_wgf.Config(), particles=1, alpha=1.0, w2_scale=0.0, weight_noise=0.3)
-    runs = World(pg, small(pg.Config(), weight_noise=0.3), (3, 4)), World(ip_wgf, small(alone, particles=1), (3, 4))
+@pytest.mark.parametrize("settings", NOISY.values(), ids=NOISY.keys())
+def test_one_particle_with_weight_noise_is_noisy_exploration_of_its_policy_gradient(settings):
+    alone = replace(ip_wgf.Config(), particles=1, alpha=1.0, w2_scale=0.0, **settings)
+    runs = World(pg, small(pg.Config(), **settings), (3, 4)), World(ip_wgf, small(alone, particles=1), (3, 4))
     for run in runs:
-        for _ in range(3):
-            run.memory.explore(run.state, run.draw)
-            run.update()
+        run.update(3)
     torch.testing.assert_close(runs[1].state.policy.theta, runs[0].state.policy.theta, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("agent", [pg, svpg, ip_wgf], ids=lambda agent: agent.__name__)
+def test_learned_noise_of_every_weight_has_a_deviation_of_its_own_which_starts_as_configured(agent):
+    run, plain = (World(agent, small(agent.Config(), **settings), (3, 4)) for settings in (LEARNED, {}))
+    state, p = run.state, plain.theta.shape[-1]
+    assert torch.equal(run.theta, torch.cat([plain.theta, torch.full_like(plain.theta, 0.3)], -1))
+    run.theta[..., p:] *= torch.linspace(-2.0, 2.0, p)
+    mu, sigma = run.theta[..., :p].clone(), run.theta[..., p:].clone()
+    run.memory.explore(state, Streams([torch.Generator().manual_seed(k) for k in (8, 9)]))
+    xi = torch.stack([torch.randn(mu.shape[1:], generator=torch.Generator().manual_seed(k)) for k in (8, 9)])
+    assert torch.equal(state.xi, xi)
+    assert torch.equal(run.mu, mu)
+    torch.testing.assert_close(run.collector, mu + sigma * xi)
+    info = agent.update(run.cfg, state, run.segment(), None)()
+    after = run.theta[..., p:]
+    assert (after != sigma).all()
+    torch.testing.assert_close(info["policy/weight_noise"], after.abs().mean((1, 2)))
+
+
+def test_a_layer_with_learned_noise_is_equation_22():
+    """y = (mu_w + sigma_w xi_w) x + mu_b + sigma_b xi_b, layer by layer."""
+    run = World(pg, small(pg.Config(), **LEARNED), (3, 4))
+    run.theta.normal_(generator=torch.Generator().manual_seed(0))
+    run.memory.explore(run.state, run.draw)
+    net, obs = run.state.nets.policy.net, run.obs()
+    x = obs[:, None]
+    parts = [net.layers(t[..., :-A]) for t in (*run.theta.chunk(2, -1), run.state.xi)]
+    for i, ((mu_w, mu_b), (sigma_w, sigma_b), (xi_w, xi_b)) in enumerate(zip(*parts, strict=True)):
+        x = (torch.tanh(x) if i else x) @ (mu_w + sigma_w * xi_w) + (mu_b + sigma_b * xi_b)
+    torch.testing.assert_close(pg.act(run.cfg, run.state, obs, torch.zeros(2, 3, A)), x[:, 0])
+
+
+def test_learned_noise_that_costs_return_falls_by_the_gradient_of_the_expected_return():
+    """r = -a^2, a ~ N(w s + b, exp(2 l)), s ~ N(0, 1): J = -w^2 - b^2 - exp(2 l). With (w, b, l) = mu + sigma xi the expected return is
+    -sum over w and b of (mu^2 + sigma^2) - exp(2 mu_l + 2 sigma_l^2). Four deviations of Monte Carlo over policies."""
+    policies, each, p = 40_000, 10, 3
+    mu, sigma = torch.tensor([0.6, -0.5, -0.2]), torch.tensor([0.5, -0.7, 0.3])
+    policy, g = DiagonalPolicy(MLP((1, 1)), 1), torch.Generator().manual_seed(0)
+    theta = torch.cat([mu, sigma]).expand(1, policies, -1).contiguous()
+    state = onpolicy.State(onpolicy.Nets(policy, None), Adam(theta, 1e-2), None, *(torch.empty(1, policies, p) for _ in range(2)))
+    onpolicy.explore(pg.Config(**LEARNED), state, Streams([g]))
+    obs, xi = (torch.randn(1, policies, each, 1, generator=g) for _ in range(2))
+    action = policy.draw(state.collector, obs, xi).action
+    reward, s, a = (t.view(1, policies, 1, each, *t.shape[3:]) for t in (-action[..., 0].square(), obs, action))
+    found = onpolicy.ascent(state, Segment(s, a, reward, reward, reward > 0, s), reward)[0]
+    # in the return's unit, and without the share of a sample in the mean that is taken off it
+    found = found * reward.std(-1, correction=0)[0] * each / (each - 1)
+    spread = torch.exp(2.0 * mu[2] + 2.0 * sigma[2].square())
+    expected = torch.cat([-2.0 * mu[:2], -2.0 * spread[None], -2.0 * sigma[:2], -4.0 * (sigma[2] * spread)[None]])
+    error = 4.0 * found.std(0) / policies**0.5
+    assert ((found.mean(0) - expected).abs() <= error).all(), (found.mean(0), expected, error)
+    assert (expected.abs() > 5.0 * error).all()
 
 
 # --- each update against its formula ----------------------------------------------------------------------------------
 
 
 def by_hand(run, segment):
-    """grad J of every policy by autograd, (S, M, P), from advantages of the critics before they move."""
+    """grad E J of every policy by autograd, (S, M, P), from advantages of the critics before they move; through mu + sigma xi."""
     state, cfg = run.state, run.cfg
     advantage, _ = run.estimate(segment, cfg.reward_scale, cfg.gamma * cfg.lam)
     flat = advantage.flatten(2)
     weight = (flat - flat.mean(-1, keepdim=True)) / (flat.std(-1, correction=0, keepdim=True) + 1e-8)
     theta = leaf(state.policy.theta)
-    law = Normal(evaluate(state.nets.policy.net, theta[..., :-A], segment.obs.flatten(2, 3)), theta[..., -A:].exp()[:, :, None])
+    p = theta.shape[-1] // 2
+    at = theta if state.xi is None else theta[..., :p] + theta[..., p:] * state.xi
+    law = Normal(evaluate(state.nets.policy.net, at[..., :-A], segment.obs.flatten(2, 3)), at[..., -A:].exp()[:, :, None])
     return torch.autograd.grad((weight * law.log_prob(segment.action.flatten(2, 3)).sum(-1)).mean(-1).sum(), theta)[0]
 
 
@@ -358,10 +432,15 @@ def fitted(state, segment, target, cfg):
     return onpolicy.fit_(state.nets.v, deepcopy(state.v), segment, target, cfg.critic_steps)
 
 
+with_noise = pytest.mark.parametrize("noise", [{}, LEARNED], ids=["no noise", "learned noise"])
+
+
+@with_noise
 @pytest.mark.parametrize("lam", [0.0, 0.9])
-def test_pg_ascends_the_return(lam):
-    run = World(pg, small(pg.Config(), lam=lam, reward_scale=3.0), (3, 4))
+def test_pg_ascends_the_return(lam, noise):
+    run = World(pg, small(pg.Config(), lam=lam, reward_scale=3.0, **noise), (3, 4))
     run.update()
+    run.memory.explore(run.state, run.draw)
     segment, state = run.segment(), run.state
     gradient, before = by_hand(run, segment), state.policy.theta.clone()
     advantage, target = run.estimate(segment, 3.0, 0.99 * lam)
@@ -372,14 +451,20 @@ def test_pg_ascends_the_return(lam):
     torch.testing.assert_close(info["policy/gradient"], gradient.norm(dim=-1).mean(1))
     torch.testing.assert_close(info["losses/values"], (target - advantage).mean((1, 2, 3)))
     torch.testing.assert_close(info["losses/v"], loss)
-    torch.testing.assert_close(info["policy/entropy"], Normal(0.0, before[..., -A:].exp()).entropy().sum(-1).mean(1))
+    mu = before.chunk(2, -1)[0] if noise else before
+    torch.testing.assert_close(info["policy/entropy"], Normal(0.0, mu[..., -A:].exp()).entropy().sum(-1).mean(1))
+    assert ("policy/weight_noise" in info) == bool(noise)
 
 
 @pytest.mark.parametrize(("bandwidth", "rule"), [("svpg", median_svpg), ("svgd", median_svgd), ("full", median_full)])
 @pytest.mark.parametrize(("prior", "anneal"), [(0.0, 0), (0.7, 5)])
-def test_svpg_moves_particles_along_the_stein_direction_of_the_tempered_return(bandwidth, rule, prior, anneal):
-    run = World(svpg, small(svpg.Config(), alpha=3.0, bandwidth=bandwidth, prior=prior, anneal=anneal), (3, 4))
+@with_noise
+def test_svpg_moves_particles_along_the_stein_direction_of_the_tempered_return(bandwidth, rule, prior, anneal, noise):
+    run = World(
+        svpg, small(svpg.Config(), lam=0.9, alpha=3.0, bandwidth=bandwidth, prior=prior, anneal=anneal, reward_scale=3.0, **noise), (3, 4)
+    )
     run.update(2)
+    run.memory.explore(run.state, run.draw)
     segment, state = run.segment(), run.state
     x = state.policy.theta.clone()
     alpha = 3.0 * (1.0 - 2.0 / 5.0) if anneal else 3.0
@@ -404,11 +489,13 @@ def test_a_temperature_falls_to_a_hundredth_and_no_further():
 
 @pytest.mark.parametrize("w2", ["eq9_sum", "exact", "common_noise"])
 @pytest.mark.parametrize("inner_steps", [1, 2])
-def test_ip_wgf_adds_the_w2_velocity_to_the_last_iterate(w2, inner_steps):
-    cfg = small(ip_wgf.Config(), w2=w2, w2_scale=0.7, inner_steps=inner_steps, alpha=2.0)
+@with_noise
+def test_ip_wgf_adds_the_w2_velocity_to_the_last_iterate(w2, inner_steps, noise):
+    cfg = small(ip_wgf.Config(), w2=w2, w2_scale=0.7, inner_steps=inner_steps, lam=0.9, alpha=2.0, reward_scale=3.0, **noise)
     run = World(ip_wgf, cfg, (3, 4))
     iterates = [run.state.policy.theta.clone()]
     for k in range(4):
+        run.memory.explore(run.state, run.draw)
         segment, state, x = run.segment(), run.state, run.state.policy.theta.clone()
         previous = iterates[0] if k == 0 else iterates[(k - 1) // inner_steps * inner_steps]
         assert torch.equal(state.previous, previous)

@@ -153,14 +153,14 @@ class Alone:
         parts = torch.stack([(w[:, None] * of_mean).sum(0) + moved / A, (w[:, None] * of_std).sum(0)])
         outside = sum((u.abs() > 1.0).sum() for u in us) / (A * len(us))
         surprise = -sum(self.density(law, u) for u in us) / len(us)
-        return loss, parts, torch.stack(values).mean(), outside, surprise
+        return loss, parts, torch.stack(values).mean(), outside, surprise, law[2].mean()
 
     def update(self, batch, noise):
         self.updates += 1
         q_loss, q_mean = self.critic_loss(batch, noise)
         self.adam["q"].step(torch.autograd.grad(q_loss, [self.p["q"]]))
         each = [self.policy_loss(batch.obs[b], noise.now[b], noise.fisher[b]) for b in range(B)]
-        loss, kl, value, outside, entropy = (sum(parts) / B for parts in zip(*each, strict=True))
+        loss, kl, value, outside, entropy, std = (sum(parts) / B for parts in zip(*each, strict=True))
         weight = self.log_weight.exp()
         policy_gradient = torch.autograd.grad(loss + (weight.detach() * kl).sum(), [self.p["policy"]])
         if self.cfg.kl == "hard":
@@ -172,6 +172,7 @@ class Alone:
                 self.p[f"{name}_target"].data.copy_(self.p[name])
             self.moved = kl.detach()
         info = {"losses/q": q_loss, "losses/q_values": q_mean, "losses/policy": -value, "policy/entropy": entropy}
+        info["policy/std"] = std
         return info | {"policy/kl_mean": self.moved[0].sum(), "policy/kl_std": self.moved[1].sum(), "policy/outside": outside}
 
 

@@ -26,6 +26,7 @@ TAGS = {
     "speed of the W2 term": "flow/w2_speed",
     "distance moved in an update": "flow/w2",
     "entropy": "policy/entropy",
+    "deviation": "policy/std",
 }
 THRESHOLD = THRESHOLDS | {"Swimmer": 35.0, "InvertedDoublePendulum": 9100.0}  # Swimmer-v5 stays far below the 100 of rllab's
 

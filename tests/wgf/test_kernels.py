@@ -21,24 +21,31 @@ def close(a, b, tol=1e-12):
 
 # --- distances --------------------------------------------------------------------------------------------------------
 
+AXES = [kernels.FEW, kernels.FEW + 1]  # axis by axis, and by one product
 
-def test_distances_are_those_of_the_differences(draw):
-    x, y = draw(3, 7, 4), draw(3, 5, 4, seed=1) + 2.0
+
+@pytest.mark.parametrize("d", AXES)
+def test_distances_are_those_of_the_differences(d, draw):
+    x, y = draw(3, 7, d), draw(3, 5, d, seed=1) + 2.0
     close(squared_distances(x, y), (x[:, :, None] - y[:, None]).square().sum(-1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_neither_an_offset_nor_near_duplicates_lose_digits(draw, dtype):
-    """Float64 inside: centred values of size 1 leave an error of a few 1e-16, where float32 products would leave 1e-7."""
-    x = draw(6, 3, dtype=dtype) * 1e-4
+@pytest.mark.parametrize("d", AXES)
+def test_neither_an_offset_nor_near_duplicates_lose_digits(d, draw, dtype):
+    """Products go in float64: centred values of size 1 leave an error of a few 1e-16, where float32 products would leave 1e-7.
+
+    Axis by axis a difference, its square and d - 1 sums round by half an eps each, together less than d eps of the result.
+    """
+    x, eps = draw(6, d, dtype=dtype) * 1e-4, d * torch.finfo(dtype).eps
     x = torch.cat([x - 1.0, x + 1.0])  # near-duplicates far from the centre
     truth = (x.double()[:, None] - x.double()[None]).square().sum(-1)
-    assert (squared_distances(x, x).double() - truth).abs().max() <= (truth * torch.finfo(dtype).eps).max() + 1e-14
+    assert (squared_distances(x, x).double() - truth).abs().max() <= eps * truth.max() + 1e-14
     near = squared_distances(x, x)[:6, :6].double()
-    assert (near - truth[:6, :6]).abs().max() < 1e-14 + 1e-7 * truth[:6, :6].max()
-    far = x + 1024.0
-    kept = far.double()
-    assert (squared_distances(far, far).double() - (kept[:, None] - kept[None]).square().sum(-1)).abs().max() < 1e-6
+    assert (near - truth[:6, :6]).abs().max() < 1e-14 + eps * truth[:6, :6].max()
+    far = x + 1024.0  # where float64 resolves 1e-13, and differences are 2
+    truth = (far.double()[:, None] - far.double()[None]).square().sum(-1)
+    assert (squared_distances(far, far).double() - truth).abs().max() < eps * truth.max() + 1e-11
 
 
 def test_distances_of_a_point_to_itself_are_never_negative(draw):
@@ -47,8 +54,9 @@ def test_distances_of_a_point_to_itself_are_never_negative(draw):
     assert squared_distances(x, x).diagonal().max() < 1e-7  # 1e-16 of |x|^2 = 2e7, twenty terms
 
 
-def test_distances_pass_gradients(draw):
-    x, y = draw(4, 3).requires_grad_(), draw(5, 3, seed=1).requires_grad_()
+@pytest.mark.parametrize("d", AXES)
+def test_distances_pass_gradients(d, draw):
+    x, y = draw(4, d).requires_grad_(), draw(5, d, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(squared_distances, (x, y))
 
 
@@ -233,8 +241,11 @@ def test_the_median_rbf_is_an_rbf_of_the_median_and_moves_by_it(subsample, block
 
 @pytest.mark.parametrize("d", [kernels.FEWER, kernels.FEWER + 1])
 def test_a_pull_is_the_weighted_sum_of_differences(d, draw):
-    x, y, a = draw(2, 4, d), draw(2, 5, d, seed=1), draw(2, 4, 5, seed=2)
-    close(kernels.pull_between(x, y)(a), (a[..., None] * (x[:, :, None] - y[:, None])).sum(-2))
+    """Around 1e6, too: centred before anything is summed, points keep all digits that they have there."""
+    a = draw(2, 4, 5, seed=2)
+    for offset in (0.0, 1e6):
+        x, y = draw(2, 4, d) + offset, draw(2, 5, d, seed=1) + offset
+        close(kernels.pull_between(x, y)(a), (a[..., None] * (x[:, :, None] - y[:, None])).sum(-2))
 
 
 # --- blocks -----------------------------------------------------------------------------------------------------------

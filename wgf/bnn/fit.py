@@ -19,9 +19,11 @@ from wgf.bnn.compiled import compiled
 from wgf.bnn.model import Model, Prior, log_density
 from wgf.bnn.network import Net
 from wgf.door import trusted
+from wgf.limits import free_memory, size
 from wgf.transport import VELOCITIES, W2Name
 
 DTYPE = torch.float32  # of the particles
+MOST_LAYERS = 100  # of hidden units: more of them cost time and train nothing
 LOOKS = 20  # at a fit, evenly spaced
 LEAST = 1e-12  # of the targets' variance: the least mean squared error that a dev part can show, below float32's digits
 
@@ -65,6 +67,8 @@ class Settings:
         for name, allowed in {"flow": flows.FLOWS, "w2": tuple(VELOCITIES), "keep": ("best", "last")}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(allowed)}")
+        if len(self.hidden) > MOST_LAYERS:
+            raise ValueError(f"hidden has {len(self.hidden)} layers; allowed are at most {MOST_LAYERS}")
         whole = {name: getattr(self, name) for name in ("particles", "iterations", "batch", "inner_steps")}
         for name, value in {**whole, **{f"hidden[{i}]": units for i, units in enumerate(self.hidden)}}.items():
             if not (isinstance(value, Integral) and int(value) >= 1):
@@ -123,6 +127,26 @@ class Fit(NamedTuple):
         return z.var(1, correction=0).mean(-1).sqrt()
 
 
+def room(settings: Settings, x: Tensor, y: Tensor) -> None:
+    """Looks whether a fit to x (S, n, d) and y (S, n, K) fits the memory.
+
+    Counted are 6 tensors (S, M, P) of particles, the units of the networks (S, M, B, units) and their gradients, and a kernel (S, M, M)
+    where the flow has one: no fewer bytes are taken.
+
+    **Raises** ValueError, in one line, naming the setting that is largest beside its default.
+    """
+    (sets, rows, features), outputs, m, free = x.shape, y.shape[-1], settings.particles, free_memory(x.device)
+    numbers = settings.model(features, outputs).net.weights + outputs + 1
+    units = min(settings.batch, rows) * (features + sum(settings.hidden) + outputs)
+    needed = 4 * sets * m * (6 * numbers + 2 * units + (0 if settings.flow in ("ensemble", "dropout", "langevin") else 2 * m))
+    if needed > free:
+        ratios = {name: getattr(settings, name) / getattr(Settings, name) for name in ("particles", "batch")}
+        ratios["hidden"] = math.prod(settings.hidden) / math.prod(Settings.hidden)
+        name = max(ratios, key=lambda setting: ratios[setting])
+        value = ",".join(map(str, settings.hidden)) if name == "hidden" else getattr(settings, name)
+        raise ValueError(f"{name} is {value}: a fit takes at least {size(needed)} of memory, but {size(free)} are free; make it less")
+
+
 def dev_size(n: int) -> int:
     """Rows of the dev part: a tenth, at most 500, at least one."""
     return max(1, min(round(0.1 * n), 500))
@@ -154,8 +178,9 @@ def fit(
     ``look`` sees the fit at LOOKS steps, ``tick`` hears of every step; what they raise ends it. ``compile``: as machine code, for
     which the first fit of a shape takes some ten seconds; the flow dropout, which draws as it goes, is never compiled.
 
-    Raises FloatingPointError where the particles are not finite.
+    **Raises** ValueError as ``room`` does, FloatingPointError where the particles are not finite.
     """
+    room(settings, x, y)
     weights = torch.ones_like(x[..., 0]) if weights is None else weights
     n = x.shape[1] - dev_size(x.shape[1])
     x_dev, y_dev, w_dev = (t[:, n:] for t in (x, y, weights))

@@ -1,6 +1,5 @@
 """Bayesian neural regression as scikit-learn knows it: fit, predict, score; and what a posterior adds: intervals, samples, densities."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -11,20 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from rich.progress import Progress, TimeRemainingColumn
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 from torch.special import ndtr
 
+from wgf.bnn import saved
 from wgf.bnn.fit import Fit, Settings
 from wgf.bnn.model import deviation, log_density
 from wgf.bnn.rates import best_rate
 
 Array = NDArray[np.float64]
-FORMAT = "wgf-bnn-2"
 RATES = (0.001, 0.004)  # the better of two by the dev part: tests/bench/bnn_defaults.py
 HALVINGS = 60  # of the bracket of a quantile: to float64's last digits
 
@@ -160,27 +157,37 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
             "lr": self.lr_,
             "flat": self._flat,
         }
-        tensors = {name: getattr(self.fit_, name).cpu().contiguous() for name in Fit._fields if name != "model"}
-        save_file(tensors, path, {"format": FORMAT, "about": json.dumps(about)})
+        saved.write(path, about, {name: getattr(self.fit_, name).cpu().contiguous() for name in Fit._fields if name != "model"})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """A fitted regressor from a file of ``save``. Raises ValueError where it is another file."""
+        """A fitted regressor from a file of ``save``, as a regressor on the CPU.
+
+        **Raises** ValueError, in one line with the file's name, for another file, one that is damaged, and one whose parameters, shapes
+        or numbers are none of a fit: then it takes no memory beyond the file's.
+        """
+        about, tensors = saved.read(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-        if header.get("format") != FORMAT:
-            raise ValueError(f"{path} is not a saved BayesianRegressor of format {FORMAT}: its format is {header.get('format')!r}")
-        about = json.loads(header["about"])
+            return cls._described(about, tensors)
+        except KeyError as error:
+            raise ValueError(f"{path} is not a saved BayesianRegressor: it lacks {error}") from None
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{path} is not a saved BayesianRegressor: {' '.join(str(error).split())}") from None
+
+    @classmethod
+    def _described(cls, about: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         parameters: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["parameters"].items()}
         found = cls(**{**parameters, "device": "cpu"})
-        found.n_features_in_, found.lr_, found._flat = about["n_features_in"], about["lr"], about["flat"]
-        if about["feature_names_in"] is not None:
-            found.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
-        found.fit_ = Fit(found._settings().model(found.n_features_in_, tensors["y_mean"].shape[-1]), **tensors)
+        kinds = {"n_features_in": int, "lr": float, "flat": bool}
+        found.n_features_in_, found.lr_, found._flat = (saved.field(about, name, kind) for name, kind in kinds.items())
+        if found.lr_ not in found._rates():
+            raise ValueError(f"its step size is {found.lr_}, which is none of its lr, {found.lr}")
+        if (names := about["feature_names_in"]) is not None:
+            if len(saved.field(about, "feature_names_in", list)) != found.n_features_in_:
+                raise ValueError(f"it has {len(names)} names for {found.n_features_in_} features")
+            found.feature_names_in_ = np.array(names, dtype=object)
+        outputs = 1 if found._flat else tensors["y_mean"].shape[-1]
+        found.fit_ = saved.whole(Fit(found._settings().model(found.n_features_in_, outputs), **tensors), found.n_features_in_, outputs)
         return found
 
     def __sklearn_tags__(self) -> Any:

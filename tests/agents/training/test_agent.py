@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import gymnasium as gym
 import numpy as np
@@ -198,6 +199,15 @@ def test_a_loaded_agent_learns_again_and_collects_its_warmup_with_its_policy_fir
     assert not torch.equal(tensors(loaded)["policy.steps"], before["policy.steps"])
 
 
+def test_a_seed_whose_policy_is_gone_is_named_and_what_was_moved_aside_is_no_seed(tmp_path):
+    Agent("sac", "Pendulum-v1", seeds=2, **TINY).save(tmp_path)
+    shutil.copytree(tmp_path / "seed-1", tmp_path / "seed-1.unfinished-1")
+    assert Agent.load(tmp_path).seeds == (0, 1)
+    (tmp_path / "seed-1" / "policy.json").unlink()
+    with pytest.raises(ValueError, match=r"seed-1/policy.json cannot be read: No such file or directory"):
+        Agent.load(tmp_path)
+
+
 def test_an_agent_of_ones_own_comes_by_name_or_as_an_object(tmp_path, monkeypatch):
     (tmp_path / "mypkg.py").write_text("from wgf.agents import sac\n\nclass Mine:\n    pass\n\nMyAgent = sac\n")
     monkeypatch.chdir(tmp_path)
@@ -207,7 +217,9 @@ def test_an_agent_of_ones_own_comes_by_name_or_as_an_object(tmp_path, monkeypatc
     same(tensors(named), tensors(given))
     for agent, folder in ((named, "named"), (given, "given")):
         agent.save(tmp_path / folder)
-        same(tensors(Agent.load(tmp_path / folder)), tensors(agent))
+        same(tensors(Agent.load(tmp_path / folder, agent=agent.name)), tensors(agent))
+        with pytest.raises(ValueError, match=rf"its agent is '{agent.name}', and no file makes this program import a module"):
+            Agent.load(tmp_path / folder)
     same(tensors(Agent.load(tmp_path / "named", agent=sac)), tensors(given))
     with pytest.raises(ValueError, match=r"^agent 'mypkg:Mine' has no Config; an agent has Config, PRESETS, memory, init, "):
         Agent("mypkg:Mine", "toy/Limited-v0")

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from wgf.agents.training.checkpoint import read_sealed
 from wgf.agents.training.log import RunLog, being_written
 
 CONFIG = {"agent": "sac", "preset": "paper", "env": "Hopper-v5", "seed": 3, "config": {"lr": 3e-4, "hidden": [8, 8], "activation": "tanh"}}
@@ -53,7 +54,7 @@ def test_hyper_parameters_are_in_the_runs_own_events(written):
 def test_the_configuration_is_a_text(written):
     tensor = read(written).Tensors("config/text_summary")[0].tensor_proto
     assert json.loads(tensor.string_val[0].decode().removeprefix("```json\n").removesuffix("\n```")) == CONFIG
-    assert json.loads((written / "config.json").read_text()) == CONFIG
+    assert read_sealed(written / "config.json") == CONFIG
 
 
 def test_the_csv_holds_what_tensorboard_shows(written):
@@ -67,7 +68,7 @@ def test_a_folder_takes_one_run(written):
         RunLog(written, CONFIG)
     text = (written / "metrics.csv").read_bytes()
     metrics = {"bytes": len(text), "rows": 4, "sha256": hashlib.sha256(text).hexdigest()}
-    assert json.loads((written / "result.json").read_text()) == {"status": "finished", "metrics": metrics}
+    assert read_sealed(written / "result.json") == {"status": "finished", "metrics": metrics}
 
 
 def test_a_flush_is_enough_to_be_read(tmp_path):

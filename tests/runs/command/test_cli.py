@@ -86,7 +86,7 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
         (["compare", "--agents", "sac:lr=x"], "--lr is 'x'; it must be a number"),
         (["train", "sac", "--hidden", "64", "64"], "argument '64' is not understood; put commas between numbers, as in 64,64 (see"),
         (["train", "sac", "--hidden", "64,x"], "--hidden: 'x' in '64,x' is not a whole number; put commas between numbers, as in 64,64"),
-        (["train", "sac", "--hidden", "64,0"], "hidden is 64,0; it must be layers of at least 1 unit"),
+        (["train", "sac", "--hidden", "64,0"], "hidden is 64,0; it must be at most 100 layers of at least 1 unit"),
         (["train", "sac", "--hidden"], "--hidden needs a value (see wgf train sac --help)"),
         (["compare", "--agents", "sac:hidden=8,y"], "--hidden: 'y' in '8,y' is not a whole number"),
         (["compare", "--agents", "sac:lr=-1"], "lr is -1.0; it must be above 0"),

@@ -124,6 +124,26 @@ def test_a_policy_of_something_else_is_one_line(trained, changes, words):
     refused(trained, words, RUN)
 
 
+@pytest.mark.parametrize("field", ["env", "agent"])
+@pytest.mark.parametrize("name", ["evil:Pendulum-v1", "evil.part:sac", "evil", "dm_control/evil:x", ":evil"])
+def test_no_file_has_a_module_imported(trained, field, name):
+    """The trap lies where the person stands, in the run's folder and beside it; what is loaded would leave a mark."""
+    for place in (trained.folder, trained.folder / RUN):
+        (place / "evil.py").write_text("open('owned', 'w')\n")
+    reseal(trained.folder / RUN, **{field: name})
+    refused(trained, "name it yourself, by" if ":" in name else "evil", RUN)
+    assert not list(trained.folder.rglob("owned"))
+    assert str(trained.folder) not in sys.path
+
+
+def test_an_agent_of_ones_own_is_evaluated_where_the_person_names_it(trained):
+    reseal(trained.folder / RUN, agent="wgf.agents:sac_v")
+    refused(trained, "its agent is 'wgf.agents:sac_v'", RUN)
+    code, out, _ = trained("eval", RUN, "--episodes", 1, "--agent", "wgf.agents:sac_v")
+    assert code == 0
+    assert out.startswith("wgf.agents:sac_v on InvertedPendulum-v5, seed 3, step 60: return ")
+
+
 @pytest.mark.parametrize("missing", ["agent", "config", "obs_size", "env", "backend", "seed", "step"])
 def test_a_policy_that_lacks_a_field_is_one_line(trained, missing):
     folder = trained.folder / RUN

@@ -7,9 +7,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize(
-    ("chosen", "expected"), [({}, "0"), ({"GOMP_SPINCOUNT": "100"}, "100"), ({"OMP_WAIT_POLICY": "active"}, "None")]
-)
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "0"), ({"GOMP_SPINCOUNT": "100"}, "100"), ({"OMP_WAIT_POLICY": "active"}, "None")])
 def test_waiting_threads_sleep_before_torch_is_imported_unless_a_person_chose(chosen, expected):
     code = (
         "import os, sys; from wgf.runs.command.answers import launch\n"

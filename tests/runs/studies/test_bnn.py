@@ -10,6 +10,7 @@ import torch
 from scipy.stats import norm, ttest_rel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.bnn import Settings, compiled, data
 from wgf.runs.command import cli
 from wgf.runs.studies import bnn, bnn_report, bnn_toy
@@ -150,7 +151,7 @@ def test_curves_are_in_tensorboard_and_end_where_the_scores_are(folder):
         last = events.Scalars(f"bnn/{name}")[-1]
         assert last.step == 40
         assert last.value == pytest.approx(column(place / "splits.csv", name).mean(), rel=1e-6)
-    steps, values = bnn_report.curve(place / "curves.csv", "rmse")
+    steps, values = bnn_report.curve(place, "rmse")
     assert steps.tolist() == list(range(2, 41, 2))
     assert values[-1] == pytest.approx(column(place / "splits.csv", "rmse").mean(), rel=1e-12)
 
@@ -163,6 +164,40 @@ def test_a_split_does_not_depend_on_the_splits_beside_it(folder):
     assert both[0][0] == pytest.approx(both[1][0], rel=1e-4)  # float32
     assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--splits", "1", "--name", "other", "--seed", "1"]) == 0
     assert column(folder / "runs" / "other" / "small" / "svgd" / "splits.csv", "rmse")[0] != both[1][0]
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json", *bnn_report.FILES])
+def test_a_flipped_digit_in_a_fit_is_found(folder, capsys, name):
+    study = ["bnn", *QUICK, "--methods", "svgd"]
+    assert cli.run(study) == 0
+    path = folder / "runs" / "bnn" / "small" / "svgd" / name
+    data = path.read_bytes()
+    at = next(i for i in range(len(data) // 2, len(data)) if chr(data[i]).isdigit())
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    capsys.readouterr()
+    assert cli.run(study) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"small/svgd/{name} is damaged" in error
+
+
+def test_files_of_a_fit_that_are_none_are_named(folder, capsys):
+    study = ["bnn", *QUICK, "--methods", "svgd"]
+    assert cli.run(study) == 0
+    place = folder / "runs" / "bnn" / "small" / "svgd"
+    right = read_sealed(place / "result.json")
+    for change, words in (
+        ({"seconds": "long"}, "result.json says that the fit took 'long' seconds"),
+        ({"files": {}}, "splits.csv cannot be believed: result.json does not say what it held"),
+        ({"files": {"splits.csv": digest(place / "curves.csv")}}, "splits.csv is damaged"),
+    ):
+        write_sealed(place / "result.json", right | change)
+        assert cli.run(study) == 2
+        assert words in capsys.readouterr().err
+    (place / "splits.csv").write_text("rmse\nlow\n")
+    write_sealed(place / "result.json", right | {"files": {"splits.csv": digest(place / "splits.csv")}})
+    assert cli.run(study) == 2
+    assert "splits.csv holds no table of numbers" in capsys.readouterr().err
 
 
 def test_a_fit_that_was_stopped_does_not_count(folder, monkeypatch):

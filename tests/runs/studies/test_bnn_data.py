@@ -67,6 +67,22 @@ def test_the_second_target_of_naval_is_left_out_and_year_is_unpacked(origin, tmp
     get(origin, tmp_path / "home", "naval", "year")
     np.testing.assert_array_equal(data.load(tmp_path / "home", "naval").y, [16.0, 34.0])
     np.testing.assert_array_equal(data.load(tmp_path / "home", "year").y, [2001.0, 1999.0])
+    (tmp_path / "home" / "year" / "YearPredictionMSD.txt").write_text("2001,1,2\n1999,3,5\n")  # one number is another
+    with pytest.raises(ValueError, match="holds other numbers than those that were fetched"):
+        data.load(tmp_path / "home", "year")
+
+
+def test_more_than_a_set_can_have_is_not_taken(origin, tmp_path):
+    (origin.folder / "bostonHousing" / "data" / "data.txt").write_bytes(b"1 2 3\n" * 100_000)
+    with pytest.raises(ValueError, match=r"boston cannot be fetched from .*: it has more than 0.1 MiB, and no such set has"):
+        get(origin, tmp_path / "home", "boston")
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("YearPredictionMSD.txt", b"1" * 10_000_000)
+    (origin.folder / "year.zip").write_bytes(bomb.getvalue())
+    with pytest.raises(ValueError, match=r"year cannot be fetched from .*: it unpacks to 9.5 MiB, and the set has at most 0.1 MiB"):
+        get(origin, tmp_path / "home", "year")
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
 
 
 def test_altered_numbers_are_refused_and_nothing_is_kept(origin, tmp_path):

@@ -1,11 +1,10 @@
 """Tuning on the dev part, from folders made by hand: which setting a split takes, and what may not move the choice."""
 
-import json
-
 import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
+from wgf.agents.training.checkpoint import digest, write_sealed
 from wgf.runs.studies import bnn_report
 from wgf.runs.studies.bnn import SCORES
 from wgf.runs.trainer.tables import write_rows
@@ -28,7 +27,8 @@ def folders(place, change=lambda label, name, values: values):
         columns["dev_log_likelihood"] = change(label, "dev_log_likelihood", np.array(dev))
         (place / label).mkdir(parents=True)
         write_rows(place / label / "splits.csv", ["split", *SCORES], [[s, *(columns[name][s] for name in SCORES)] for s in range(SPLITS)])
-        (place / label / "result.json").write_text(json.dumps({"seconds": 10.0 + k}))
+        files = {"splits.csv": digest(place / label / "splits.csv")}
+        write_sealed(place / label / "result.json", {"seconds": 10.0 + k, "files": files})
         found.append(bnn_report.read(label, place / label))
     return found
 

@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 from matplotlib import image
 
+from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.agents.training.folder import difference
 from wgf.runs.trainer import compare
 
@@ -78,7 +79,7 @@ def test_unfinished_runs_go_on_and_those_without_a_checkpoint_are_moved_aside(pe
     person("compare", *SHORT, "--agents", SAC)
     curves = [(folder(person, SAC, k) / "metrics.csv").read_text() for k in (0, 1)]
     (folder(person, SAC, 0) / "result.json").unlink()  # died
-    (folder(person, SAC, 1) / "result.json").write_text('{"status": "interrupted"}')
+    write_sealed(folder(person, SAC, 1) / "result.json", {"status": "interrupted"})
     code, out, err = person("compare", *SHORT, "--agents", SAC)
     assert (code, err) == (0, "")
     assert "from step" in out
@@ -131,15 +132,19 @@ def test_a_run_that_is_being_written_is_refused(person):
     [
         ("config.json", "{", "config.json is not JSON"),
         ("result.json", "[]", "result.json holds no JSON object"),
-        ("metrics.csv", "a,b\n1,2\n", "metrics.csv cannot be read as a run's metrics"),
-        ("metrics.csv", "step,tag,value\n30,eval/return,many\n", "metrics.csv cannot be read as a run's metrics"),
-        ("metrics.csv", "step,tag,value\n", "metrics.csv lacks evaluations"),
-        ("metrics.csv", "step,tag,value\n7,eval/return,1\n", "metrics.csv lacks evaluations"),
+        ("config.json", '{"agent": "sac"}', "config.json has no seal: another version of wgf wrote it, or it was edited; move it away"),
+        (
+            "metrics.csv",
+            "step,tag,value\n30,eval/return,1\n60,eval/return,1\n",
+            "metrics.csv is damaged: its sha256 is not the one in result.json",
+        ),
+        ("metrics.csv", None, "metrics.csv cannot be read: No such file or directory"),
     ],
 )
 def test_damaged_runs_are_named(person, name, text, words):
     person("compare", *SHORT, "--agents", SAC)
-    (folder(person, SAC, 1) / name).write_text(text)
+    path = folder(person, SAC, 1) / name
+    path.unlink() if text is None else path.write_text(text)
     code, _, err = person("compare", *SHORT, "--agents", SAC)
     assert code == 2
     assert words in err
@@ -147,13 +152,50 @@ def test_damaged_runs_are_named(person, name, text, words):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n1,2\n", "metrics.csv cannot be read as a run's metrics"),
+        ("step,tag,value\n30,eval/return,many\n", "metrics.csv cannot be read as a run's metrics"),
+        ("step,tag,value\n", "metrics.csv lacks evaluations"),
+        ("step,tag,value\n7,eval/return,1\n", "metrics.csv lacks evaluations"),
+    ],
+)
+def test_metrics_that_are_as_they_were_written_and_are_none_are_named(person, text, words):
+    person("compare", *SHORT, "--agents", SAC)
+    path = folder(person, SAC, 1)
+    (path / "metrics.csv").write_text(text)
+    write_sealed(path / "result.json", read_sealed(path / "result.json") | {"metrics": digest(path / "metrics.csv")})
+    code, _, err = person("compare", *SHORT, "--agents", SAC)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"seed-1/{words}" in err
+
+
+def test_a_flipped_digit_and_a_file_of_another_seed_are_found(person):
+    person("compare", *SHORT, "--agents", SAC)
+    first, second = folder(person, SAC, 0), folder(person, SAC, 1)
+    for name, words in (("config.json", "seed = 0, not 1"), ("metrics.csv", "is damaged"), ("result.json", "metrics.csv is damaged")):
+        data = (second / name).read_bytes()
+        (second / name).write_bytes((first / name).read_bytes())
+        code, _, err = person("compare", *SHORT, "--agents", SAC)
+        assert (code, err.count("\n")) == (2, 1)
+        assert words in err
+        at = next(i for i in range(len(data) // 2, len(data)) if chr(data[i]).isdigit())
+        (second / name).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])  # 0 and 1, 2 and 3, and so on
+        code, _, err = person("compare", *SHORT, "--agents", SAC)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"seed-1/{name} is damaged" in err
+        (second / name).write_bytes(data)
+    assert person("compare", *SHORT, "--agents", SAC)[0] == 0
+
+
 def test_mixed_versions_are_told(person):
     person("compare", *SHORT, "--agents", SAC)
     path = folder(person, SAC, 1) / "config.json"
-    config = json.loads(path.read_text())
+    config = read_sealed(path)
     here = config["versions"]["mujoco"]
     config["versions"]["mujoco"] = "2.1.0"
-    path.write_text(json.dumps(config))
+    write_sealed(path, config)
     code, _, err = person("compare", *SHORT, "--agents", SAC)
     assert code == 0
     assert err == f"wgf: these runs mix mujoco 2.1.0 and {here}: their returns may differ for that alone\n"
@@ -198,7 +240,8 @@ def test_rates_count_every_seed_of_a_stack_and_are_averaged_over_runs(tmp_path):
         (tmp_path / name).mkdir()
         metrics = "step,tag,value\n30,eval/return,1\n5,charts/episodic_return,7\n9,charts/episodic_return,8\n"
         (tmp_path / name / "metrics.csv").write_text(metrics)
-        (tmp_path / name / "result.json").write_text(f'{{"step": 30, "stack": 4, "seconds": {seconds}}}')
+        about = {"step": 30, "stack": 4, "seconds": seconds, "metrics": digest(tmp_path / name / "metrics.csv")}
+        write_sealed(tmp_path / name / "result.json", about)
     read = compare.read("x", [tmp_path / "a", tmp_path / "b"])
     assert read.rate == (48.0 + 24.0) / 2
     assert read.steps.tolist() == [30.0]

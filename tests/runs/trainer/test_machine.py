@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from wgf import limits
 from wgf.agents.training import machine
 
 CPU = torch.device("cpu")
@@ -40,7 +41,7 @@ def test_large_updates_get_more_threads(monkeypatch, seeds, cfg, large):
 
 def test_memory_is_the_least_of_machine_and_container(monkeypatch):
     files = {"/proc/meminfo": "MemTotal:  9000 kB\nMemFree: 10 kB\nMemAvailable:   5000 kB\n"}
-    monkeypatch.setattr(machine, "_read", lambda path: files.get(path, ""))
+    monkeypatch.setattr(limits, "_read", lambda path: files.get(path, ""))
     assert machine.free_memory(CPU) == 5000 * 1024
     files |= {"/sys/fs/cgroup/memory.max": "max\n", "/sys/fs/cgroup/memory.current": "1000"}
     assert machine.free_memory(CPU) == 5000 * 1024

@@ -179,7 +179,14 @@ def test_a_task_of_ones_own_lies_where_the_person_is(person, tiny):
     (person.folder / "my_task.py").write_text(MODULE)
     code, _, err = person("train", "sac", "--env", "my_task:Fine-v0", *tiny)
     assert (code, err) == (0, "")
-    assert person("eval", "runs/main/my_task:Fine-v0/sac/seed-0", "--episodes", 1)[1].endswith("returns: 10.0\n")
+    run = "runs/main/my_task:Fine-v0/sac/seed-0"
+    assert person("eval", run, "--episodes", 1, "--env", "my_task:Fine-v0")[1].endswith("returns: 10.0\n")
+    code, _, err = person("eval", run, "--episodes", 1)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "its env is 'my_task:Fine-v0', and no file makes this program import a module: name it yourself, by --env my_task:Fine-v0" in err
+    assert person("resume", run, "--steps", 80)[0] == 2
+    assert person("resume", run, "--steps", 80, "--env", "my_task:Fine-v0")[0] == 0
+    assert "step 80: " in person("eval", run, "--episodes", 1, "--env", "my_task:Fine-v0")[1]
     code, _, err = person("train", "sac", "--env", "my_task:Stuck-v0", *tiny)
     assert (code, err) == (2, "wgf: environment 'my_task:Stuck-v0' raised RuntimeError: no fuel\n")
     assert not (person.folder / "runs" / "main" / "my_task:Stuck-v0").exists()

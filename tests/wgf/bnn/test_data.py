@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,50 @@ def test_a_gzipped_file_that_was_cut_is_named(tmp_path):
     (tmp_path / "toy" / "data.txt.gz").write_bytes(gzip.compress(TEXT.encode())[:-12])
     with pytest.raises(ValueError, match=r"toy/data.txt.gz cannot be read after line \d: .*; fetch it again"):
         data.load(tmp_path, "toy", SMALL)
+
+
+def packed(folder, content):
+    (folder / "toy").mkdir()
+    (folder / "toy" / "data.txt.gz").write_bytes(gzip.compress(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"1 2 3\n" * 1_000_000, "has more than 6 lines; toy has 6 rows: the file is not this set"),
+        (b"1 2 3 " * 1_000_000, "has more text than 6 rows of 3 numbers; it is not this set"),
+        (b"\n" * 10_000_000, "has more text than 6 rows of 3 numbers"),
+        (b" " * 10_000_000, "has more text than 6 rows of 3 numbers"),
+    ],
+)
+def test_a_small_file_that_unpacks_to_much_is_refused_before_it_does(tmp_path, content, says):
+    path = packed(tmp_path, content)
+    assert (path / "toy" / "data.txt.gz").stat().st_size < 100_000
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=rf"data.txt.gz {says}"):
+        data.load(path, "toy", SMALL)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000  # of 6 to 10 million bytes
+
+
+def test_a_pipe_or_a_device_is_no_set(tmp_path):
+    (tmp_path / "toy").mkdir()
+    os.mkfifo(tmp_path / "toy" / "data.txt")
+    (tmp_path / "toy" / "data.txt.gz").symlink_to("/dev/zero")
+    with pytest.raises(data.Missing):
+        data.load(tmp_path, "toy", SMALL)
+
+
+def test_a_set_without_a_published_checksum_is_compared_with_what_was_fetched(tmp_path, monkeypatch):
+    monkeypatch.setitem(data.SETS, "toy", SMALL)
+    put(tmp_path, TEXT)
+    data.load(tmp_path, "toy")
+    data.note(tmp_path, "toy")
+    data.load(tmp_path, "toy")
+    with pytest.raises(ValueError, match=r"toy/data.txt holds other numbers than those that were fetched: their SHA-256 is"):
+        data.load(put(tmp_path, TEXT.replace("-1e3", "-1.1e3")), "toy")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.policies.plain import draw, leaf
+from tests.policies.plain import close, draw, leaf
 from wgf import svgd, transport
 from wgf.bnn import Settings, fit
-from wgf.bnn.fit import dev_likelihood, dev_size
+from wgf.bnn.fit import dev_likelihood, dev_size, room
 from wgf.bnn.flows import RMSProp, minibatches, thinned, thinning
 
 QUICK = Settings(flow="svgd", hidden=(6,), particles=4, iterations=30, batch=16, lr=1e-2, anneal=False, keep="last")
@@ -211,6 +211,22 @@ def test_a_fit_that_diverges_says_so():
         fit(replace(QUICK, lr=1e30), x, y, [0])
 
 
+def test_of_several_rates_that_diverge_the_largest_is_named():
+    x, y = task(3)
+    with pytest.raises(FloatingPointError, match=r"lower lr, which is 1e\+30"):
+        fit(QUICK, x, y, [0, 1, 2], rates=(1e25, 1e-2, 1e30))
+
+
+def test_a_dev_part_without_an_error_has_the_least_variance_in_the_targets_unit():
+    """The dev part is not trained on: with a network's own predictions for targets, the same fit meets them exactly."""
+    x, y = task()
+    one = replace(QUICK, particles=1)
+    y[:, -6:] = fit(one, x, y, [0]).predict(x[:, -6:])[:, 0]
+    found = fit(one, x, y, [0])
+    assert torch.equal(found.predict(x[:, -6:])[:, 0], y[:, -6:])
+    close(found.log_gamma.exp(), 1.0 / (1e-12 * y[:, :-6].var(1, correction=0)[:, None]))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -305,3 +321,21 @@ def test_a_constant_column_counts_in_its_own_unit():
     found = fit(QUICK, x, y, [0])
     assert found.x_std[0, 0, 2] == 1.0
     assert (found.x_std[0, 0, :2] != 1.0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"particles": 10**8}, "particles is 100000000: a fit takes at least "),
+        ({"hidden": (20000, 20000), "particles": 100}, "hidden is 20000,20000: a fit takes at least "),
+        ({"hidden": (10**12,)}, "hidden is 1000000000000: a fit takes at least "),
+        ({"flow": "ensemble", "particles": 10**9}, "particles is 1000000000: a fit takes at least "),
+    ],
+)
+def test_a_fit_that_does_not_fit_the_memory_is_refused_before_it_takes_any(change, words):
+    with pytest.raises(ValueError, match=words):
+        fit(Settings(**change), torch.zeros(1, 20, 3), torch.zeros(1, 20, 1), [0])
+
+
+def test_a_batch_larger_than_the_data_takes_no_more_than_they():
+    room(Settings(batch=10**12), torch.zeros(1, 20, 3), torch.zeros(1, 20, 1))

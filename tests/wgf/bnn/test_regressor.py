@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.datasets import make_friedman1
@@ -13,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from wgf.bnn import BayesianRegressor, Settings, fit
+from wgf.bnn import BayesianRegressor, Settings, fit, saved
 from wgf.bnn.fit import dev_likelihood
 from wgf.bnn.rates import best_rate
 from wgf.bnn.regressor import RATES
@@ -263,16 +264,98 @@ def test_names_of_columns_survive_a_file(toy, tmp_path):
 
 
 def test_what_is_not_a_saved_regressor_is_refused(tmp_path):
-    from safetensors.torch import save_file
-
     (tmp_path / "text").write_text("no")
     with pytest.raises(ValueError, match=r"text cannot be read: "):
         BayesianRegressor.load(tmp_path / "text")
-    with pytest.raises(ValueError, match=r"nowhere cannot be read: "):
+    with pytest.raises(ValueError, match=r"nowhere cannot be read: No such file or directory"):
         BayesianRegressor.load(tmp_path / "nowhere")
     save_file({"x": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(ValueError, match=r"other is not a saved BayesianRegressor of format wgf-bnn-2: its format is None"):
+    with pytest.raises(ValueError, match=r"other is not a saved BayesianRegressor of format wgf-bnn-3: its format is None"):
         BayesianRegressor.load(tmp_path / "other")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other", {"format": "wgf-bnn-3"})
+    with pytest.raises(ValueError, match=r"other is damaged: its sha256 is not that of what it holds"):
+        BayesianRegressor.load(tmp_path / "other")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A regressor of two outputs and its file's content."""
+    x = np.linspace(-1.0, 1.0, 40).reshape(20, 2)
+    model = BayesianRegressor(particles=2, iterations=20, hidden=2, random_state=0, batch=8).fit(x, np.stack([x[:, 0], 5.0 * x[:, 1]], 1))
+    path = tmp_path_factory.mktemp("small") / "model.safetensors"
+    model.save(path)
+    return path.read_bytes()
+
+
+def test_every_flipped_bit_and_every_cut_of_a_file_is_noticed(small, tmp_path):
+    path = tmp_path / "model.safetensors"
+    draws = torch.randperm(8 * len(small), generator=torch.Generator().manual_seed(0))[:300].tolist()
+    flips = [small[: b // 8] + bytes([small[b // 8] ^ 1 << b % 8]) + small[b // 8 + 1 :] for b in draws]
+    for data in [*flips, *(small[:n] for n in (0, 1, 8, 200, len(small) - 1)), small + b"0", bytes(len(small))]:
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"^\S*/model\.safetensors (is|cannot) [^\n]*$"):
+            BayesianRegressor.load(path)
+
+
+@pytest.mark.parametrize(
+    ("about", "tensors", "words"),
+    [
+        ({"lr": None}, {}, "lr is None; it must be of type float"),
+        ({"lr": 0.5}, {}, r"its step size is 0.5, which is none of its lr, \(0.001, 0.004\)"),
+        ({"flat": 1}, {}, "flat is 1; it must be of type bool"),
+        ({"flat": True}, {}, r"particles is torch.float32 of shape \(1, 2, 15\); it must be torch.float32 of shape \(1, 2, 11\)"),
+        ({"n_features_in": 3}, {}, "particles is torch.float32 of shape"),
+        ({"n_features_in": -1}, {}, "it must be torch.float32 of shape"),
+        ({"feature_names_in": ["a"]}, {}, "it has 1 names for 2 features"),
+        ({"feature_names_in": 7}, {}, "feature_names_in is 7; it must be of type list"),
+        ({"parameters": {"hidden": [20000, 20000]}}, {}, "particles is torch.float32 of shape"),
+        ({"parameters": {"hidden": [1] * 100_000}}, {}, "hidden has 100000 layers; allowed are at most 100"),
+        ({"parameters": {"flow": "sgd"}}, {}, "flow is 'sgd'; choose from wgf"),
+        ({"parameters": {"speed": 1}}, {}, "unexpected keyword argument 'speed'"),
+        ({"parameters": {"particles": 3}}, {}, r"particles is torch.float32 of shape \(1, 2, 15\); it must be .*\(1, 3, 15\)"),
+        ({"parameters": {"w2_scale": -1.0}}, {}, "w2_scale is -1.0; allowed"),
+        ({"parameters": {"lr": []}}, {}, "lr is empty"),
+        ({"parameters": []}, {}, "has no attribute 'items'"),
+        ({}, {"x_std": -torch.ones(1, 1, 2, dtype=torch.float64)}, "x_std has a scale of -1 to -1; a scale is above 0 and finite"),
+        ({}, {"y_std": torch.tensor([[[0.0, 1.0]]], dtype=torch.float64)}, "y_std has a scale of 0 to 1"),
+        ({}, {"particles": torch.full((1, 2, 15), torch.nan)}, "particles has a number that is not finite"),
+        ({}, {"x_mean": torch.full((1, 1, 2), torch.inf, dtype=torch.float64)}, "x_mean has a number that is not finite"),
+        ({}, {"log_gamma": torch.full((1, 2, 2), -1e5, dtype=torch.float64)}, "log_gamma has a scale of inf to inf"),
+        ({}, {"log_gamma": torch.full((1, 2, 2), 1e5, dtype=torch.float64)}, "log_gamma has a scale of 0 to 0"),
+        ({}, {"log_gamma": torch.zeros(1, 2, 2)}, r"log_gamma is torch.float32 of shape \(1, 2, 2\); it must be torch.float64"),
+        ({}, {"y_mean": torch.zeros(1, 1, 10**6, dtype=torch.float64)}, "it must be"),
+        ({}, {"extra": torch.zeros(1)}, "unexpected keyword argument 'extra'"),
+    ],
+)
+def test_a_file_with_a_right_sum_and_numbers_of_no_fit_is_refused(small, tmp_path, about, tensors, words):
+    """What a person who knows the format could write."""
+    (tmp_path / "good").write_bytes(small)
+    facts, parts = saved.read(tmp_path / "good")
+    if isinstance(about.get("parameters"), dict):
+        about = {"parameters": facts["parameters"] | about["parameters"]}
+    saved.write(tmp_path / "model", facts | about, parts | tensors)
+    with pytest.raises(ValueError, match=rf"^\S*/model is not a saved BayesianRegressor: [^\n]*{words}"):
+        BayesianRegressor.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("missing", ["parameters", "n_features_in", "feature_names_in", "lr", "flat"])
+def test_a_file_that_lacks_a_field_names_it(small, tmp_path, missing):
+    (tmp_path / "model").write_bytes(small)
+    facts, parts = saved.read(tmp_path / "model")
+    del facts[missing]
+    saved.write(tmp_path / "model", facts, parts)
+    with pytest.raises(ValueError, match=rf"model is not a saved BayesianRegressor: it lacks '{missing}'"):
+        BayesianRegressor.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("missing", ["particles", "x_mean", "x_std", "y_mean", "y_std", "log_gamma"])
+def test_a_file_that_lacks_a_tensor_is_refused(small, tmp_path, missing):
+    (tmp_path / "model").write_bytes(small)
+    facts, parts = saved.read(tmp_path / "model")
+    del parts[missing]
+    saved.write(tmp_path / "model", facts, parts)
+    with pytest.raises(ValueError, match=rf"model is not a saved BayesianRegressor: .*'{missing}'"):
+        BayesianRegressor.load(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
