@@ -83,9 +83,8 @@ class Agent:
         self, agent: Any, env: Any, *, seeds: int | Sequence[int] = 1, preset: str = "paper", device: str = "auto",
         backend: str = "gymnasium", compile: bool | Literal["auto"] = "auto", nets: Mapping[str, Any] | None = None, **settings: Any,
     ) -> None:  # fmt: skip
-        for what, value, known in (("backend", backend, ("gymnasium", "envpool")), ("compile", compile, ("auto", True, False))):
-            if isinstance(value, (int, float)) is not isinstance(value, bool) or value not in known:
-                raise ValueError(f"{what} is {value!r}; choose from {', '.join(map(repr, known))}")
+        if not (compile == "auto" or isinstance(compile, bool)):
+            raise ValueError(f"compile is {compile!r}; choose from 'auto', True, False")
         if nets is not None and not isinstance(nets, Mapping):
             raise ValueError(f"nets is {nets!r}; it must be a dict of networks by their names")
         self._describe(agent, env, seeds, preset, device, backend, settings)
@@ -99,6 +98,8 @@ class Agent:
         self.source = Source(env, backend)
         self._agent, (self.module, _) = agent, registry.find(agent, preset)
         self.name, self.preset = registry.label(agent), preset
+        if backend not in ("gymnasium", "envpool"):
+            raise ValueError(f"backend is {backend!r}; choose from 'gymnasium', 'envpool'")
         self.seeds, self.device = numbered(seeds), machine.find_device(device)
         cfg, schedule = resolve(agent, preset, self.source.name), Schedule()
         kinds = {f.name: cfg for f in fields(cfg)} | {f.name: schedule for f in fields(schedule) if f.name != "steps"}

@@ -1,6 +1,7 @@
 """How a command ends: its exit code, and one line on stderr where it cannot be carried out. Imports nothing heavy."""
 
 import errno
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ class UsageError(Exception):
 
 def launch(run: Callable[[Sequence[str]], int]) -> NoReturn:
     """Runs this process's command line and leaves with its exit code; 70 too where standard output was lost. A warning is one line."""
+    wait_asleep()
     warnings.formatwarning = lambda message, *about, **more: f"wgf: {' '.join(str(message).split())}\n"
     out = open_standard()
     try:
@@ -25,6 +27,15 @@ def launch(run: Callable[[Sequence[str]], int]) -> NoReturn:
     finally:
         out.flush()
     sys.exit(code or (FAILED if out.lost else 0))
+
+
+def wait_asleep() -> None:
+    """Lets threads that wait for each other sleep: by default they spin, and take the processor from those they wait for.
+
+    **Limits** it counts where torch has not been imported yet, and does nothing where a person has chosen by the environment.
+    """
+    if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+        os.environ["GOMP_SPINCOUNT"] = "0"
 
 
 def answer(command: Callable[[], int]) -> int:

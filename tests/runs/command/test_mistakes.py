@@ -10,7 +10,7 @@ from wgf.runs.studies.main import main as study
 LONG = "n" * 400
 CARTPOLE = "--env wgf/CartPole-v0"
 # a command line, and what its answer says; _ is an empty word, FILE an ordinary file, LONG a name of 400 letters,
-# and MANY of three hundred numbers
+# and MANY of sixty numbers
 LINES = f"""
 trian                                                   | command 'trian' is unknown
 _                                                       | command '' is unknown
@@ -237,7 +237,7 @@ TABLE = [[part.strip() for part in line.rsplit("|", 1)] for line in LINES.strip(
 def words(line):
     """The arguments of a command line."""
     named = {"_": "", "LONG": LONG}
-    return [named.get(word, word.replace("MANY", ",".join(["8"] * 300))) for word in line.split()]
+    return [named.get(word, word.replace("MANY", ",".join(["1234"] * 60))) for word in line.split()]
 
 
 @pytest.fixture
