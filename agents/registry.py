@@ -83,8 +83,8 @@ def named(what: str, name: str) -> str:
 
 
 def _known(what: str, name: str, known: Mapping[str, T]) -> T:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+    if not isinstance(name, str) or name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
         raise ValueError(f"{what} {name!r} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     return known[name]
 
@@ -97,5 +97,6 @@ def _imported(path: str) -> Any:
     try:
         found = import_module(module)
         return getattr(found, name) if hasattr(found, name) else import_module(f"{module}.{name}")
-    except ImportError as error:
-        raise ValueError(f"agent {path!r} cannot be imported: {' '.join(str(error).split())}") from None
+    except (Exception, SystemExit) as error:  # a module's own code may raise anything, and may call sys.exit
+        kind = "" if isinstance(error, (ImportError, ValueError)) else f"{type(error).__name__}: "
+        raise ValueError(f"agent {path!r} cannot be imported: {kind}{' '.join(str(error).split())}") from None

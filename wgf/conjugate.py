@@ -19,7 +19,7 @@ class Solution(NamedTuple):
     product: Tensor
 
 
-@door(b="*b P", steps=">=1", tol=">0")
+@door(product="function", b="*b P", steps=">=1", tol=">0")
 def conjugate_gradient(product: Product, b: Tensor, *, steps: int, tol: float | None = None) -> Solution:
     """A x = b for symmetric A >= 0: x_k minimises x'Ax / 2 - b'x over the span of b, A b ... A^(k-1) b.
 

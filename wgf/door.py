@@ -20,9 +20,19 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 _trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 NUMBERS = {
     ">0": "a positive, finite number",
+    ">=0": "a finite number of at least 0",
     ">=1": "a whole number of at least 1",
+    "share": "a number above 0 and below 1",
     "real": "a finite number",
     "scale": "a positive, finite number, or a tensor of one a batch entry",
+}
+RANGES: dict[str, Callable[[float], bool]] = {
+    ">0": lambda x: x > 0,
+    ">=0": lambda x: x >= 0,
+    ">=1": lambda x: x > 0,
+    "real": lambda x: True,
+    "scale": lambda x: x > 0,
+    "share": lambda x: 0 < x < 1,
 }
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -50,16 +60,19 @@ def traced() -> bool:
 def door(**rules: str) -> Callable[[_F], _F]:
     """Checks named arguments: a shape such as ``"*b M d"`` (a float tensor), ``"weights *b M"``, or a key of ``NUMBERS``.
 
-    ``None`` passes: an argument whose default is ``None`` is one that the function fills in.
+    ``"positive *b"`` is a tensor whose entries are above 0, and ``"function"`` what can be called. ``None`` passes where it is the
+    argument's default, which the function fills in.
     """
 
     def decorate(function: _F) -> _F:
         signature = inspect.signature(function)
+        filled = {name for name, parameter in signature.parameters.items() if parameter.default is None}
 
         @wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
             if not traced():
-                _check(rules, signature.bind(*args, **kwargs).arguments)
+                given = signature.bind(*args, **kwargs).arguments
+                _check(rules, {name: value for name, value in given.items() if value is not None or name not in filled})
             return function(*args, **kwargs)
 
         return cast(_F, checked)
@@ -71,8 +84,12 @@ def _check(rules: dict[str, str], arguments: dict[str, Any]) -> None:
     axes: dict[str, Any] = {}
     like: tuple[str, torch.Tensor] | None = None
     for name, rule in rules.items():
-        value = arguments.get(name)
-        if value is None:
+        if name not in arguments:
+            continue
+        value = arguments[name]
+        if rule == "function":
+            if not callable(value):
+                raise ValueError(f"{name} is {value!r}; pass a function")
             continue
         if rule in NUMBERS:
             if rule == "scale" and isinstance(value, torch.Tensor):
@@ -81,7 +98,7 @@ def _check(rules: dict[str, str], arguments: dict[str, Any]) -> None:
                 _number(name, value, rule)
             continue
         like = _tensor(name, value, like)
-        _shape(name, value, rule.removeprefix("weights "), axes)
+        _shape(name, value, rule.removeprefix("weights ").removeprefix("positive "), axes)
         if not _trusted.get():
             _values(name, value, rule)
 
@@ -89,6 +106,8 @@ def _check(rules: dict[str, str], arguments: dict[str, Any]) -> None:
 def _tensor(name: str, value: Any, like: tuple[str, torch.Tensor] | None) -> tuple[str, torch.Tensor]:
     if not isinstance(value, torch.Tensor):
         raise ValueError(f"{name} is a {type(value).__name__}; pass a torch tensor")
+    if value.layout != torch.strided:
+        raise ValueError(f"{name} is a sparse tensor; pass a dense one, {name}.to_dense()")
     if value.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"{name} has dtype {value.dtype}; float32 and float64 are allowed")
     if like is not None and value.dtype != like[1].dtype:
@@ -110,20 +129,26 @@ def _shape(name: str, value: torch.Tensor, rule: str, axes: dict[str, Any]) -> N
 
 
 def _values(name: str, value: torch.Tensor, rule: str) -> None:
-    largest = (torch.finfo(value.dtype).max / (16 * value.shape[-1])) ** 0.5  # 16 d largest^2, which bounds four costs, is finite
+    if value.is_meta:
+        raise ValueError(f"{name} is on the device meta, which holds no values; pass a tensor on a CPU or a GPU")
+    largest = (
+        torch.finfo(value.dtype).max / (16 * (value.shape[-1] if value.ndim else 1))
+    ) ** 0.5  # 16 d largest^2, which bounds four costs, is finite
     if not value.abs().amax() <= largest:  # true of nan, too
         bad = int((~value.isfinite()).sum())
         if bad:
             raise ValueError(f"{name} holds {bad} non-finite values of {value.numel()}; all must be finite")
         top = value.abs().amax().item()
         raise ValueError(f"{name} holds a value of size {top:g}; squared distances overflow {value.dtype} beyond {largest:g}")
+    if rule.startswith("positive") and not (value > 0).all():
+        raise ValueError(f"{name} must be above 0 everywhere; its least entry is {value.min().item():g}")
     if rule.startswith("weights") and not ((value >= 0).all() and (value > 0).any(-1).all()):
         raise ValueError(f"{name} must be non-negative weights with a positive sum; its least entry is {value.min().item():g}")
 
 
 def _number(name: str, value: Any, rule: str) -> None:
     kind = int if rule == ">=1" else (int, float)
-    if not (isinstance(value, kind) and math.isfinite(value) and (value > 0 or rule == "real")):
+    if isinstance(value, bool) or not (isinstance(value, kind) and math.isfinite(value) and RANGES[rule](value)):
         raise ValueError(f"{name} is {value!r}; allowed is {NUMBERS[rule]}")
 
 

@@ -51,7 +51,7 @@ class Flow(NamedTuple):
     step: Callable[[State], State]
 
 
-@door(h=">0", lr=">0", inner_steps=">=1")
+@door(score="function", h=">0", lr=">0", inner_steps=">=1")
 def jko(
     score: Callable[[Tensor], Tensor],
     *,
@@ -76,6 +76,7 @@ def jko(
     (1 + h) s'^2 - s s' - h = 0. Stable for lr < 2 / (1/h + Lip), Lip the Lipschitz constant of the KL velocity.
     """
 
+    @door(x="*b M d")
     def init(x: Tensor) -> State:
         return State(x, x)
 

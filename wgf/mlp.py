@@ -50,7 +50,7 @@ class MLP:
     theta is W1, b1, W2, b2 and so on, and behind them LayerNorm's gain and offset. Axes of the stack broadcast, and the axes between
     stack and numbers broadcast to those of the last input: an observation (S, 1, B, 1, D) meets 32 actions (S, E, B, 32, A) uncopied,
     and its product is taken once. **Limits** ``torch.vmap`` maps theta and the last input, not an earlier input alone. **Raises**
-    ValueError for an unknown activation, and for layernorm without a hidden layer.
+    ValueError for sizes that are none, for an unknown activation, and for layernorm without a hidden layer.
     """
 
     sizes: tuple[int, ...]
@@ -58,6 +58,9 @@ class MLP:
     gain: float | None = None
 
     def __post_init__(self) -> None:
+        whole = isinstance(self.sizes, Sequence) and all(isinstance(n, int) and not isinstance(n, bool) for n in self.sizes)
+        if not whole or len(self.sizes) < 2 or min(self.sizes) < 1:
+            raise ValueError(f"sizes is {self.sizes!r}; it must be at least two whole numbers of at least 1")
         if self.activation != "layernorm" and self.activation not in ACTIVATIONS:
             raise ValueError(f"activation is {self.activation!r}; choose from {', '.join([*ACTIVATIONS, 'layernorm'])}")
         if self.activation == "layernorm" and len(self.sizes) < 3:

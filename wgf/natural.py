@@ -22,7 +22,7 @@ from wgf.conjugate import Product, conjugate_gradient
 from wgf.door import door
 
 
-@door(theta="*b P")
+@door(divergence="function", theta="*b P")
 def hessian(divergence: Callable[[Tensor], Tensor], theta: Tensor) -> Product:
     """G = d^2/dphi^2 D(phi) at phi = theta, by differentiating twice; D: (*b, P) -> (*b), an entry a function of its own theta.
 
@@ -34,7 +34,7 @@ def hessian(divergence: Callable[[Tensor], Tensor], theta: Tensor) -> Product:
     return lambda v: jvp(slope, (theta,), (v,))[1]
 
 
-@door(theta="*b P")
+@door(function="function", theta="*b P", metric="function")
 def pullback(function: Callable[[Tensor], Tensor], theta: Tensor, metric: Product) -> Product:
     """G = J'MJ, J the Jacobian of ``function`` at theta: forward through it, the metric M of its values, and back.
 
@@ -55,6 +55,7 @@ def empirical(scores: Tensor) -> Product:
     return lambda v: (scores.mT @ (scores @ v[..., None]))[..., 0] / scores.shape[-2]
 
 
+@door(metric="function", damping=">=0")
 def damped(metric: Product, damping: float) -> Product:
     """G + damping I."""
     return lambda v: torch.add(metric(v), v, alpha=damping)
@@ -77,21 +78,29 @@ class Diagonal(NamedTuple):
     phi: Tensor
 
 
+@door(std="positive *b")
 def gaussian_fisher(std: Tensor, phi: str = "std") -> Diagonal:
     """1 / std^2 in the mean; 2 / std^2 in std, 2 in log std, 1 / (2 variance^2) in the variance.
 
     **Limits** the natural gradient in (mean, std) is the gradient times (std^2, std^2 / 2).
     """
     inverse = std.square().reciprocal()
-    return Diagonal(inverse, 2.0 * inverse * SLOPES[phi](std).square())
+    return Diagonal(inverse, 2.0 * inverse * _slope(phi)(std).square())
 
 
+@door(std="positive *b")
 def gaussian_wasserstein(std: Tensor, phi: str = "std") -> Diagonal:
     """1 in the mean; 1 in std, std^2 in log std, 1 / (4 variance) in the variance: W2^2 = |d mean|^2 + |d std|^2.
 
     **Source** Moskovitz et al. 2020, Eq. 21 to 24. **Limits** in (mean, std) the natural gradient is the gradient.
     """
-    return Diagonal(torch.ones_like(std), SLOPES[phi](std).square())
+    return Diagonal(torch.ones_like(std), _slope(phi)(std).square())
+
+
+def _slope(phi: str) -> Callable[[Tensor], Tensor]:
+    if phi not in tuple(SLOPES):
+        raise ValueError(f"phi is {phi!r}; choose from {', '.join(SLOPES)}")
+    return SLOPES[phi]
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -110,7 +119,7 @@ class Step(NamedTuple):
         return self.size[..., None] * self.direction
 
 
-@door(gradient="*b P", eps=">0", steps=">=1", tol=">0")
+@door(metric="function", gradient="*b P", eps=">0", steps=">=1", tol=">0")
 def step(metric: Product, gradient: Tensor, *, eps: float, steps: int, tol: float | None = None) -> Step:
     """The natural step: direction d = G^-1 g by conjugate gradients, size beta = sqrt(2 eps / d'Gd), so that beta^2 d'Gd / 2 = eps.
 
@@ -124,6 +133,7 @@ def step(metric: Product, gradient: Tensor, *, eps: float, steps: int, tol: floa
     return Step(direction, torch.where(length > 0.0, (2.0 * eps / length).sqrt(), 0.0), residual)
 
 
+@door(acceptable="function", theta="*b P", move="*b P", shrink="share", tries=">=1")
 def backtrack(acceptable: Callable[[Tensor], Tensor], theta: Tensor, move: Tensor, *, shrink: float, tries: int) -> tuple[Tensor, Tensor]:
     """(theta + shrink^k move, shrink^k) for the first k < ``tries`` whose theta is acceptable; (theta, 0) where none is. (*b, P), (*b).
 

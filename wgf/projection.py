@@ -24,6 +24,7 @@ from wgf.natural import damped, empirical
 Density = Callable[[Tensor, Tensor], Tensor]  # (phi (..., n, P), a (..., n, A)) -> log pi(a | phi) (..., n), a row of phi for each a
 
 
+@door(xi="*b N A", slope="*b N A")
 def gaussian(xi: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """N(mean, diag std^2) in its mean and std: d mean = sum_n g_n, d std = sum_n xi_n g_n, with xi = (a - mean) / std.
 

@@ -1,6 +1,7 @@
 """The front door: an agent in an environment, that learns, acts, is evaluated, saved and loaded."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -52,6 +53,8 @@ def replaced(name: str, nets: Any, own: Mapping[str, Any]) -> Any:
         if field not in nets._fields:
             raise ValueError(f"nets has {field!r}; the networks of {name} are {', '.join(nets._fields)}")
         net = ModuleNetwork(net) if isinstance(net, torch.nn.Module) else net
+        if not (callable(net) and hasattr(net, "init")):
+            raise ValueError(f"nets has {net!r} for {field!r}; it must be a torch module, or a network as wgf.mlp.Network says")
         nets = nets._replace(**{field: replace(getattr(nets, field), net=net)})
     return nets
 
@@ -80,6 +83,10 @@ class Agent:
         self, agent: Any, env: Any, *, seeds: int | Sequence[int] = 1, preset: str = "paper", device: str = "auto",
         backend: str = "gymnasium", compile: bool | Literal["auto"] = "auto", nets: Mapping[str, Any] | None = None, **settings: Any,
     ) -> None:  # fmt: skip
+        if not (compile == "auto" or isinstance(compile, bool)):
+            raise ValueError(f"compile is {compile!r}; choose from 'auto', True, False")
+        if nets is not None and not isinstance(nets, Mapping):
+            raise ValueError(f"nets is {nets!r}; it must be a dict of networks by their names")
         self._describe(agent, env, seeds, preset, device, backend, settings)
         self.compile, self.nets = compile, sorted(nets or {})
         self._begin(nets or {})
@@ -91,6 +98,8 @@ class Agent:
         self.source = Source(env, backend)
         self._agent, (self.module, _) = agent, registry.find(agent, preset)
         self.name, self.preset = registry.label(agent), preset
+        if backend not in ("gymnasium", "envpool"):
+            raise ValueError(f"backend is {backend!r}; choose from 'gymnasium', 'envpool'")
         self.seeds, self.device = numbered(seeds), machine.find_device(device)
         cfg, schedule = resolve(agent, preset, self.source.name), Schedule()
         kinds = {f.name: cfg for f in fields(cfg)} | {f.name: schedule for f in fields(schedule) if f.name != "steps"}
@@ -132,6 +141,8 @@ class Agent:
         **Raises** what the environment or the callback raised, RuntimeError where every seed failed, and ValueError, before anything
         is written, for a folder that holds a run already and for a replay that does not fit the memory.
         """
+        if not _whole(steps):
+            raise ValueError(f"steps is {steps!r}; it must be a whole number")
         replace(self.schedule, steps=steps)  # refuses what is no number of steps
         if self._behind is not None:
             self.resume(self._behind)
@@ -214,10 +225,12 @@ class Agent:
             rows = np.asarray(vector(self.space, obs), np.float32)
         except (KeyError, IndexError):
             raise ValueError(f"obs must be a dict of {', '.join(self.space)}, as the environment gives it") from None
+        except TypeError:
+            raise ValueError(f"obs is a {type(obs).__name__}; it must be numbers, as the environment gives them") from None
         if rows.ndim not in (1, 2) or rows.shape[-1] != self.obs_size:
             raise ValueError(f"obs has shape {rows.shape}; it must be ({self.obs_size},) or (n, {self.obs_size})")
         for what, value, count in (("seed", seed, len(self.seeds)), ("policy", policy, self.policies)):
-            if not 0 <= value < count:
+            if not _whole(value) or not 0 <= value < count:
                 raise ValueError(f"{what} is {value}; it must be from 0 to {count - 1}, a place in the stack")
         n = rows.size // self.obs_size
         seen = torch.from_numpy(rows.reshape(1, n, -1)).to(self.device).repeat(len(self.seeds), self.policies, 1)
@@ -235,8 +248,8 @@ class Agent:
 
         **Raises** ValueError, in one line, where the environment raises.
         """
-        if episodes < 1:
-            raise ValueError(f"episodes is {episodes}; it must be at least 1")
+        if not _whole(episodes) or episodes < 1:
+            raise ValueError(f"episodes is {episodes!r}; it must be at least 1")
         each = self.policies * episodes
         envs = self.source.make(len(self.seeds) * each)
         try:
@@ -254,15 +267,16 @@ class Agent:
         ``training`` adds everything else that the next step depends on, replay and environments too: loaded again, the agent goes on as
         if it had not been away. **Raises** ValueError where it has not learned yet.
         """
+        folder = _path(folder)
         for s, seed in enumerate(self.seeds):
-            (mine := Path(folder) / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
+            (mine := folder / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
             about = {**self.about(self.schedule), "seed": seed, "step": self.step}
             checkpoint.save(mine, checkpoint.seed_slice(self.state, s), about)
         if training:
             if self._training is None:
                 raise ValueError("training is True; there is none before learn")
             record = Record([NoLog() for _ in self.seeds], self.seeds, self.about(self._task.schedule))
-            Keeper(checkpoints(Path(folder), self.seeds)).save(self._task, self._training, record)
+            Keeper(checkpoints(folder, self.seeds)).save(self._task, self._training, record)
 
     @classmethod
     def load(
@@ -280,7 +294,7 @@ class Agent:
 
         **Raises** ValueError, in one line, for a folder that holds no policy, or one of another version.
         """
-        folder = Path(folder)
+        folder = _path(folder)
         there = sorted({int(p.parent.name[5:]) for p in folder.glob("seed-*/policy*") if p.parent.name[5:].isdigit()})
         runs = [seed_folder(folder, seed) / "policy.json" for seed in seeds or there]  # one whose policy.json is gone is not passed over
         saved = [(path.parent, *checkpoint.load(path.parent)) for path in runs or [folder / "policy.json"]]
@@ -369,11 +383,24 @@ class Agent:
         return tell
 
 
+def _path(folder: Any) -> Path:
+    if not isinstance(folder, (str, os.PathLike)):
+        raise ValueError(f"folder is {folder!r}; it must be a path")
+    return Path(folder)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def numbered(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """Returns so many seeds from 0 on, or the seeds themselves.
 
     **Raises** ValueError for none, for one that comes twice, and for one that environments do not take.
     """
+    given: Any = seeds
+    if not (_whole(given) or (isinstance(given, Sequence) and all(_whole(k) for k in given))) or given == "":
+        raise ValueError(f"seeds is {seeds!r}; it must be a whole number, or several")
     found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(k) for k in seeds)
     if not found or len(set(found)) < len(found):
         raise ValueError(f"seeds is {seeds}; it must be at least 1, or different numbers")

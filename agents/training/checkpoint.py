@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     replace(path, json.dumps(value, indent=1, allow_nan=False).encode())
 
 
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Gives an OSError the name of the file that is written, where the system gives none, as for a disk that is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def replace(path: Path, data: bytes) -> None:
     """Writes a file whole: to a temporary name, to the disk, then renamed. Where that fails, the old file stands.
 
@@ -177,7 +188,7 @@ def replace(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as f:
+        with named(path), open(temporary, "wb") as f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())

@@ -326,7 +326,7 @@ def _made(name: str, factory: Callable[[], Any] | None, **options: Any) -> Any:
         reason = str(error)
     except (gym.error.Error, ImportError) as error:
         reason = " ".join(str(error).split("Did you mean")[0].split()).rstrip(".")
-    except Exception as error:  # an environment's own code may raise anything
+    except (Exception, SystemExit) as error:  # an environment's own code may raise anything, and may call sys.exit
         reason = _described(error)
     raise ValueError(f"environment {name!r} cannot be made: {reason}{'' if factory else near(rest, gym.registry)}")
 
@@ -376,9 +376,9 @@ def _mujoco_warning(text: str) -> None:
 def _named(name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BrokenEnvironment(f"environment {name!r} raised {_described(error)}") from error
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

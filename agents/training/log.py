@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,7 +20,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams, scalar, text
 
-from wgf.agents.training.checkpoint import save, write_sealed
+from wgf.agents.training.checkpoint import named, save, write_sealed
 
 LOCK = ".lock"
 
@@ -43,9 +44,15 @@ class Events:
         """Adds a summary at a step."""
         self._write(Event(summary=summary, step=step))
 
+    def flush(self) -> None:
+        """Hands what was written to the operating system."""
+        with named(Path(self.file.name)):
+            self.file.flush()
+
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
+        with named(Path(self.file.name)):
+            self._records.write(event.SerializeToString())
 
 
 class Rows:
@@ -69,7 +76,8 @@ class Rows:
         line = io.StringIO(newline="")
         csv.writer(line).writerow(row)
         data = line.getvalue().encode()
-        self.file.write(data)
+        with named(self.path):
+            self.file.write(data)
         self._hash.update(data)
         self._bytes, self._count = self._bytes + len(data), self._count + 1
 
@@ -89,28 +97,32 @@ class RunLog:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], position: Mapping[str, Any] | None = None, step: int = 0) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / LOCK)
+        self._empty = [path for path in folder.parents if not path.exists()]
+        self._made, self._open = False, list[Any]()
         try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._made = _made(folder)
             self._lock.acquire(timeout=0)
-        except Timeout:
-            raise FileExistsError(17, "another process writes into it", str(folder)) from None
-        try:
             self._rows = Rows(folder / "metrics.csv", position)
+            self._open.append(self._rows.file)
             write_sealed(folder / "config.json", settings)
             (folder / "result.json").unlink(missing_ok=True)
             self._events = Events(folder, None if position is None else step)
+            self._open.append(self._events.file)
+            if position is None:
+                self._about(settings)
+        except Timeout:
+            raise FileExistsError(17, "another process writes into it", str(folder)) from None
         except BaseException:
-            self._lock.release()
+            self.discard()
             raise
-        if position is None:
-            self._about(settings)
 
     def _about(self, settings: Mapping[str, Any]) -> None:
         """Writes the settings as a text and as hyper-parameters."""
         self._events.add(text("config", "```json\n" + json.dumps(settings, indent=1) + "\n```"))
-        named = {k: settings[k] for k in ("agent", "preset", "env", "seed") if k in settings} | settings["config"]
-        flat = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in named.items()}
+        chosen = {k: settings[k] for k in ("agent", "preset", "env", "seed") if k in settings} | settings["config"]
+        flat = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in chosen.items()}
         for summary in hparams(flat, {"eval/return": 0.0}):  # into this run's own events: add_hparams would make a run of its own
             self._events.add(summary)
 
@@ -126,14 +138,16 @@ class RunLog:
 
     def flush(self) -> None:
         """Hands everything written so far to the operating system."""
-        self._events.file.flush()
-        self._rows.file.flush()
+        for file in self._open:
+            with named(Path(file.name)):
+                file.flush()
 
     def position(self) -> dict[str, Any]:
         """Returns where metrics.csv is, which is on the disk then: bytes, rows and their sha256."""
         self.flush()
-        for file in (self._events.file, self._rows.file):
-            os.fsync(file.fileno())
+        for file in self._open:
+            with named(Path(file.name)):
+                os.fsync(file.fileno())
         return self._rows.position()
 
     def close(self, result: Mapping[str, Any]) -> None:
@@ -145,10 +159,22 @@ class RunLog:
             finally:
                 write_sealed(self.folder / "result.json", {**result, "metrics": metrics})
         finally:
-            for file in (self._events.file, self._rows.file):
-                with suppress(OSError):
-                    file.close()
-            self._lock.release()
+            self._close()
+
+    def discard(self) -> None:
+        """Closes the files, and removes the folder with everything in it where this log made it."""
+        self._close()
+        if self._made:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        for path in self._empty:
+            with suppress(OSError):  # something else is in it
+                path.rmdir()
+
+    def _close(self) -> None:
+        for file in self._open:
+            with suppress(OSError):
+                file.close()
+        self._lock.release()
 
 
 class NoLog:
@@ -168,6 +194,20 @@ class NoLog:
 
     def close(self, result: Mapping[str, Any]) -> None:
         """Writes nothing."""
+
+    def discard(self) -> None:
+        """Does nothing."""
+
+
+def _made(folder: Path) -> bool:
+    """Makes a folder; says whether it was not there before."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return False
+    return True
 
 
 def being_written(folder: Path) -> bool:

@@ -79,11 +79,12 @@ def train(task: Task, run: Training, record: Record, keeper: "Keeper", *, tell: 
     ``run`` comes from ``begin``, and from ``restore`` where it goes on. ``stopping`` is asked at each step, and ``tell`` may stop as
     well; then every seed is saved. A seed whose losses, returns or policy turn non-finite stops alone, its last policy from before
     that. Any other fault (an environment raises, a disk is full) ends every seed; what was saved stays, result.json holds the
-    traceback, and ``run.error`` the fault.
+    traceback, and ``run.error`` the fault. Where not even the first policies and the first checkpoint can be written, nothing is left.
     """
+    fresh, first = keeper.last is None, run.step
     try:
         with trusted():
-            if keeper.last is None:
+            if fresh:
                 record.save(run.state, run.step)
                 keeper.save(task, run, record)
             if run.step >= task.schedule.steps and not run.assessing:  # it was killed after its last step
@@ -91,6 +92,8 @@ def train(task: Task, run: Training, record: Record, keeper: "Keeper", *, tell: 
             steps(task, run, record, keeper, tell, stopping)
     except Exception as error:
         run.error = error
+        if isinstance(error, OSError) and fresh and run.step == first:
+            record.discard(_reason(error, first))
         with suppress(OSError):
             record.write(run.step, _numbers(run.info))  # names the seed whose loss was the first to go wrong
             record.save(run.state, run.step)

@@ -23,7 +23,7 @@ def find_device(name: str) -> torch.device:
     """Returns the device that auto, cpu, cuda or cuda:N names. Raises ValueError for one that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+    if not isinstance(name, str) or not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
         raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N")
     device, gpus = torch.device(name), torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= gpus:

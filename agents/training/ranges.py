@@ -16,7 +16,10 @@ class Range(NamedTuple):
 
 POSITIVE = Range(lambda x: 0.0 < x < math.inf, "above 0")
 COUNT = Range(lambda x: x >= 1, "at least 1")
-UNITS = Range(lambda sizes: len(sizes) <= 100 and all(n >= 1 for n in sizes), "at most 100 layers of at least 1 unit")
+UNITS = Range(
+    lambda sizes: len(sizes) <= 100 and all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes),
+    "at most 100 layers of at least 1 unit",
+)
 AT_LEAST_ZERO = Range(lambda x: 0.0 <= x < math.inf, "at least 0")
 KINDS: dict[type, Any] = {int: int, float: (int, float), str: str, bool: bool, tuple: tuple}
 WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "True or False", tuple: "a tuple"}

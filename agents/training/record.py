@@ -78,6 +78,12 @@ class Record:
         for s in self.running:
             self._end(s, step, status, reason, trace)
 
+    def discard(self, reason: str) -> None:
+        """Ends every seed that still trains as failed, and leaves nothing of it."""
+        for s in reversed(self.running):  # the first made the folder around them
+            self.endings[s] = f"failed: {reason}"
+            self.logs[s].discard()
+
     def _end(self, s: int, step: int, status: str, reason: str | None = None, trace: str | None = None) -> None:
         self.endings[s] = status if reason is None else f"{status}: {reason}"
         last = float(self.latest["eval/return"][s]) if "eval/return" in self.latest else math.nan

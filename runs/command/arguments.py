@@ -17,6 +17,8 @@ PLAINER = (  # Python's words, and a person's
     (r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*')", r"\1 is \2; it must be a whole number"),
     (r"Error parsing (\S+): could not convert string to float: ('.*')", r"\1 is \2; it must be a number"),
     (r"Error parsing (\S+): ('.*' in )", r"\1: \2"),
+    (r"Error parsing (\S+): no type matching \{None\}\|FLOAT .* from \[('.*')\]\.  Got .*", r"\1 is \2; it must be a number"),
+    (r"Error parsing (\S+): no type matching \{None\}\|INT .* from \[('.*')\]\.  Got .*", r"\1 is \2; it must be a whole number"),
     (r"Error parsing (\w[\w.]*): ", ""),
     (r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1 needs a value"),
     (r"Unrecognized options: (-?[\d.]+)$", r"argument '\1' is not understood; put commas between numbers, as in 64,64"),

@@ -1,8 +1,6 @@
 """The command line, ``wgf COMMAND ...``. What is heavy is imported when a command needs it."""
 
 import difflib
-import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
 from functools import partial
@@ -10,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import wgf
-from wgf.runs.command.answers import answer, refuse, say
+from wgf.runs.command.answers import answer, launch, refuse, say
 
 HELP = """usage: wgf COMMAND ...
 
@@ -39,9 +37,8 @@ exit codes: 0 done, 2 the command cannot be carried out as given, 70 a run faile
 
 
 def main() -> None:
-    """Entry point of the console script. A warning is one line, without the code that gave it."""
-    warnings.formatwarning = lambda message, *about, **more: f"wgf: {message}\n"
-    sys.exit(run(sys.argv[1:]))
+    """Entry point of the console script."""
+    launch(run)
 
 
 def run(args: Sequence[str]) -> int:
@@ -57,7 +54,7 @@ def run(args: Sequence[str]) -> int:
         "bnn-data": _bnn_data,
     }
     if not args or args[0] in ("-h", "--help"):
-        print(HELP, end="")
+        say(HELP.rstrip())
         return 0
     if args[0] == "--version":
         say(f"wgf {wgf.__version__} (torch {version('torch')})")
@@ -75,7 +72,7 @@ def _train(args: Sequence[str]) -> int:
     from wgf.runs.command.options import Place, What
 
     if args and args[0] in ("-h", "--help"):
-        print("usage: wgf train AGENT --env ENV ...    (wgf train AGENT --help: all options)\n")
+        say("usage: wgf train AGENT --env ENV ...    (wgf train AGENT --help: all options)\n")
         return _agents([])
     if not args or args[0].startswith("-"):
         return refuse("train needs an agent first, as in: wgf train dp-wgf-v --env Hopper-v5 (see wgf agents)")
@@ -145,7 +142,7 @@ def _agents(args: Sequence[str]) -> int:
         return refuse(f"agents takes no arguments, not {args[0]!r}")
     from wgf.runs.command.catalogue import catalogue
 
-    print(catalogue(), end="")
+    say(catalogue().rstrip())
     return 0
 
 

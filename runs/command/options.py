@@ -1,12 +1,17 @@
 """The options of the commands. Nothing here imports torch, so that --help answers at once; the docstring of a field is its help."""
 
-from dataclasses import dataclass
+import math
+import os
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 Preset = Literal["paper", "modern"]
+LARGEST_SEED = 999_999
+LONGEST_NAME = 255  # bytes, on the usual file systems
+MOST_THREADS = max(16, 4 * (os.cpu_count() or 1))  # a run may be repeated on a machine with fewer processors
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,12 @@ class Contest:
     threshold: float | None = None
     """The column "episodes to" counts episodes until this return; by default the return of the paper's Table 2, or Gymnasium's own."""
 
+    def __post_init__(self) -> None:
+        check_some(self, "agents")
+        seeds(self.seeds)
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise ValueError(f"threshold is {self.threshold}; it must be a finite number")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -62,10 +73,8 @@ class Place:
     """The package that steps the environments."""
 
     def __post_init__(self) -> None:
-        if self.name in ("", ".", "..") or "/" in self.name:
-            raise ValueError(f"name is {self.name!r}; it must be the name of one folder")
-        if self.threads < 0:
-            raise ValueError(f"threads is {self.threads}; it must be at least 0, where 0 chooses")
+        check_place(self)
+        check_range(self, threads=(0, MOST_THREADS))
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,11 @@ class Study:
     threads: int = 1
     """Number of CPU threads."""
 
+    def __post_init__(self) -> None:
+        check_place(self)
+        check_some(self, "sets", "methods")
+        check_range(self, iterations=(1, None), particles=(1, None), seed=(0, LARGEST_SEED), threads=(1, MOST_THREADS))
+
 
 @dataclass(frozen=True)
 class Fetch:
@@ -139,11 +153,48 @@ class Fetch:
     sets: tuple[str, ...] = ("boston", "concrete", "energy", "kin8nm", "naval", "power", "protein", "wine", "yacht")
     """Which sets; year (200 MB) is fetched only if it is named here."""
 
+    def __post_init__(self) -> None:
+        check_some(self, "sets")
+
 
 def seeds(n: int, first: int = 0) -> tuple[int, ...]:
     """Returns n seeds from ``first`` on. Raises ValueError for n < 1, and for a seed outside 0 to 999,999."""
     if n < 1:
         raise ValueError(f"seeds is {n}; it must be at least 1")
-    if not 0 <= first <= 1_000_000 - n:
-        raise ValueError(f"first-seed is {first}; seeds must lie from 0 to 999,999")
+    if n > LARGEST_SEED + 1 or not 0 <= first <= LARGEST_SEED + 1 - n:
+        wrong = f"seeds is {n}" if n > LARGEST_SEED + 1 else f"first-seed is {first}"
+        raise ValueError(f"{wrong}; seeds must lie from 0 to {LARGEST_SEED:,}")
     return tuple(range(first, first + n))
+
+
+def check_range(options: Any, **bounds: tuple[float, float | None]) -> None:
+    """Raises ValueError, naming the option and its range, for one below its least value or above its largest; None is no bound."""
+    for name, (least, most) in bounds.items():
+        value = getattr(options, name)
+        if not (least <= value and value <= (math.inf if most is None else most)):
+            allowed = f"at least {least:,}" if most is None else f"from {least:,} to {most:,}"
+            raise ValueError(f"{name} is {value}; it must be {allowed}")
+
+
+def check_some(options: Any, *names: str) -> None:
+    """Raises ValueError for an option of several words that has none, or one of them twice."""
+    for name in names:
+        words = getattr(options, name)
+        if not words:
+            raise ValueError(f"{name} is empty; name at least one, as in --{name} {' '.join(map(str, _defaults(options)[name]))}")
+        if twice := [word for i, word in enumerate(words) if word in words[:i]]:
+            raise ValueError(f"{name.removesuffix('s')} {twice[0]!r} is named twice; name it once")
+
+
+def check_place(options: Any) -> None:
+    """Raises ValueError unless ``name`` can be one folder below ``out``."""
+    if options.name in ("", ".", "..") or "/" in options.name or not options.name.isprintable():
+        raise ValueError(f"name is {options.name!r}; it must be the name of one folder")
+    if len(os.fsencode(options.name)) > LONGEST_NAME:
+        raise ValueError(f"name has {len(os.fsencode(options.name))} bytes; a folder's name has at most {LONGEST_NAME}")
+    if not options.out.strip() or not options.out.isprintable():
+        raise ValueError(f"out is {options.out!r}; it must be a folder")
+
+
+def _defaults(options: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(options)}

@@ -1,7 +1,6 @@
 """``python -m wgf.runs.studies NAME ...``."""
 
-import sys
-
+from wgf.runs.command.answers import launch
 from wgf.runs.studies.main import main
 
-sys.exit(main(sys.argv[1:]))
+launch(main)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -22,14 +23,17 @@ from wgf.bnn import data
 from wgf.bnn.fit import Fit, Settings, dev_size, fit, room
 from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
+from wgf.runs.command.answers import STOPPED
 from wgf.runs.command.options import Study
 from wgf.runs.command.progress import Progress
+from wgf.runs.command.signals import stop_signals
 from wgf.runs.studies import bnn_report, bnn_toy
-from wgf.runs.trainer.reuse import move_aside
+from wgf.runs.trainer.reuse import locked, move_aside
 from wgf.runs.trainer.tables import write_rows
-from wgf.runs.trainer.training import override, stop_signals
+from wgf.runs.trainer.training import override
 
 VARIABLE = "WGF_DATA"
+PROMISE = "the study stops after this step; fits that are whole are kept"
 W2 = ("w2", "w2_scale", "inner_steps")  # the settings of WGF's W2 term
 
 
@@ -50,27 +54,24 @@ class Task(NamedTuple):
 
 
 def main(study: Study, say: Callable[[str], None]) -> int:
-    """Fits what is missing and reports; 75 where a person stopped it. Raises ValueError for what cannot be meant."""
+    """Fits what is missing and reports; 75 where a person stopped it. Raises ValueError for what cannot be meant, OSError for a disk."""
     folder = _folder(study.data)
     tasks = list(dict.fromkeys(plan(study, name, token) for name in study.sets for token in study.methods))
     if not tasks:
         raise ValueError("name at least one set and one method, as in --sets boston --methods svgd wgf")
-    device = machine.find_device(study.device)
-    torch.set_num_threads(max(1, study.threads))
-    try:
-        with stop_signals() as stopping, machine.tuned():
-            missing = [task for task in tasks if not finished(task)]
-            for task in missing:
-                if finished(task):  # by now, under another label
-                    continue
-                if not run(task, data.load(folder, task.name), device, stopping, compile=study.compile):
-                    return 75
-        place = Path(study.out) / study.name
+    device, place = machine.find_device(study.device), Path(study.out) / study.name
+    torch.set_num_threads(study.threads)
+    with locked(place), stop_signals(PROMISE) as stopping, machine.tuned():
+        missing = [task for task in tasks if not finished(task)]
+        for task in missing:
+            if finished(task):  # by now, under another label
+                continue
+            if not run(task, data.load(folder, task.name), device, stopping, compile=study.compile):
+                print(f"wgf: {task.folder} stopped; the same command fits it anew", file=sys.stderr)
+                return STOPPED
         if missing or not (place / "toy.png").exists():
             bnn_toy.draw({task.label: task.settings for task in tasks}, study.seed, place / "toy.png")
         say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks], tuned=study.tuned))
-    except OSError as error:
-        raise ValueError(f"{error.filename or study.out} cannot be written: {error.strerror}") from None
     return 0
 
 
@@ -130,7 +131,7 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
         for tag, value in scores.items():
             events.add(scalar(f"bnn/{tag}", value.mean().item()), step)
             curves.extend([step, tag, s, v] for s, v in enumerate(value.tolist()))
-        events.file.flush()
+        events.flush()
         note = "  ".join(f"{word} {scores[tag].mean():.3f}" for word, tag in SHOWN.items())
 
     try:

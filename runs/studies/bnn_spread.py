@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from wgf import flow, svgd, trusted
+from wgf.agents.training.checkpoint import named
 from wgf.bnn.model import Model, Prior
 from wgf.bnn.network import Net
-from wgf.runs.trainer.tables import write_rows
+from wgf.runs.command.options import check_range
+from wgf.runs.trainer import tables
 from wgf.transport import VELOCITIES
 
 FEATURES, ROWS, GAMMA, LAM = 2, 30, 0.2, 1.5
@@ -36,6 +38,9 @@ class Options:
     """Number of JKO steps; each takes four gradient steps."""
     repeats: int = 5
     """Number of starts; their mean and range are shown."""
+
+    def __post_init__(self) -> None:
+        check_range(self, steps=(1, None), repeats=(1, None))
 
 
 class Problem:
@@ -120,15 +125,16 @@ def draw(rows: Sequence[tuple[str, int, float, int, float]], path: Path) -> None
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
     left.legend(loc="lower left", fontsize=8)
-    figure.savefig(path, dpi=120)
+    with named(path):
+        figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 
 def main(options: Options, say: Callable[[str], None]) -> int:
     """Writes spread.csv and spread.png; returns the exit code 0."""
+    tables.writable(options.out)
     rows = table(options)
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_rows(options.out / "spread.csv", ["velocity", "particles", "scale", "repeat", "spread"], rows)
+    tables.write_rows(options.out / "spread.csv", ["velocity", "particles", "scale", "repeat", "spread"], rows)
     draw(rows, options.out / "spread.png")
     say(f"{options.out / 'spread.csv'}, {options.out / 'spread.png'}")
     return 0

@@ -7,12 +7,14 @@ swapped). A finished run is not trained again, so several processes may share th
 without the W2 term to the last bit (a test checks it): it is the control.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wgf.agents.training.schedule import Schedule
-from wgf.runs.command.options import Contest, Place
+from wgf.runs.command.options import Contest, Place, check_range, check_some
+from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer.compare import Curves, compare, plan, read
 from wgf.runs.trainer.figures import caption, display, figure, returns
 from wgf.runs.trainer.statistics import COVERAGE, bootstrap, improvement, iqm
@@ -42,8 +44,11 @@ class Options:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.tasks) - set(ITERATIONS)):
             raise ValueError(f"tasks has {unknown[0]!r}; it may have {', '.join(ITERATIONS)}")
-        if self.iterations < 1:
-            raise ValueError(f"iterations is {self.iterations}; it must be at least 1")
+        check_some(self, "tasks", "alphas")
+        check_range(self, iterations=(1, None))
+        if wrong := [alpha for alpha in self.alphas if not 0.0 < alpha < math.inf]:
+            raise ValueError(f"alphas has {wrong[0]}; it must be above 0")
+        seeds_of(self.seeds)
 
     def contest(self, task: str) -> tuple[Contest, Schedule]:
         """Returns what is compared on a task, and for how long."""

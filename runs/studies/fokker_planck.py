@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from wgf import flow, transport
+from wgf.runs.command.options import check_range
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
 
@@ -32,6 +33,9 @@ class Options:
     """Folder for fokker_planck.md, .txt, .csv, .png and .pdf; it is made if it is missing."""
     particles: int = 50
     """Number of particles."""
+
+    def __post_init__(self) -> None:
+        check_range(self, particles=(2, None))
 
 
 def law(time: Tensor) -> Tensor:
@@ -88,7 +92,7 @@ def draw(paths: dict[float, Tensor], file: Path) -> None:
 
 def main(options: Options, say: Callable[[str], None]) -> int:
     """Follows each step size, draws and says; returns the exit code 0."""
-    options.out.mkdir(parents=True, exist_ok=True)
+    tables.writable(options.out)
     paths = {h: path(h, options.particles) for h in STEPS}
     draw(paths, options.out / "fokker_planck.png")
     say(tables.write(options.out / "fokker_planck", rows(paths), f"{options.particles} particles, time {TIME:g}."))

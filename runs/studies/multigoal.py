@@ -23,7 +23,7 @@ from wgf.agents.training import checkpoint
 from wgf.agents.training.envs import Array
 from wgf.agents.training.protocol import AnyAgent, Streams
 from wgf.agents.training.schedule import Schedule
-from wgf.runs.command.options import Place
+from wgf.runs.command.options import Place, check_range, check_some
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import display, figure
@@ -54,9 +54,9 @@ class Options:
     place: Place = field(default_factory=lambda: Place(name="multigoal", threads=1))
 
     def __post_init__(self) -> None:
-        for name in ("steps", "episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_some(self, "agents")
+        check_range(self, steps=(1, None), episodes=(1, None))
+        seeds_of(self.seeds)
 
     def job(self, name: str) -> Job:
         """An agent's training: its paper preset with ReLU networks, reward scale 0.1 and the trust region of common noise."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from wgf import natural
+from wgf.runs.command.options import LARGEST_SEED, check_range
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
 from wgf.runs.trainer.statistics import bootstrap
@@ -37,6 +38,9 @@ class Options:
     """Number of policy updates on the line."""
     seed: int = 0
     """Random seed of the points and of the first agent."""
+
+    def __post_init__(self) -> None:
+        check_range(self, updates=(1, None), seed=(0, LARGEST_SEED - AGENTS))
 
 
 def ascent(method: str, theta: Tensor, gradient: Tensor) -> Tensor:
@@ -165,13 +169,13 @@ def table(paths: dict[str, Tensor], curves: dict[str, Tensor]) -> str:
 
 def main(options: Options, say: Callable[[str], None]) -> int:
     """Fits, learns, draws and says; returns the exit code 0."""
+    tables.writable(options.out)
     generator = torch.Generator().manual_seed(options.seed)
     data = MAXIMUM[0] + MAXIMUM[1] * torch.randn(POINTS, dtype=torch.float64, generator=generator)
     paths = {method: fit(method, data) for method in METHODS} | {f"Algorithm 2, {EPS} nats": algorithm_2(data, generator)}
     curves = {method: learn(method, options) for method in METHODS}
-    options.out.mkdir(parents=True, exist_ok=True)
     draw_likelihood(paths, data, options.out / "likelihood.png")
     draw_line(curves, options.out / "line.png")
-    (options.out / "natural.md").write_text(table(paths, curves))
+    tables.write_text(options.out / "natural.md", table(paths, curves))
     say(table(paths, curves))
     return 0

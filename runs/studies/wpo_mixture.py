@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from wgf import projection, trusted
+from wgf.agents.training.ranges import check
 from wgf.policies.gaussian import GaussianMixture
 from wgf.policies.unbounded import flat, unflat
+from wgf.runs.command.options import LARGEST_SEED, check_range
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
 
@@ -41,6 +43,10 @@ class Options:
     """Step size."""
     seeds: int = 5
     """Number of seeds."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        check_range(self, iterations=(1, None), seeds=(1, LARGEST_SEED))
 
 
 def slope(a: Tensor) -> Tensor:
@@ -118,11 +124,11 @@ def table(paths: dict[str, Tensor]) -> list[dict[str, str]]:
 
 def main(options: Options, say: Callable[[str], None]) -> int:
     """Climbs, draws and says; returns the exit code 0."""
-    options.out.mkdir(parents=True, exist_ok=True)
+    tables.writable(options.out)
     torch.set_num_threads(1)
     with trusted():
         paths = {form: climb(form, tuple(STARTS.values()), options) for form in FORMS}
     draw_paths(paths, options.out / "mixture.png")
-    (options.out / "mixture.md").write_text(tables.markdown(table(paths)))
+    tables.write_text(options.out / "mixture.md", tables.markdown(table(paths)))
     say(tables.markdown(table(paths)))
     return 0

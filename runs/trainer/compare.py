@@ -38,10 +38,7 @@ def compare(what: Contest, schedule: Schedule, place: Place, say: Callable[[str]
     curves = [read(job.label, folders) for job, folders in zip(jobs, runs, strict=True)]
     for line in mixed([folder for folders in runs for folder in folders]):
         print(f"wgf: {line}", file=sys.stderr)
-    try:
-        shown = write(curves, what.env, threshold, folder)
-    except OSError as error:
-        raise ValueError(f"{error.filename or folder} cannot be written: {error.strerror}") from None
+    shown = write(curves, what.env, threshold, folder)
     say(f"\n{shown}\nfigure: {folder / 'compare.png'} .pdf\ntable:  {folder / 'compare.md'} .csv .txt")
     say(f"curves: tensorboard --logdir {place.out}")
     return 0

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wgf.agents.training.checkpoint import named
 from wgf.runs.trainer.statistics import COVERAGE, Values, band
 
 NAMES = {
@@ -61,8 +62,9 @@ def figure(path: Path, rows: int = 1, columns: int = 1, note: str = "", panel: t
         try:
             yield axes
             _below(drawn, axes, note)
-            drawn.savefig(path.with_suffix(".png"), dpi=150)
-            drawn.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+            with named(path):
+                drawn.savefig(path.with_suffix(".png"), dpi=150)
+                drawn.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
         finally:
             pyplot.close(drawn)
 

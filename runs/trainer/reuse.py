@@ -1,16 +1,23 @@
 """Finds what of a job is still to be trained: finished runs stay, unfinished ones go on, and nothing is ever deleted."""
 
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wgf.agents.training.checkpoint import read_sealed
+from filelock import FileLock, Timeout
+
+from wgf.agents.training.checkpoint import read_json, read_sealed
 from wgf.agents.training.folder import checkpoints, difference, free
-from wgf.agents.training.log import being_written
+from wgf.agents.training.log import LOCK, being_written
 from wgf.agents.training.record import FINISHED
+from wgf.runs.trainer.tables import writable
 from wgf.runs.trainer.training import Job, report, run, words
+
+OURS = re.compile(r"metrics\.csv|curves\.csv|events\..*|training|\..*\.tmp|\.lock")  # what a run has that died at once
 
 
 class Part(NamedTuple):
@@ -78,7 +85,40 @@ def _finished(folder: Path) -> bool:
 
 
 def move_aside(folder: Path) -> None:
-    """Renames the folder of an unfinished run: nothing is lost, and the name is free."""
+    """Renames the folder of an unfinished run: nothing is lost, and the name is free.
+
+    Raises ValueError for a folder that wgf did not write: one that has neither a config.json of it nor only files of its names.
+    """
+    names = sorted(path.name for path in folder.iterdir())
+    if "config.json" in names:
+        foreign = None if "versions" in read_json(folder / "config.json") else "config.json"
+    else:
+        foreign = next((name for name in names if not OURS.fullmatch(name)), None)
+    if foreign:
+        raise ValueError(f"{folder} holds {foreign!r}, which wgf did not write; give another --name or --out")
     aside = next(p for i in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.unfinished-{i}")).exists())
     folder.rename(aside)
     print(f"wgf: {folder} was not finished: moved to {aside.name}, trained again", file=sys.stderr)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder of a study and holds its lock: no other process writes there meanwhile. What stays empty is removed at the end.
+
+    Raises ValueError where another process has the lock.
+    """
+    empty = [path for path in (folder, *folder.parents) if not path.exists()]
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        writable(folder)
+        lock.acquire()
+        yield
+    except Timeout:
+        raise ValueError(f"{folder} is being written by another process; wait for it, or give another --name") from None
+    finally:
+        if lock.is_locked:
+            (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        for path in empty:
+            with suppress(OSError):  # there is something in it
+                path.rmdir()

@@ -1,9 +1,13 @@
 """Tables of rows with named cells, as text, Markdown and CSV: what every report and every study writes."""
 
 import csv
+import errno
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from wgf.agents.training.checkpoint import named
 
 Row = Mapping[str, str]
 
@@ -26,15 +30,29 @@ def text(rows: Sequence[Row]) -> str:
 def write(path: Path, rows: Sequence[Row], note: str = "") -> str:
     """Writes path.md, path.txt and path.csv, a note under the first two; returns what path.txt holds."""
     shown = text(rows) + (f"\n{note}\n" if note else "")
-    path.with_suffix(".md").write_text(markdown(rows) + (f"\n{note}\n" if note else ""))
-    path.with_suffix(".txt").write_text(shown)
+    write_text(path.with_suffix(".md"), markdown(rows) + (f"\n{note}\n" if note else ""))
+    write_text(path.with_suffix(".txt"), shown)
     write_rows(path.with_suffix(".csv"), list(rows[0]), [list(row.values()) for row in rows])
     return shown
 
 
+def writable(folder: Path) -> Path:
+    """Makes a folder for results, and returns it. Raises OSError, which names it, where nothing can be written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    return folder
+
+
+def write_text(path: Path, content: str) -> None:
+    """Writes a text; an OSError names the file."""
+    with named(path):
+        path.write_text(content, encoding="utf-8")
+
+
 def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Writes a CSV file with a head."""
-    with path.open("w", newline="") as file:
+    with named(path), path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(head)
         writer.writerows(rows)

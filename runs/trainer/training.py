@@ -2,10 +2,8 @@
 
 import json
 import math
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from wgf.agents import Agent
 from wgf.agents.training import machine
 from wgf.agents.training.agent import resolve
 from wgf.agents.training.checkpoint import read_sealed
-from wgf.agents.training.folder import FREE
+from wgf.agents.training.folder import FREE, seed_folder
 from wgf.agents.training.log import being_written
 from wgf.agents.training.loop import Tick
 from wgf.agents.training.protocol import Memory
@@ -26,10 +24,12 @@ from wgf.agents.training.rollout import Rollout
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.answers import FAILED, STOPPED
 from wgf.runs.command.arguments import parse
-from wgf.runs.command.options import Place
+from wgf.runs.command.options import LONGEST_NAME, Place
 from wgf.runs.command.progress import Progress
+from wgf.runs.command.signals import stop_signals
 
-__all__ = ["Job", "exit_code", "finish", "length", "override", "report", "resolve", "resume", "run", "stop_signals", "words"]
+__all__ = ["Job", "exit_code", "finish", "length", "override", "report", "resolve", "resume", "run", "words"]
+PROMISE = "every seed is saved after this step, then the run stops"
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Job:
 
     def __post_init__(self) -> None:
         check(self.cfg)
+        if len(self.label.encode()) > LONGEST_NAME:
+            raise ValueError(f"agent {self.label!r} has {len(self.label.encode())} bytes; a folder's name has at most {LONGEST_NAME}")
 
     def folder(self, seed: int) -> Path:
         """OUT/NAME/ENV/AGENT/seed-K."""
@@ -99,7 +101,7 @@ def finish(agent: Agent, label: str, schedule: Schedule, folder: Path, say: Call
     say(f"{label} on {agent.source.name}: {words(agent.seeds)}, {text}{gone}, {agent.device}, {threads} thread{'s' * (threads > 1)}")
     if agent.compile == "auto" and agent.compiles(schedule.steps):
         say("updates run as machine code, which takes up to a minute to compile; --compile False does without")
-    with stop_signals() as stopping, Progress(label, steps, len(agent.seeds), agent.step) as progress:
+    with stop_signals(PROMISE) as stopping, Progress(label, steps, len(agent.seeds), agent.step) as progress:
         endings = agent.train(schedule.steps, lambda step, metrics, _: progress.tell(Tick(step, metrics)), folder, stopping)
     agent.close()
     return endings
@@ -148,31 +150,11 @@ def report(folder: Path, seeds: Sequence[int], endings: Sequence[str]) -> int:
     for ending in dict.fromkeys(endings):
         if ending != FINISHED:
             mine = [k for k, e in zip(seeds, endings, strict=True) if e == ending]
-            kept = "the same command goes on from here" if ending == INTERRUPTED else "the last saved policy is kept"
-            print(f"wgf: {folder}, {words(mine)} {ending}; {kept}", file=sys.stderr)
+            kept = "; the same command goes on from here" if ending == INTERRUPTED else "; the last saved policy is kept"
+            if not all((seed_folder(folder, k) / "policy.json").exists() for k in mine):
+                kept = ""
+            print(f"wgf: {folder}, {words(mine)} {ending}{kept}", file=sys.stderr)
     return exit_code(endings)
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Makes the first Ctrl-C or SIGTERM only set a flag, so that the loop can save and leave; a second one acts as usual."""
-    asked: list[int] = []
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-    def note(number: int, frame: Any) -> None:
-        asked.append(number)
-        restore()
-
-    for s in before:
-        signal.signal(s, note)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        restore()
 
 
 def words(seeds: Sequence[int]) -> str:

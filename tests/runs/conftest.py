@@ -27,19 +27,19 @@ TINY = [
 
 @pytest.fixture
 def person(tmp_path, monkeypatch):
-    """``person(*args)`` runs wgf in an empty folder, in this process: (exit code, stdout, stderr)."""
+    """``person(*args)`` runs wgf in an empty folder, in this process: (exit code, stdout, stderr); ``main=`` another command."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*args):
+    def run(*args, main=None):
         import io
         from contextlib import redirect_stderr, redirect_stdout
 
-        from wgf.runs.command.cli import run
+        from wgf.runs.command import cli
 
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
             try:
-                code = run([str(a) for a in args])
+                code = (main or cli.run)([str(a) for a in args])
             except SystemExit as stop:
                 code = stop.code or 0
         return code, out.getvalue(), err.getvalue()
@@ -60,6 +60,7 @@ def script(tmp_path):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         return subprocess.Popen([str(wgf), *map(str, args)], cwd=tmp_path, env=environment, **pipes)
 
+    start.python = sys.executable
     return start
 
 

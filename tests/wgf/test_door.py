@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import wgf
-from wgf import flow, kernels, svgd, transport
+from wgf import conjugate, flow, kernels, mlp, natural, projection, svgd, transport
 from wgf.door import door
 
 CLOUDS = {  # every public function of two clouds, with what else it needs
@@ -159,3 +159,80 @@ def test_a_missing_argument_is_a_type_error_and_none_is_filled_in(draw):
     assert f(draw(2, 2), None) is None
     with pytest.raises(TypeError):
         f()
+
+
+FUNCTIONS = {
+    "empirical": natural.empirical,
+    "hessian": lambda t: natural.hessian(lambda p: p.square().sum(-1), t),
+    "pullback": lambda t: natural.pullback(lambda p: p, t, lambda v: v),
+    "step": lambda t: natural.step(lambda v: v, t, eps=0.1, steps=2),
+    "conjugate_gradient": lambda t: conjugate.conjugate_gradient(lambda v: v, t, steps=2),
+    "backtrack": lambda t: natural.backtrack(lambda p: p.sum(-1) > 0, t, t, shrink=0.5, tries=3),
+    "gaussian_fisher": natural.gaussian_fisher,
+    "gaussian_wasserstein": natural.gaussian_wasserstein,
+    "projection": lambda t: projection.gaussian(t, t),
+    "median_full": kernels.median_full,
+    "svgd": lambda t: svgd.velocity(t, t),
+}
+
+
+@pytest.mark.parametrize("f", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_what_is_no_dense_tensor_of_numbers_is_named(f, draw):
+    x = draw(4, 2).abs() + 1.0
+    f(x)
+    for bad, says in (
+        (None, "is a NoneType; pass a torch tensor"),
+        (x.cpu().numpy(), "is a ndarray; pass a torch tensor"),
+        (x.to_sparse(), r"is a sparse tensor; pass a dense one, \w+\.to_dense\(\)"),
+        (x.to("meta"), "is on the device meta, which holds no values; pass a tensor on a CPU or a GPU"),
+        (x * math.nan, "holds 8 non-finite values of 8"),
+        (x.to(torch.complex128), "has dtype torch.complex128; float32 and float64 are allowed"),
+    ):
+        refused(f, bad, says=says)
+
+
+def test_a_deviation_is_positive_and_its_coordinate_known(draw):
+    std = draw(3).abs() + 1.0
+    for f in (natural.gaussian_fisher, natural.gaussian_wasserstein):
+        refused(f, -std, says="std must be above 0 everywhere; its least entry is -")
+        refused(f, std * 0.0, says="std must be above 0 everywhere; its least entry is 0")
+        for phi in ("stdd", None, ["std"]):
+            refused(f, std, phi, says=r"phi is .*; choose from std, log_std, variance")
+        f(std[0])  # of any shape, a single number too
+        with wgf.trusted():
+            f(-std)
+
+
+def test_numbers_of_natural_steps_are_checked(draw):
+    x = draw(4, 2)
+    for bad in (-1.0, math.nan, math.inf, None, "x", True):
+        refused(natural.damped, torch.neg, bad, says=f"damping is {bad!r}; allowed is a finite number of at least 0")
+    natural.damped(torch.neg, 0.0)
+    for bad in (2.0, 1.0, 0.0, -1.0, math.nan, None):
+        refused(natural.backtrack, torch.neg, x, x, shrink=bad, tries=3, says=f"shrink is {bad!r}; allowed is a number above 0 and below 1")
+    for bad in (0, -1, 1.5, None, True):
+        refused(
+            natural.backtrack, torch.neg, x, x, shrink=0.5, tries=bad, says=f"tries is {bad!r}; allowed is a whole number of at least 1"
+        )
+    for bad in (True, None):
+        refused(flow.jko, torch.neg, h=bad, lr=0.1, inner_steps=1, says=f"h is {bad!r}; allowed is a positive, finite number")
+
+
+def test_what_must_be_a_function_is_named(draw):
+    x = draw(4, 2)
+    refused(flow.jko, None, h=1.0, lr=0.1, inner_steps=1, says="score is None; pass a function")
+    refused(natural.damped, "x", 0.1, says="metric is 'x'; pass a function")
+    refused(conjugate.conjugate_gradient, 3, x, steps=1, says="product is 3; pass a function")
+    refused(natural.step, None, x, eps=0.1, steps=1, says="metric is None; pass a function")
+
+
+def test_a_flow_begins_at_a_cloud(draw):
+    scheme = flow.jko(torch.neg, h=1.0, lr=0.1, inner_steps=1)
+    refused(scheme.init, draw(3), says=r"x has shape \(3,\)")
+    refused(scheme.init, None, says="x is a NoneType; pass a torch tensor")
+
+
+@pytest.mark.parametrize("sizes", [(3,), (), (0, 1), (3, -1), (2.5, 1), (True, 1), "ab", None])
+def test_the_sizes_of_a_network_are_at_least_two_whole_numbers(sizes):
+    with pytest.raises(ValueError, match=r"sizes is .*; it must be at least two whole numbers of at least 1"):
+        mlp.MLP(sizes)

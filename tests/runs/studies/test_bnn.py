@@ -239,7 +239,7 @@ def test_what_cannot_be_meant_is_one_line(folder, capsys, args, says):
 def test_a_folder_that_cannot_be_written_is_one_line(folder, capsys):
     (folder / "file").write_text("")
     assert cli.run(["bnn", *QUICK, "--methods", "svgd", "--out", "file"]) == 2
-    assert capsys.readouterr().err == "wgf: file/bnn/small/svgd cannot be written: Not a directory\n"
+    assert capsys.readouterr().err == "wgf: file/bnn: Not a directory\n"
 
 
 def test_data_must_be_named(folder, capsys, monkeypatch):

@@ -15,6 +15,7 @@ from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from wgf.agents.training import checkpoint
+from wgf.runs.command.signals import stop_signals
 
 SHARED_TAGS = {
     "charts/episodic_return", "charts/episodic_length", "charts/steps_per_second", "eval/return", "eval/return_std", "eval/length",
@@ -28,6 +29,7 @@ OWN_TAGS = {
     "soft-q": {"flow/kl_speed"},
 }
 MODULE = """
+import time
 import gymnasium as gym, numpy as np
 
 class Task(gym.Env):
@@ -41,12 +43,14 @@ class Task(gym.Env):
         return np.zeros(2, np.float32), {}
     def step(self, action):
         Task.steps += 1
-        if self.fault and Task.steps == 40: raise RuntimeError("the gearbox broke")
+        if self.fault == "hang" and Task.steps == 40: time.sleep(600.0)
+        if self.fault is True and Task.steps == 40: raise RuntimeError("the gearbox broke")
         return np.zeros(2, np.float32), 1.0, False, False, {}
 
 gym.register("Fine-v0", entry_point=Task, max_episode_steps=10)
 gym.register("Stuck-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": "reset"})
 gym.register("Breaks-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": True})
+gym.register("Hangs-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": "hang"})
 """
 
 
@@ -142,7 +146,7 @@ def test_envpool_trains_and_evaluates(person, tiny):
         (["sac", "--gamma", "1.5"], "gamma is 1.5; it must be from 0 to 1"),
         (["sac", "--seeds", "0"], "seeds is 0; it must be at least 1"),
         (["sac", "--first-seed", "-1"], "first-seed is -1; seeds must lie from 0 to 999,999"),
-        (["sac", "--threads", "-1"], "threads is -1; it must be at least 0"),
+        (["sac", "--threads", "-1"], "threads is -1; it must be from 0 to "),
         (["sac", "--eval-episodes", "0"], "eval_episodes is 0; it must be at least 1"),
         (["sac", "--device", "gpu"], "device 'gpu' is unknown; use auto, cpu, cuda or cuda:N"),
         (["sac", "--device", "cuda:99"], "device 'cuda:99' is not available"),
@@ -214,19 +218,29 @@ def test_a_full_disk_is_one_line_and_exit_70(script, tiny):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_the_policy_and_closes_the_log(script, tiny, tmp_path, number):
+PROMISE = "every seed is saved after this step, then the run stops; Ctrl-C again stops at once"
+
+
+def running(process, folder, tag=b"losses/q"):
+    """Waits until a training has logged a tag."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not ((folder / "metrics.csv").exists() and tag in (folder / "metrics.csv").read_bytes()):
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("name", "shown"), [("SIGTERM", "SIGTERM"), ("SIGINT", "Ctrl-C"), ("SIGHUP", "SIGHUP"), ("SIGUSR1", "SIGUSR1")])
+def test_a_signal_saves_the_policy_and_closes_the_log(script, tiny, tmp_path, name, shown):
     process = script(
         "train", "dp-wgf-v", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny, "--steps", 1_000_000, "--eval-every", 1_000_000
     )
     folders = [tmp_path / "runs" / "main" / "InvertedPendulum-v5" / "dp-wgf-v" / f"seed-{k}" for k in (0, 1)]
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not (folders[0].is_dir() and b"losses/q" in (folders[0] / "metrics.csv").read_bytes()):
-        time.sleep(0.05)
-    process.send_signal(number)
+    running(process, folders[0])
+    process.send_signal(getattr(signal, name))
     _, err = process.communicate(timeout=300)
     assert process.returncode == 75
-    assert err == "wgf: runs/main/InvertedPendulum-v5/dp-wgf-v, seeds 0, 1 interrupted; the same command goes on from here\n"
+    ending = "runs/main/InvertedPendulum-v5/dp-wgf-v, seeds 0, 1 interrupted; the same command goes on from here"
+    assert err == f"wgf: {shown}: {PROMISE}\nwgf: {ending}\n"
     for folder in folders:
         ended = json.loads((folder / "result.json").read_text())
         assert ended["status"] == "interrupted"
@@ -234,11 +248,42 @@ def test_a_signal_saves_the_policy_and_closes_the_log(script, tiny, tmp_path, nu
         assert about["step"] == ended["step"] > 0
         with open(folder / "metrics.csv", newline="") as f:
             last = [int(row["step"]) for row in csv.DictReader(f) if row["tag"] == "losses/q"][-1]
-        assert ended["step"] - 15 < last <= ended["step"]
+        assert ended["step"] - 15 < last <= ended["step"]  # --log-every 15
         events = EventAccumulator(str(folder))
         events.Reload()
         assert events.Scalars("losses/q")[-1].step == last
     assert not list(tmp_path.rglob(".*.tmp"))
+
+
+@pytest.mark.parametrize(("first", "second"), [("SIGINT", "SIGINT"), ("SIGHUP", "SIGTERM")])
+def test_a_second_signal_stops_at_once_even_where_a_step_hangs_and_leaves_a_result(script, tiny, tmp_path, first, second):
+    (tmp_path / "my_task.py").write_text(MODULE)
+    process = script("train", "sac", "--env", "my_task:Hangs-v0", *tiny, "--eval-every", 1000)
+    folder = tmp_path / "runs" / "main" / "my_task:Hangs-v0" / "sac" / "seed-0"
+    running(process, folder, tag=b"30,")
+    process.send_signal(getattr(signal, first))
+    assert PROMISE in process.stderr.readline()
+    process.send_signal(getattr(signal, second))
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (75, "wgf: stopped\n")
+    ended = json.loads((folder / "result.json").read_text())
+    assert ended["status"] == "interrupted"
+    assert checkpoint.load(folder)[0]["step"] <= ended["step"]
+
+
+def test_a_terminal_that_hangs_up_twice_is_waited_for_and_nohup_holds(script, tiny, tmp_path):
+    def nohup():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with stop_signals("it stops") as stopping:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert stopping()
+    process = script("train", "sac", "--env", "InvertedPendulum-v5", *tiny, "--steps", 2000, preexec_fn=nohup)
+    running(process, tmp_path / "runs/main/InvertedPendulum-v5/sac/seed-0")
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=300)[1] == ""
+    assert process.returncode == 0
 
 
 def test_a_terminal_shows_a_bar_and_a_pipe_plain_lines(script, tiny):
