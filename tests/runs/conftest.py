@@ -1,6 +1,7 @@
 """The command line as a person runs it: the console script, in a folder of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,15 @@ def script(tmp_path):
 
     def start(*args, **options):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+        first = options.pop("preexec_fn", lambda: None)
+
+        def begin():
+            for number in (signal.SIGHUP, signal.SIGINT):  # which tests that run under nohup would hand on as ignored
+                signal.signal(number, signal.SIG_DFL)
+            first()
+
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-        return subprocess.Popen([str(wgf), *map(str, args)], cwd=tmp_path, env=environment, **pipes)
+        return subprocess.Popen([str(wgf), *map(str, args)], cwd=tmp_path, env=environment, preexec_fn=begin, **pipes)
 
     start.python = sys.executable
     return start
