@@ -57,7 +57,7 @@ def test_the_table_has_the_means_over_training_and_at_the_end_and_marks_what_is_
         (["--iterations", "0"], "iterations is 0; it must be at least 1"),
         (["--seeds", "0"], "seeds is 0; it must be at least 1"),
         (["--alphas", "8 9"], "--alphas: '8 9' in '8 9' is not a number; put commas between numbers"),
-        (["--alphas", "-1"], "alpha is -1.0; it must be above 0"),
+        (["--alphas", "-1"], "alphas has -1.0; it must be above 0"),
     ],
 )
 def test_options_that_cannot_be_are_one_line(args, words, capsys, tmp_path):

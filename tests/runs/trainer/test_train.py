@@ -172,7 +172,7 @@ def test_an_output_that_cannot_be_written_is_one_line(person, tiny):
     (person.folder / "runs").write_text("a file")
     code, _, err = person("train", "sac", "--env", "InvertedPendulum-v5", *tiny)
     assert code == 2
-    assert err == "wgf: runs/main/InvertedPendulum-v5/sac/seed-0 cannot be written: Not a directory; write to another folder\n"
+    assert err == "wgf: runs/main/InvertedPendulum-v5/sac cannot be written: Not a directory; write to another folder\n"
 
 
 def test_a_task_of_ones_own_lies_where_the_person_is(person, tiny):
