@@ -33,7 +33,7 @@ def test_an_agent_of_ones_own_is_trained_saved_and_loaded_by_its_name(tmp_path, 
     assert (after > -3.0).all()
     assert (before < -8.0).all()
     agent.save(tmp_path)
-    np.testing.assert_array_equal(Agent.load(tmp_path, env=river).evaluate(10).returns.mean(1), after)
+    np.testing.assert_array_equal(Agent.load(tmp_path, env=river, agent="own_agent:MyAgent").evaluate(10).returns.mean(1), after)
 
 
 def test_its_step_is_that_of_the_paper(monkeypatch):
@@ -61,7 +61,7 @@ def test_the_command_line_takes_it_too(tmp_path, monkeypatch, capsys):
     assert run(["train", "own_agent:MyAgent", *options.split(), "--out", str(tmp_path)]) == 0
     assert "segment: 1 x 16 x 1 x 20 steps" in capsys.readouterr().out
     folder = tmp_path / "main" / "Pendulum-v1" / "own_agent:MyAgent" / "seed-0"
-    assert run(["eval", str(folder), "--episodes", "1"]) == 0
+    assert run(["eval", str(folder), "--agent", "own_agent:MyAgent", "--episodes", "1"]) == 0
     assert "own_agent:MyAgent on Pendulum-v1, seed 0, step 640: return " in capsys.readouterr().out
 
 
