@@ -162,7 +162,7 @@ class Agent:
         task, training = self._prepared(schedule)
         where = {**machine.about(self.device, torch.get_num_threads()), "compile": task.compile, "stack": list(self.seeds)}
         place = None if log is None else Path(log)
-        record, self._keeper = opened(place, self.seeds, self.about(schedule), where, self._keeper, task.envs.continues)
+        record, self._keeper = opened(place, self.seeds, self.about(schedule), where, self._keeper, training.step, task.envs.continues)
         with machine.tuned():
             self.endings = train(task, training, record, self._keeper, tell=self._told(callback, training), stopping=stopping)
         self.step = training.step

@@ -41,9 +41,15 @@ def newest(store: Store) -> Saved:
 
 
 def opened(
-    log: Path | None, seeds: Sequence[int], about: Mapping[str, Any], where: Mapping[str, Any], keeper: Keeper | None, continues: bool
+    log: Path | None,
+    seeds: Sequence[int],
+    about: Mapping[str, Any],
+    where: Mapping[str, Any],
+    keeper: Keeper | None,
+    step: int,
+    continues: bool,
 ) -> tuple[Record, Keeper]:
-    """Opens the logs of a training: those that ``keeper`` kept until now, where it is this folder's, else new ones in a free folder.
+    """Opens the logs of a training: those that ``keeper`` kept until this ``step``, where they are this folder's, else new ones.
 
     ``about`` is what is saved with each policy, ``where`` what config.json says besides; ``continues``: whether there may be checkpoints.
 
@@ -52,18 +58,19 @@ def opened(
     if log is None:
         return Record([NoLog() for _ in seeds], seeds, about), Keeper(None)
     folders, store = [seed_folder(log, seed) for seed in seeds], checkpoints(log, seeds)
-    goes_on = keeper is not None and keeper.store is not None and keeper.store.folder == store.folder
+    last = keeper.last if keeper is not None and keeper.store is not None and keeper.store.folder == store.folder else None
+    goes_on = last is not None and last["step"] == step and any(last["record"]["logs"].values())
     logs: list[RunLog | NoLog] = []
     try:
-        if keeper is None or keeper.last is None or not goes_on:
+        if keeper is None or last is None or not goes_on:
             if taken := next((folder for folder in folders if not free(folder)), None):
                 raise ValueError(f"{taken} already holds a run; write to another folder, or move it away")
             now = {**where, "started": _now()}
             logs += (RunLog(folder, {**about, "seed": seed, **now}) for folder, seed in zip(folders, seeds, strict=True))
             return Record(logs, seeds, about), Keeper(store if continues else None)
-        before = keeper.last["record"]
+        before = last["record"]
         for s, (folder, seed) in enumerate(zip(folders, seeds, strict=True)):
-            logs.append(_reopened(folder, {**about, "seed": seed, **where}, before["logs"].get(str(s)), keeper.last["step"]))
+            logs.append(_reopened(folder, {**about, "seed": seed, **where}, before["logs"].get(str(s)), step))
     except OSError as error:
         for half in [] if goes_on else reversed(logs):
             half.discard()

@@ -316,6 +316,23 @@ def test_the_log_goes_on_in_the_same_files(tmp_path):
     assert json.loads((tmp_path / "seed-0" / "result.json").read_text())["status"] == "finished"
 
 
+def test_a_log_does_not_go_on_behind_steps_that_it_lacks(tmp_path):
+    def breaks(step, metrics, agent):
+        if step == 45:
+            raise RuntimeError("enough")
+
+    one = Agent("sac", "toy/Limited-v0", **TINY, checkpoint_every=15)
+    with pytest.raises(RuntimeError, match="enough"):
+        one.learn(60, breaks, log=tmp_path)
+    with pytest.raises(ValueError, match="seed-0 already holds a run; write to another folder"):
+        one.learn(30, log=tmp_path)  # the checkpoint is that of step 30, the training in memory stands at 45
+    two = Agent("sac", "toy/Limited-v0", **TINY, checkpoint_every=15).resume(tmp_path)
+    assert two.step == 30
+    two.learn(60, log=tmp_path).learn(10).learn(10, log=tmp_path.with_name("other"))
+    with pytest.raises(ValueError, match="seed-0 already holds a run; write to another folder"):
+        two.learn(10, log=tmp_path)
+
+
 def test_a_log_that_was_cut_short_is_refused(tmp_path):
     Agent("sac", "toy/Limited-v0", **TINY).learn(60, log=tmp_path)
     path = tmp_path / "seed-0" / "metrics.csv"
@@ -344,6 +361,8 @@ def test_a_saved_agent_goes_on_with_its_replay_where_its_training_is_saved_too(t
     loaded.learn(30, log=tmp_path.with_name("log"))
     tensors = [checkpoint.tensors(agent.state) for agent in (whole, loaded)]
     assert all(torch.equal(t, tensors[1][name]) for name, t in tensors[0].items())
+    with pytest.raises(ValueError, match="seed-3 already holds a run; write to another folder"):  # which has no log to go on with
+        Agent.load(tmp_path).learn(30, log=tmp_path)
     with pytest.raises(ValueError, match="training is True; there is none before learn"):
         Agent("sac", "Pendulum-v1", **TINY).save(tmp_path, training=True)
 
