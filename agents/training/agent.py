@@ -206,10 +206,12 @@ class Agent:
         return text
 
     def compiles(self, steps: int) -> bool:
-        """Says whether a training of ``steps`` steps that begins now would run its updates as machine code.
+        """Says whether a training of ``steps`` steps that begins now, or one that goes on, runs its updates as machine code.
 
         By itself it does where the updates are many and large enough to save twice what compiling costs, on a CPU with a compiler.
         """
+        if self._training is not None:  # which goes on as it began
+            return self._task.compile
         if self.compile != "auto":
             return self.compile
         updates = self.module.memory(self.cfg, self.schedule).updates(steps)

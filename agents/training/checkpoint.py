@@ -50,11 +50,16 @@ def restore_(state: Any, slices: Sequence[dict[str, Tensor]]) -> None:
         t.copy_(torch.cat([v[name] for v in slices]) if t.ndim else slices[0][name])
 
 
+def alike(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raises ValueError, naming the first tensor that only one of an agent and a checkpoint has."""
+    if odd := sorted(own.keys() ^ found.keys()):
+        raise ValueError(f"the checkpoint and the agent differ in tensor {odd[0]!r}: it belongs to another agent or version")
+
+
 def compare(own: Mapping[str, Tensor], slices: Sequence[dict[str, Tensor]]) -> None:
     """Raises ValueError, naming the tensor, where slices of one seed differ from a state's tensors in names, shapes or types."""
     for values in slices:
-        if odd := sorted(own.keys() ^ values.keys()):
-            raise ValueError(f"the checkpoint and the agent differ in tensor {odd[0]!r}: it belongs to another agent or version")
+        alike(own, values)
         for name, t in own.items():
             needed = f"{t.dtype} of shape {(1, *t.shape[1:]) if t.ndim else ()}"
             if (found := f"{values[name].dtype} of shape {tuple(values[name].shape)}") != needed:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wgf import trusted
-from wgf.agents.training.checkpoint import tensors
+from wgf.agents.training.checkpoint import alike, tensors
 from wgf.agents.training.compiled import Update, update
 from wgf.agents.training.envs import Array, BrokenEnvironment, Envs, Mask
 from wgf.agents.training.evaluate import deterministic, evaluate
@@ -137,8 +137,7 @@ def restore(task: Task, run: Training, saved: Saved) -> None:
     **Raises** ValueError where the checkpoint is another agent's, or the environments do not come back to where they were.
     """
     own, found = tensors(run.state), saved.snapshot["state"]
-    if odd := sorted(own.keys() ^ found.keys()):
-        raise ValueError(f"the checkpoint and the agent differ in tensor {odd[0]!r}: it belongs to another agent or version")
+    alike(own, found)
     for name, t in own.items():
         put_(t, found[name], f"tensor {name!r}")
     set_states(run.streams.generators, saved.snapshot["streams"])
@@ -153,7 +152,7 @@ class Keeper:
     """
 
     def __init__(self, store: Store | None, last: Snapshot | None = None) -> None:
-        self.store, self.last = store, last
+        self.store, self.last = store, None if last is None else self._held(last)
         self._spent, self._ended = 0.0, time.perf_counter()
 
     def due(self, every: Schedule, before: int, step: int, evaluated: bool) -> bool:
@@ -168,8 +167,13 @@ class Keeper:
             return
         began, now, memory = time.perf_counter(), snapshot(task, run, record), self.last["memory"] if self.last else None
         self.store.save(run.step, now, task.memory.rows(memory), fresh=self.last is None)
-        self.last, self._ended = {name: now[name] for name in ("step", "memory", "record")}, time.perf_counter()
+        self.last, self._ended = self._held(now), time.perf_counter()
         self._spent = self._ended - began
+
+    @staticmethod
+    def _held(snapshot: Snapshot) -> Snapshot:
+        """Returns what the next checkpoint and a log that goes on need to know; the state, which is large, is not kept twice."""
+        return {name: snapshot[name] for name in ("step", "memory", "record")}
 
 
 def steps(task: Task, run: Training, record: Record, keeper: Keeper, tell: Tell, stopping: Stopping) -> None:

@@ -78,11 +78,6 @@ class Store:
 
         return Saved(step, joined(state, about["facts"]), pieces)
 
-    def facts(self, step: int) -> dict[str, Any]:
-        """Returns what a checkpoint says in its json, without its tensors. Raises ValueError where that is damaged."""
-        facts: dict[str, Any] = self._about(step)["facts"]
-        return facts
-
     def _about(self, step: int) -> dict[str, Any]:
         path, kinds = self.folder / f"training-{step}.json", {"step": int, "state": dict, "rows": list, "facts": dict}
         about = read_sealed(path, lambda found: found.get("format") == FORMAT, f"a checkpoint of format {FORMAT}")

@@ -14,7 +14,7 @@ from wgf.agents import Agent
 from wgf.agents.training import machine
 from wgf.agents.training.agent import resolve
 from wgf.agents.training.checkpoint import read_sealed
-from wgf.agents.training.folder import FREE, seed_folder
+from wgf.agents.training.folder import identity, seed_folder
 from wgf.agents.training.log import being_written
 from wgf.agents.training.loop import Tick
 from wgf.agents.training.protocol import Memory
@@ -57,8 +57,8 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """Returns what makes two runs the same experiment (all but the seed), in the form in which JSON gives it back."""
         about = {"agent": self.agent, "preset": self.preset, "env": self.env, "backend": self.place.backend}
-        schedule = {name: value for name, value in asdict(self.schedule).items() if name not in FREE}
-        return json.loads(json.dumps({**about, "config": asdict(self.cfg), "schedule": schedule}))  # type: ignore[no-any-return]
+        whole = identity({**about, "config": asdict(self.cfg), "schedule": asdict(self.schedule)})
+        return json.loads(json.dumps(whole))  # type: ignore[no-any-return]
 
 
 def override(cfg: Any, settings: Sequence[str]) -> Any:

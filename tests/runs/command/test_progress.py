@@ -41,3 +41,12 @@ def test_plain_lines_come_now_and_then_and_at_the_end(monkeypatch, capsys):
         "sac  300/1,000  17 steps/s  return 5  eval -  42 s left",
         "sac  1,000/1,000  17 steps/s  return 5  eval -  0 s left",
     ]
+
+
+def test_the_time_that_is_left_is_told_by_the_steps_since_it_went_on(monkeypatch, capsys):
+    now = {"time": 50.0}
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now["time"])
+    with progress.Progress("sac", 1000, first=600) as shown:
+        now["time"] += 20.0
+        shown.show(700, "")
+    assert capsys.readouterr().out == "sac  700/1,000    60 s left\n"  # 100 steps took 20 s, and 300 are left
