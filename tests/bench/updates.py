@@ -19,6 +19,8 @@ from wgf.agents import registry
 from wgf.agents.training import compiled, machine
 from wgf.agents.training.descent import Adam
 from wgf.agents.training.protocol import Batch, Streams
+from wgf.agents.training.rollout import Segment
+from wgf.agents.training.schedule import Schedule
 
 OBS, ACTION = 11, 3  # Hopper-v5
 
@@ -39,6 +41,20 @@ def update(name: str, preset: str, seeds: int = 1, compile: bool = False, **chan
         with trusted():
             change(batch, noise)
     return lambda: change(batch, noise)
+
+
+def on_segments(name: str, preset: str, compile: bool = False) -> Callable[[], object]:
+    """One update of an agent that learns from segments, on one that stays the same, of the size that its preset collects."""
+    agent, cfg = registry.find(name, preset)
+    collects, g = agent.memory(cfg, Schedule()), [torch.Generator().manual_seed(0)]
+    state = agent.init(cfg, OBS, ACTION, g, torch.device("cpu"))
+    axes = (1, collects.policies, collects.steps, collects.each)
+    obs, action, next_obs = (torch.randn(*axes, n, generator=g[0]) for n in (OBS, ACTION, OBS))
+    reward, discount, ended = torch.randn(axes, generator=g[0]), torch.full(axes, cfg.gamma), torch.zeros(axes, dtype=torch.bool)
+    segment, draw = Segment(obs, action, reward, discount, ended, next_obs), Streams(g)
+    collects.explore(state, draw)
+    change = compiled.update(agent, cfg, state, compile=compile, whole=False)
+    return lambda: change(segment, agent.noise(cfg, ACTION, draw))
 
 
 def plain_sac(batch: int, width: int) -> Callable[[], object]:
@@ -169,8 +185,10 @@ def main() -> None:
     parts.append(("DP-WGF-V, paper preset, 32 particles, one thread", [row(times, name, names[0]) for name in cases]))
     parts.append(("DP-WGF-V against SAC (paper)", [row(times, name, "sac") for name in ("dp-wgf-v", "sac")]))
 
-    for name, preset in (("sac", "modern"), ("soft-q", "paper"), ("dp-wgf", "paper"), ("dp-wgf-v", "paper"), ("wpo", "modern")):
-        cases = {name: update(name, preset), f"{name}, compiled": update(name, preset, compile=True)}
+    replay = (("sac", "modern"), ("ddpg", "paper"), ("soft-q", "paper"), ("dp-wgf", "paper"), ("dp-wgf-v", "paper"), ("wpo", "modern"))
+    segments = (("ppo", "modern"), ("trpo", "modern"), ("ip-wgf", "paper"), ("svpg", "paper"))
+    for make, name, preset in [(update, *each) for each in replay] + [(on_segments, *each) for each in segments]:
+        cases = {name: make(name, preset), f"{name}, compiled": make(name, preset, compile=True)}
         times = timed(cases, 1, args.rounds)
         parts.append((f"{name} as machine code, {preset} preset, one thread", [row(times, case, name) for case in cases]))
 
