@@ -1,65 +1,34 @@
 """The front door: an agent in an environment, that learns, acts, is evaluated, saved and loaded."""
 
-import json
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wgf.agents import registry
-from wgf.agents.training import checkpoint, machine, weight
+from wgf.agents.training import checkpoint, machine, saved, weight
 from wgf.agents.training.compiled import pays
-from wgf.agents.training.envs import Array, BrokenEnvironment, Source
+from wgf.agents.training.description import Description
+from wgf.agents.training.envs import Array, one_line
 from wgf.agents.training.evaluate import Episodes, deterministic, evaluate
-from wgf.agents.training.folder import checkpoints, difference, identity, newest, opened, seed_folder
+from wgf.agents.training.folder import checkpoints, opened, resumable
 from wgf.agents.training.log import NoLog
 from wgf.agents.training.loop import Keeper, Task, Tell, Tick, Training, begin, restore, train
-from wgf.agents.training.normal import normalized
 from wgf.agents.training.protocol import Streams
-from wgf.agents.training.ranges import check, chosen
+from wgf.agents.training.ranges import whole
 from wgf.agents.training.record import Record
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.spaces import vector
-from wgf.agents.training.targets import REWARD_SCALE
+from wgf.agents.training.spaces import rows
 from wgf.limits import size
-from wgf.mlp import ModuleNetwork
 
 Metrics = dict[str, Array]
 Callback = Callable[[int, Metrics, "Agent"], bool | None]
-SAVED = {"agent": str, "preset": str, "config": dict, "schedule": dict, "env": str, "backend": str} | dict.fromkeys(
-    ("seed", "step", "obs_size", "action_size"), int
-)
 
 
-def resolve(agent: Any, preset: str, env: str) -> Any:
-    """Returns the preset's configuration for an environment: the paper's reward scale is its Table 6, by the name of the task.
-
-    It is the inverse temperature of soft agents; others take rewards as they are.
-    """
-    _, cfg = registry.find(agent, preset)
-    soft = preset == "paper" and agent in registry.SOFT
-    return replace(cfg, reward_scale=REWARD_SCALE.get(re.split(r"-v\d+$", env)[0], 1.0)) if soft else cfg
-
-
-def replaced(name: str, nets: Any, own: Mapping[str, Any]) -> Any:
-    """Returns an agent's networks with some of a person's own in their places. Raises ValueError for a name that is not there."""
-    for field, net in own.items():
-        if field not in nets._fields:
-            raise ValueError(f"nets has {field!r}; the networks of {name} are {', '.join(nets._fields)}")
-        net = ModuleNetwork(net) if isinstance(net, torch.nn.Module) else net
-        if not (callable(net) and hasattr(net, "init")):
-            raise ValueError(f"nets has {net!r} for {field!r}; it must be a torch module, or a network as wgf.mlp.Network says")
-        nets = nets._replace(**{field: replace(getattr(nets, field), net=net)})
-    return nets
-
-
-class Agent:
+class Agent(Description):
     """An agent of ``wgf.agents`` in an environment, for any number of seeds, which train as one stack.
 
         agent = Agent("sac", "Hopper-v5", seeds=5, preset="modern").learn(100_000, log="runs/mine")
@@ -87,41 +56,18 @@ class Agent:
             raise ValueError(f"compile is {compile!r}; choose from 'auto', True, False")
         if nets is not None and not isinstance(nets, Mapping):
             raise ValueError(f"nets is {nets!r}; it must be a dict of networks by their names")
-        self._describe(agent, env, seeds, preset, device, backend, settings)
-        self.compile, self.nets = compile, sorted(nets or {})
-        self._begin(nets or {})
+        super().__init__(agent, env, seeds, preset, device, backend, settings, nets or {})
+        self._begin(compile, nets or {})
 
-    def _describe(
-        self, agent: Any, env: Any, seeds: int | Sequence[int], preset: str, device: str, backend: str, settings: Mapping[str, Any]
-    ) -> None:
-        """Finds out everything that is said about it, and takes no memory."""
-        self.source = Source(env, backend)
-        self._agent, (self.module, _) = agent, registry.find(agent, preset)
-        self.name, self.preset = registry.label(agent), preset
-        if backend not in ("gymnasium", "envpool"):
-            raise ValueError(f"backend is {backend!r}; choose from 'gymnasium', 'envpool'")
-        self.seeds, self.device = numbered(seeds), machine.find_device(device)
-        cfg, schedule = resolve(agent, preset, self.source.name), Schedule()
-        kinds = {f.name: cfg for f in fields(cfg)} | {f.name: schedule for f in fields(schedule) if f.name != "steps"}
-        values = {name: chosen(kinds, name, value) for name, value in settings.items()}
-        self.cfg = replace(cfg, **{name: value for name, value in values.items() if kinds[name] is cfg})
-        self.schedule = replace(schedule, **{name: value for name, value in values.items() if kinds[name] is schedule})
-        check(self.cfg)
-        self.module = normalized(self.module, self.schedule.normalize)
-        view = self.source.simulators(1)
-        view.close()
-        self.space, self.scale, self.obs_size, self.action_size = view.space, view.scale, view.obs_size, view.action_size
-
-    def _begin(self, nets: Mapping[str, Any]) -> None:
+    def _begin(self, compile: bool | Literal["auto"], nets: Mapping[str, Any]) -> None:
         """Makes its state. Raises ValueError, before it takes memory, where the networks or an update do not fit."""
         if not nets:  # networks of a program's own have sizes of their own, and are there already
-            usual = registry.find(self._agent, self.preset)[1]
-            weight.check(self.module, self.cfg, usual, self.obs_size, self.action_size, len(self.seeds), self.device)
+            weight.check(self.module, self.cfg, self.usual, self.obs_size, self.action_size, len(self.seeds), self.device)
         generators = [torch.Generator().manual_seed(k) for k in self.seeds]
-        own = [replaced(self.name, self.module.networks(self.cfg, self.obs_size, self.action_size), nets)] if nets else []  # type: ignore[attr-defined]
+        own = [self.networks(nets)] if nets else []
         self.state = self.module.init(self.cfg, self.obs_size, self.action_size, generators, self.device, *own)
         self.policies = self.module.memory(self.cfg, self.schedule).policies
-        self.step, self.endings = 0, list[str]()
+        self.compile, self.step, self.endings = compile, 0, list[str]()
         self._draw = Streams([torch.Generator(self.device).manual_seed(k) for k in self.seeds])  # of actions asked for by ``predict``
         self._training: Training | None = None
         self._keeper: Keeper | None = None
@@ -141,7 +87,7 @@ class Agent:
         **Raises** what the environment or the callback raised, RuntimeError where every seed failed, and ValueError, before anything
         is written, for a folder that holds a run already and for a replay that does not fit the memory.
         """
-        if not _whole(steps):
+        if not whole(steps):
             raise ValueError(f"steps is {steps!r}; it must be a whole number")
         replace(self.schedule, steps=steps)  # refuses what is no number of steps
         if self._behind is not None:
@@ -178,22 +124,12 @@ class Agent:
         back to where it was.
         """
         self.close()
-        store, self._behind = checkpoints(Path(log), self.seeds), None
-        saved = newest(store)
-        seeds, about = saved.snapshot["seeds"], saved.snapshot["about"]
-        if seeds != list(self.seeds):
-            raise ValueError(f"{log} holds seeds {', '.join(map(str, seeds))} as one stack, which goes on as a whole: give these seeds")
-        compile = saved.snapshot["compile"] if self.compile == "auto" else self.compile
-        want = {**identity(self.about(self.schedule)), "compile": compile}
-        if other := difference(want, {**about, "compile": saved.snapshot["compile"]}):
-            raise ValueError(f"{log} holds a run with {other}: give the same settings, or another folder")
-        task, training = self._prepared(Schedule(**about["schedule"]), compile)
-        try:
-            with machine.tuned():
-                restore(task, training, saved)
-        except BrokenEnvironment as error:
-            raise ValueError(str(error)) from None
-        self.step, self._keeper = saved.step, Keeper(store, saved.snapshot)
+        self._behind = None
+        store, last = resumable(Path(log), self.seeds, self.about(self.schedule), self.compile)
+        task, training = self._prepared(Schedule(**last.snapshot["about"]["schedule"]), last.snapshot["compile"])
+        with one_line(), machine.tuned():
+            restore(task, training, last)
+        self.step, self._keeper = last.step, Keeper(store, last.snapshot)
         return self
 
     def needs(self, steps: int) -> str:
@@ -223,26 +159,19 @@ class Agent:
         ``seed`` is the place of a seed in the stack, ``policy`` that of a policy where a seed has several. ``deterministic`` gives the
         agent's best guess, else a draw from its policy.
         """
-        try:
-            rows = np.asarray(vector(self.space, obs), np.float32)
-        except (KeyError, IndexError):
-            raise ValueError(f"obs must be a dict of {', '.join(self.space)}, as the environment gives it") from None
-        except TypeError:
-            raise ValueError(f"obs is a {type(obs).__name__}; it must be numbers, as the environment gives them") from None
-        if rows.ndim not in (1, 2) or rows.shape[-1] != self.obs_size:
-            raise ValueError(f"obs has shape {rows.shape}; it must be ({self.obs_size},) or (n, {self.obs_size})")
+        numbers = rows(self.space, obs, self.obs_size)
         for what, value, count in (("seed", seed, len(self.seeds)), ("policy", policy, self.policies)):
-            if not _whole(value) or not 0 <= value < count:
+            if not whole(value) or not 0 <= value < count:
                 raise ValueError(f"{what} is {value}; it must be from 0 to {count - 1}, a place in the stack")
-        n = rows.size // self.obs_size
-        seen = torch.from_numpy(rows.reshape(1, n, -1)).to(self.device).repeat(len(self.seeds), self.policies, 1)
+        n = numbers.size // self.obs_size
+        seen = torch.from_numpy(numbers.reshape(1, n, -1)).to(self.device).repeat(len(self.seeds), self.policies, 1)
         if deterministic:
             action = self.module.greedy(self.cfg, self.state, seen)
         else:
             noise = self.module.act_noise(self.cfg, self.action_size, seen.shape[1], self._draw)
             action = self.module.act(self.cfg, self.state, seen, noise)
         mine = torch.nan_to_num(action[seed].detach()).view(self.policies, n, -1)[policy].cpu().numpy()
-        scaled: NDArray[Any] = self.scale(mine if rows.ndim == 2 else mine[0])
+        scaled: NDArray[Any] = self.scale(mine if numbers.ndim == 2 else mine[0])
         return scaled
 
     def evaluate(self, episodes: int = 10) -> Episodes:
@@ -250,16 +179,12 @@ class Agent:
 
         **Raises** ValueError, in one line, where the environment raises.
         """
-        if not _whole(episodes) or episodes < 1:
+        if not whole(episodes) or episodes < 1:
             raise ValueError(f"episodes is {episodes!r}; it must be at least 1")
         each = self.policies * episodes
-        envs = self.source.make(len(self.seeds) * each)
-        try:
-            found = evaluate(deterministic(self.module, self.cfg, self.state, self.device), envs, self.seeds, each)
-        except BrokenEnvironment as error:
-            raise ValueError(str(error)) from None
-        finally:
-            envs.close()
+        policy = deterministic(self.module, self.cfg, self.state, self.device)
+        with one_line(), closing(self.source.make(len(self.seeds) * each)) as envs:
+            found = evaluate(policy, envs, self.seeds, each)
         assert found is not None  # nothing asks it to stop
         return found
 
@@ -269,7 +194,7 @@ class Agent:
         ``training`` adds everything else that the next step depends on, replay and environments too: loaded again, the agent goes on as
         if it had not been away. **Raises** ValueError where it has not learned yet.
         """
-        folder = _path(folder)
+        folder = saved.path(folder)
         for s, seed in enumerate(self.seeds):
             (mine := folder / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
             about = {**self.about(self.schedule), "seed": seed, "step": self.step}
@@ -296,60 +221,17 @@ class Agent:
 
         **Raises** ValueError, in one line, for a folder that holds no policy, or one of another version.
         """
-        folder = _path(folder)
-        there = sorted({int(p.parent.name[5:]) for p in folder.glob("seed-*/policy*") if p.parent.name[5:].isdigit()})
-        runs = [seed_folder(folder, seed) / "policy.json" for seed in seeds or there]  # one whose policy.json is gone is not passed over
-        saved = [(path.parent, *checkpoint.load(path.parent)) for path in runs or [folder / "policy.json"]]
-        first, about, _ = saved[0]
-        try:
-            for _, other, _ in saved:
-                _described(other)
-            if env is None and about.get("own"):
-                raise ValueError(f"it was trained on an environment that a program gave, {about['env']!r}: load it with env=")
-            given = registry.named("env", about["env"]) if env is None else env
-            learner = registry.named("agent", about["agent"]) if agent is None else agent
-            if sorted(nets or {}) != about.get("nets", []):
-                raise ValueError(
-                    f"its networks of its own are {about.get('nets', [])}, and {sorted(nets or {})} are given: load it with nets="
-                )
-            schedule = {k: v for k, v in about["schedule"].items() if k != "steps"}
-            seeds = [other["seed"] for _, other, _ in saved]
-            settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in {**about["config"], **schedule}.items()}
-            found = cls.__new__(cls)
-            found._describe(learner, given, seeds, about["preset"], device, about["backend"], settings)
-        except (AttributeError, KeyError, OverflowError, TypeError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{first / 'policy.json'} does not describe an agent of this version: {error}") from None
-        if (found.obs_size, found.action_size) != (about["obs_size"], about["action_size"]):
-            raise ValueError(
-                f"{first} was trained on {about['obs_size']} observation and {about['action_size']} action numbers; "
-                f"{about['env']!r} has {found.obs_size} and {found.action_size} here: install the versions that its policy.json names"
-            )
-        found.compile, found.nets = "auto", sorted(nets or {})
-        try:
-            usual = registry.find(learner, found.preset)[1]
-            if not nets and not weight.modest(found.cfg, usual, found.obs_size, len(found.seeds), found.device):
-                own = weight.shapes(found.module, found.cfg, found.obs_size, found.action_size)
-                checkpoint.compare(own, [tensors for _, _, tensors in saved])
-            found._begin(nets or {})
-            checkpoint.restore_(found.state, [tensors for _, _, tensors in saved])
-        except (OverflowError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{first / 'policy.json'} does not describe an agent of this version: {error}") from None
-        found.step = max(int(other["step"]) for _, other, _ in saved)
-        found._behind = folder if runs and checkpoints(folder, seeds).steps() else None
+        folder = saved.path(folder)
+        policies, found = saved.read(folder, seeds), cls.__new__(cls)
+        with policies.doubted():
+            Description.__init__(found, device=device, **policies.arguments(env, agent, nets or {}))
+        policies.check(found)
+        with policies.doubted():
+            found._begin("auto", nets or {})
+            checkpoint.restore_(found.state, policies.slices)
+        found.step = policies.step
+        found._behind = folder if policies.first != folder and checkpoints(folder, found.seeds).steps() else None
         return found
-
-    def about(self, schedule: Schedule) -> dict[str, Any]:
-        """Returns what every saved policy says about itself, as JSON gives it back."""
-        about: dict[str, Any] = {
-            "agent": self.name,
-            "preset": self.preset,
-            "env": self.source.name,
-            "own": self.source.own,
-            "backend": self.source.backend,
-        }
-        about |= {"nets": self.nets} if self.nets else {}
-        sizes = {"obs_size": self.obs_size, "action_size": self.action_size, "versions": machine.versions()}
-        return json.loads(json.dumps({**about, "config": asdict(self.cfg), "schedule": asdict(schedule), **sizes}))  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Frees the environments of the training."""
@@ -369,11 +251,8 @@ class Agent:
         eval_envs = self.source.make(count * self.policies * schedule.eval_episodes)
         compile = self.compiles(schedule.steps - self.step) if compile is None else compile
         self._task = Task(self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, compile)
-        try:
-            with machine.tuned():
-                self._training = begin(self._task, self.state)
-        except BrokenEnvironment as error:
-            raise ValueError(str(error)) from None
+        with one_line(), machine.tuned():
+            self._training = begin(self._task, self.state)
         self._training.step = self.step
         return self._task, self._training
 
@@ -383,35 +262,3 @@ class Agent:
             return callback(tick.step, dict(tick.metrics), self) if callback else None
 
         return tell
-
-
-def _path(folder: Any) -> Path:
-    if not isinstance(folder, (str, os.PathLike)):
-        raise ValueError(f"folder is {folder!r}; it must be a path")
-    return Path(folder)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def numbered(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """Returns so many seeds from 0 on, or the seeds themselves.
-
-    **Raises** ValueError for none, for one that comes twice, and for one that environments do not take.
-    """
-    given: Any = seeds
-    if not (_whole(given) or (isinstance(given, Sequence) and all(_whole(k) for k in given))) or given == "":
-        raise ValueError(f"seeds is {seeds!r}; it must be a whole number, or several")
-    found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(k) for k in seeds)
-    if not found or len(set(found)) < len(found):
-        raise ValueError(f"seeds is {seeds}; it must be at least 1, or different numbers")
-    if not all(0 <= k < 1_000_000 for k in found):
-        raise ValueError(f"seeds is {seeds}; seeds must lie from 0 to 999,999")
-    return found
-
-
-def _described(about: dict[str, Any]) -> None:
-    for field, kind in SAVED.items():
-        if not isinstance(about.get(field), kind):
-            raise ValueError(f"{field} is {about.get(field)!r}")

@@ -29,7 +29,7 @@ from wgf.agents.training.spaces import Array, Mask, Scale, Step, cast, near, qui
 from wgf.limits import free_memory, resident, size
 
 __all__ = [
-    "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Source", "Step", "returned",
+    "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Source", "Step", "one_line", "returned",
     "reward_threshold",
 ]  # fmt: skip
 CPU = torch.device("cpu")
@@ -85,6 +85,15 @@ class Simulators(Protocol):
 
 class BrokenEnvironment(Exception):
     """An environment raised an error while it ran; the text is one line, the error itself is the cause."""
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Makes a ValueError of what an environment raised."""
+    try:
+        yield
+    except BrokenEnvironment as error:
+        raise ValueError(str(error)) from None
 
 
 def alone(seed: int) -> Sequence[int]:

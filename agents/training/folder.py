@@ -40,6 +40,18 @@ def newest(store: Store) -> Saved:
     raise ValueError(f"{store.folder} holds no {'whole ' if steps else ''}checkpoint: train again in another folder")
 
 
+def resumable(log: Path, seeds: Sequence[int], about: Mapping[str, Any], compile: bool | str) -> tuple[Store, Saved]:
+    """Returns the checkpoints in a folder, and the newest. Raises ValueError unless that is of these seeds and of what ``about`` says."""
+    saved = newest(store := checkpoints(log, seeds))
+    held = saved.snapshot
+    if held["seeds"] != list(seeds):
+        raise ValueError(f"{log} holds seeds {', '.join(map(str, held['seeds']))} as one stack, which goes on as a whole: give these seeds")
+    want = {**identity(about), "compile": held["compile"] if compile == "auto" else compile}
+    if other := difference(want, {**held["about"], "compile": held["compile"]}):
+        raise ValueError(f"{log} holds a run with {other}: give the same settings, or another folder")
+    return store, saved
+
+
 def opened(
     log: Path | None,
     seeds: Sequence[int],

@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from numbers import Integral
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 
@@ -90,6 +91,11 @@ def chosen(owners: Mapping[str, Any], name: str, value: Any) -> Any:
     elif isinstance(value, bool) is not isinstance(default, bool) or not isinstance(value, KINDS.get(type(default), object)):
         raise ValueError(f"{name} is {value!r}; it must be {WORDS[type(default)]}")
     return value
+
+
+def whole(value: Any) -> bool:
+    """Says whether a value is a whole number, of Python or of numpy."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def shown(value: Any) -> str:

@@ -55,6 +55,19 @@ def vector(space: Any, obs: Any) -> Any:
     return np.concatenate([np.reshape(x, (*x.shape[: x.ndim - len(shape)], -1)) for x, shape in parts], -1)
 
 
+def rows(space: Any, obs: Any, size: int) -> Array:
+    """Returns an observation (size,), or n of them (n, size), as numbers. Raises ValueError, in one line, for anything else."""
+    try:
+        found = np.asarray(vector(space, obs), np.float32)
+    except (KeyError, IndexError):
+        raise ValueError(f"obs must be a dict of {', '.join(space)}, as the environment gives it") from None
+    except TypeError:
+        raise ValueError(f"obs is a {type(obs).__name__}; it must be numbers, as the environment gives them") from None
+    if found.ndim not in (1, 2) or found.shape[-1] != size:
+        raise ValueError(f"obs has shape {found.shape}; it must be ({size},) or (n, {size})")
+    return found
+
+
 def sizes(name: str, obs: Any, action: Any) -> tuple[int, int]:
     """Returns how many numbers an observation and an action have. Raises ValueError for spaces that agents here cannot use."""
     if not isinstance(action, gym.spaces.Box):

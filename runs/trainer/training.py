@@ -12,8 +12,8 @@ import torch
 
 from wgf.agents import Agent
 from wgf.agents.training import machine
-from wgf.agents.training.agent import resolve
 from wgf.agents.training.checkpoint import read_sealed
+from wgf.agents.training.description import resolve
 from wgf.agents.training.folder import identity, seed_folder
 from wgf.agents.training.log import being_written
 from wgf.agents.training.loop import Tick

@@ -1,0 +1,100 @@
+"""What an agent is: its algorithm, its configuration, its environment and its seeds, found out before they take memory."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import torch
+
+from wgf.agents import registry
+from wgf.agents.training import machine
+from wgf.agents.training.envs import Source
+from wgf.agents.training.normal import normalized
+from wgf.agents.training.ranges import check, chosen, whole
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.targets import REWARD_SCALE
+from wgf.mlp import ModuleNetwork
+
+
+class Description:
+    """Everything that is said about an agent, and what follows from it.
+
+    ``module`` and ``cfg`` are the algorithm and its configuration, which the preset sets to ``usual``; ``source`` is the environment, with
+    observations of ``obs_size`` and actions of ``action_size`` numbers; ``nets`` names the networks that a program gave.
+
+    **Raises** ValueError, in one line, for names, spaces, seeds, settings and values that are of no use.
+    """
+
+    def __init__(
+        self, agent: Any, env: Any, seeds: int | Sequence[int], preset: str, device: str, backend: str, settings: Mapping[str, Any],
+        nets: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self.source = Source(env, backend)
+        self.module, _ = registry.find(agent, preset)
+        self.name, self.preset, self.nets = registry.label(agent), preset, sorted(nets)
+        if backend not in ("gymnasium", "envpool"):
+            raise ValueError(f"backend is {backend!r}; choose from 'gymnasium', 'envpool'")
+        self.seeds, self.device = numbered(seeds), machine.find_device(device)
+        self.usual, schedule = resolve(agent, preset, self.source.name), Schedule()
+        kinds = {f.name: self.usual for f in fields(self.usual)} | {f.name: schedule for f in fields(schedule) if f.name != "steps"}
+        values = {name: chosen(kinds, name, value) for name, value in settings.items()}
+        self.cfg = replace(self.usual, **{name: value for name, value in values.items() if kinds[name] is self.usual})
+        self.schedule = replace(schedule, **{name: value for name, value in values.items() if kinds[name] is schedule})
+        check(self.cfg)
+        self.module = normalized(self.module, self.schedule.normalize)
+        view = self.source.simulators(1)
+        view.close()
+        self.space, self.scale, self.obs_size, self.action_size = view.space, view.scale, view.obs_size, view.action_size
+
+    def about(self, schedule: Schedule) -> dict[str, Any]:
+        """Returns what every saved policy says about itself, as JSON gives it back."""
+        about: dict[str, Any] = {
+            "agent": self.name,
+            "preset": self.preset,
+            "env": self.source.name,
+            "own": self.source.own,
+            "backend": self.source.backend,
+        }
+        about |= {"nets": self.nets} if self.nets else {}
+        sizes = {"obs_size": self.obs_size, "action_size": self.action_size, "versions": machine.versions()}
+        return json.loads(json.dumps({**about, "config": asdict(self.cfg), "schedule": asdict(schedule), **sizes}))  # type: ignore[no-any-return]
+
+    def networks(self, own: Mapping[str, Any]) -> Any:
+        """Returns the agent's networks with some of a person's own in their places. Raises ValueError for a name that is not there."""
+        nets = self.module.networks(self.cfg, self.obs_size, self.action_size)  # type: ignore[attr-defined]
+        for field, net in own.items():
+            if field not in nets._fields:
+                raise ValueError(f"nets has {field!r}; the networks of {self.name} are {', '.join(nets._fields)}")
+            net = ModuleNetwork(net) if isinstance(net, torch.nn.Module) else net
+            if not (callable(net) and hasattr(net, "init")):
+                raise ValueError(f"nets has {net!r} for {field!r}; it must be a torch module, or a network as wgf.mlp.Network says")
+            nets = nets._replace(**{field: replace(getattr(nets, field), net=net)})
+        return nets
+
+
+def resolve(agent: Any, preset: str, env: str) -> Any:
+    """Returns the preset's configuration for an environment: the paper's reward scale is its Table 6, by the name of the task.
+
+    It is the inverse temperature of soft agents; others take rewards as they are.
+    """
+    _, cfg = registry.find(agent, preset)
+    soft = preset == "paper" and agent in registry.SOFT
+    return replace(cfg, reward_scale=REWARD_SCALE.get(re.split(r"-v\d+$", env)[0], 1.0)) if soft else cfg
+
+
+def numbered(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """Returns so many seeds from 0 on, or the seeds themselves.
+
+    **Raises** ValueError for none, for one that comes twice, and for one that environments do not take.
+    """
+    given: Any = seeds
+    if not (whole(given) or (isinstance(given, Sequence) and all(whole(k) for k in given))) or given == "":
+        raise ValueError(f"seeds is {seeds!r}; it must be a whole number, or several")
+    found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(k) for k in seeds)
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"seeds is {seeds}; it must be at least 1, or different numbers")
+    if not all(0 <= k < 1_000_000 for k in found):
+        raise ValueError(f"seeds is {seeds}; seeds must lie from 0 to 999,999")
+    return found
