@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wgf.agents.training.descent import Adam, descend_, squared_error
+from wgf.agents.training.descent import Adam, train_
 from wgf.agents.training.memory import memory
+from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.settings import PaperSettings
 from wgf.agents.training.targets import td_target
-from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
 from wgf.policies.deterministic import DeterministicPolicy
 
@@ -60,8 +60,8 @@ class State:
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
     """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
-    policy = DeterministicPolicy(MLP((obs, *cfg.hidden, action), cfg.activation))
-    return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
+    policy = DeterministicPolicy(body(cfg, obs, cfg.hidden, action, cfg.activation))
+    return Nets(policy, critic(cfg, obs + action, cfg.hidden, cfg.activation))
 
 
 def init(
@@ -99,10 +99,10 @@ def update(cfg: Config, state: State, batch: Batch, noise: None) -> Info:
     # Update Q function: y = r + discount Q_target(s', mu_target(s'))
     next_value = q.least(state.q_target, batch.next_obs, policy.mode(state.policy_target, batch.next_obs))
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
+    q_loss, q_values = train_(state.q, q, lambda q, theta: q.fit(theta, batch.obs, batch.action, y))
 
     # Update policy: ascend the mean of Q(s, mu(s))
-    loss = descend_(state.policy, lambda theta: -q.least(state.q.theta, batch.obs, policy.mode(theta, batch.obs)).mean(-1))
+    loss = train_(state.policy, policy, lambda policy, theta: -q.least(state.q.theta, batch.obs, policy.mode(theta, batch.obs)).mean(-1))
 
     # Update targets
     state.q_target.lerp_(state.q.theta, cfg.tau)

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from wgf import svgd
 from wgf.agents.training import sampling
-from wgf.agents.training.descent import descend_, squared_error
+from wgf.agents.training.descent import train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.sampling import Nets, SamplingSettings, act, act_noise, greedy, networks
 from wgf.agents.training.targets import against, log_mean_exp, mean_square, soft_value, speed, td_target, w2_velocity
+from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
+from wgf.residual import learning
 from wgf.transport import W2Name
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
@@ -97,20 +99,20 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
 
     # Update Q function
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value(cfg, state, batch.next_obs, noise.value))
-    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
+    q_loss, q_values = train_(state.q, q, lambda q, theta: q.fit(theta, batch.obs, batch.action, y))
 
     # Update prior policy parameters, after its last use
-    x_prev = squash.coordinate(policy.particles(state.previous, batch.obs, noise.policy))
+    x_prev = squash.coordinate(learning(policy).particles(state.previous, batch.obs, noise.policy))
     state.previous.lerp_(state.policy.theta, 1.0 if cfg.previous == "last" else cfg.tau)
 
     # Update policy: the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at its particles x, by the loss -<v, x>
-    def flow(theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def flow(policy: SamplingNetwork, theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         x = squash.coordinate(policy.particles(theta, batch.obs, noise.policy))
         value, score = squash.score(lambda a: q.least(state.q.theta, batch.obs, a), x, cfg.alpha)
         kl, w2 = svgd.unbiased(x.detach(), score), w2_velocity(cfg.w2, cfg.w2_scale, x.detach(), x_prev)
         return against(kl + w2, x), (x, value, kl, w2)
 
-    _, (x, value, kl, w2) = descend_(state.policy, flow)
+    _, (x, value, kl, w2) = train_(state.policy, policy, flow)
 
     # Update target
     state.q_target.lerp_(state.q.theta, cfg.tau)

@@ -5,31 +5,37 @@ here as K weight particles theta_k with Gaussian heads, pi~(a | s) = (1/K) sum_k
 and the M action particles are M/K reparameterised draws of each theta_k. Evaluation takes the component mean with the largest Q.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from wgf import svgd
+from wgf.agents.training import memory as replay
 from wgf.agents.training import mixing
-from wgf.agents.training.descent import Adam, descend_, squared_error
-from wgf.agents.training.memory import memory
-from wgf.agents.training.mixing import MixtureSettings, Nets, act, act_noise, greedy
+from wgf.agents.training.descent import Adam, descend_, train_
+from wgf.agents.training.mixing import MixtureSettings, Nets, act, greedy
+from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.targets import against, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
-from wgf.mlp import MLP
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.settings import ActorSettings
+from wgf.agents.training.targets import against, entropy_target, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
 from wgf.policies.bayesian import BayesianPolicy
-from wgf.policies.critics import QNetwork, VNetwork
+from wgf.policies.critics import QNetwork, VNetwork, squared_error
+from wgf.policies.gaussian import MixturePolicy, noise_size
 from wgf.policies.squash import SQUASH
+from wgf.residual import learning
 from wgf.transport import W2Name
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)
-class Config(MixtureSettings):
+class Config(ActorSettings, MixtureSettings):
     """DP-WGF-V with the settings of Zhang et al. 2018, Table 5."""
 
     members: int = 1
@@ -54,18 +60,35 @@ class Config(MixtureSettings):
             raise ValueError(f"particles is {self.particles}; it must be a multiple of components, {self.components}")
 
 
+MODERN = Config(
+    hidden=(256, 256),
+    activation="relu",
+    batch=256,
+    tau=0.005,
+    members=2,
+    temperature="automatic",
+    w2="common_noise",
+    previous="average",
+)
+STRONG = replace(
+    MODERN,
+    policy_hidden=(128, 128),
+    network="residual",
+    atoms=101,
+    batch=512,
+    tau=0.01,
+    particles=8,
+    policy_delay=2,
+    smooth=True,
+    alpha0=0.01,
+    held=16,
+    entropy_std=0.15,
+)
 PRESETS = {
     "paper": Config(),
-    "modern": Config(
-        hidden=(256, 256),
-        activation="relu",
-        batch=256,
-        tau=0.005,
-        members=2,
-        temperature="automatic",
-        w2="common_noise",
-        previous="average",
-    ),
+    "modern": MODERN,
+    "strong": STRONG,
+    "strong-small": replace(STRONG, hidden=(128, 128), policy_hidden=(64, 64), expansion=2, batch=128),
 }
 
 
@@ -79,18 +102,29 @@ class State(mixing.State):
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
     """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
-    policy = BayesianPolicy(MLP((obs, *cfg.hidden, 2 * action), cfg.activation), cfg.components, action)
-    q = QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation))
-    return Nets(policy, q, VNetwork(MLP((obs, *cfg.hidden, 1), cfg.activation)))
+    net = body(cfg, obs, cfg.policy_hidden or cfg.hidden, 2 * action, cfg.activation)
+    policy = BayesianPolicy(net, cfg.components, action, cfg.smooth)
+    q = critic(cfg, obs + action, cfg.hidden, cfg.activation)
+    return Nets(policy, q, VNetwork(body(cfg, obs, cfg.hidden, 1, cfg.activation)))
+
+
+def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
+    """Draws xi ~ N(0, I) and, of several components, a number that picks one, (S, n, A or A + 1), held for up to ``held`` steps."""
+    return draw.held(n, noise_size(cfg.components, action), cfg.held) if cfg.held > 1 else mixing.act_noise(cfg, action, n, draw)
+
+
+def memory(cfg: Config, schedule: Schedule) -> replay.Replay:
+    """Learns from a replay, ``policy_delay`` minibatches at a time."""
+    return replay.memory(cfg, schedule, cfg.policy_delay)
 
 
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """Makes a fresh state of len(generators) seeds; alpha = 1."""
+    """Makes a fresh state of len(generators) seeds."""
     nets, seeds = nets or networks(cfg, obs, action), len(generators)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
-    v, log_alpha = nets.v.init((seeds,), generators).to(device), torch.zeros(seeds, device=device)
+    v, log_alpha = nets.v.init((seeds,), generators).to(device), torch.full((seeds,), math.log(cfg.alpha0), device=device)
     adams = Adam(policy, cfg.lr), Adam(q, cfg.lr), Adam(v, cfg.lr)
     return State(nets, *adams, v.clone(), previous=policy.clone(), log_alpha=Adam(log_alpha, cfg.lr))
 
@@ -101,39 +135,40 @@ def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
-    """Takes one gradient step of each network on one minibatch."""
+    """Takes one gradient step of Q on each of ``policy_delay`` minibatches, then one of every other network on the last."""
     policy, q, v = state.nets
     squash, alpha = SQUASH[cfg.squash], state.log_alpha.theta.exp()[:, None, None]
 
     # Update Q function
-    y = td_target(cfg.reward_scale * batch.reward, batch.discount, v(state.v_target, batch.next_obs))
-    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
+    for last in batch.parts(cfg.batch):
+        y = td_target(cfg.reward_scale * last.reward, last.discount, v(state.v_target, last.next_obs))
+        q_loss, q_values = train_(state.q, q, partial(QNetwork.fit, obs=last.obs, action=last.action, y=y))
 
     # Update prior policy parameters, after its last use
-    x_prev = squash.coordinate(policy.law(state.previous, batch.obs).stratified(noise))
+    x_prev = squash.coordinate(learning(policy).law(state.previous, last.obs).stratified(noise))
     state.previous.lerp_(state.policy.theta, 1.0 if cfg.previous == "last" else cfg.tau)
 
     # Update policy: the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at its particles x, by the loss -<v, x>,
     # through the draws to every theta_k
-    def flow(theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        law = policy.law(theta, batch.obs)
+    def flow(policy: MixturePolicy, theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        law = policy.law(theta, last.obs)
         u = law.stratified(noise)
         x, log_prob = squash.coordinate(u), law.detach().squashed_log_prob(u.detach())
-        value, score = squash.score(lambda a: q.least(state.q.theta, batch.obs, a), x, alpha)
+        value, score = squash.score(lambda a: q.least(state.q.theta, last.obs, a), x, alpha)
         kl = svgd.unbiased(x.detach(), score, groups=cfg.components)
         w2 = w2_velocity(cfg.w2, cfg.w2_scale, x.detach(), x_prev)
         return against(kl + w2, x), (x, log_prob, value, kl, w2)
 
-    _, (x, log_prob, value, kl, w2) = descend_(state.policy, flow)
+    _, (x, log_prob, value, kl, w2) = train_(state.policy, policy, flow)
 
     # Update value function: the same particles, those of the policy before its step, stand for E_{a ~ pi~}
     target = (entropy_value if cfg.backup == "entropy" else normalizer_value)(value, log_prob, alpha)
-    v_loss, _ = descend_(state.v, lambda theta: squared_error(v(theta, batch.obs), target))
+    v_loss, _ = train_(state.v, v, lambda v, theta: squared_error(v(theta, last.obs), target))
 
-    # Update temperature: descend -log alpha (E[log pi~] + target entropy), the target -A
-    entropy, entropy_target = -log_prob.mean((1, 2)), -batch.action.shape[-1]
+    # Update temperature: descend -log alpha (E[log pi~] + target entropy)
+    entropy, aim = -log_prob.mean((1, 2)), entropy_target(batch.action.shape[-1], cfg.entropy_std)
     if cfg.temperature == "automatic":
-        descend_(state.log_alpha, lambda log_alpha: log_alpha * (entropy - entropy_target))
+        descend_(state.log_alpha, lambda log_alpha: log_alpha * (entropy - aim))
 
     # Update target
     state.v_target.lerp_(state.v.theta, cfg.tau)

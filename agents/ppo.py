@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.compiled import piece
-from wgf.agents.training.descent import Adam, gradients, squared_error
+from wgf.agents.training.descent import Adam, gradients
 from wgf.agents.training.epochs import EpochSettings, memory, minibatches, networks, noise, samples, taken
 from wgf.agents.training.onpolicy import Nets, State, act, act_noise, greedy, standardised
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
+from wgf.policies.critics import squared_error
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 

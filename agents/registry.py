@@ -31,11 +31,11 @@ T = TypeVar("T")
 AGENTS = {
     "ddpg": {"paper": "ddpg", "modern": "ddpg"},
     "dp-wgf": {"paper": "dp_wgf", "modern": "dp_wgf"},
-    "dp-wgf-v": {"paper": "dp_wgf_v", "modern": "dp_wgf_v"},
+    "dp-wgf-v": {"paper": "dp_wgf_v", "modern": "dp_wgf_v", "strong": "dp_wgf_v", "strong-small": "dp_wgf_v"},
     "ip-wgf": {"paper": "ip_wgf", "modern": "ip_wgf"},
     "pg": {"paper": "pg", "modern": "pg"},
     "ppo": {"paper": "ppo", "modern": "ppo"},
-    "sac": {"paper": "sac_v", "modern": "sac"},
+    "sac": {"paper": "sac_v", "modern": "sac", "strong": "sac", "strong-small": "sac"},
     "soft-q": {"paper": "soft_q", "modern": "soft_q"},
     "svpg": {"paper": "svpg", "modern": "svpg"},
     "trpo": {"paper": "trpo", "modern": "trpo"},

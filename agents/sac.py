@@ -1,33 +1,56 @@
-"""Soft actor-critic with twin Q and automatic temperature (Haarnoja et al. 2018b, arXiv 1812.05905)."""
+"""Soft actor-critic with twin Q and automatic temperature (Haarnoja et al. 2018b, arXiv 1812.05905).
 
+Its strong presets have the networks, the law of Q and the settings of FlashSAC (Kim et al. 2026, arXiv 2604.04539).
+"""
+
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from wgf.agents.training.descent import Adam, descend_, squared_error
-from wgf.agents.training.memory import memory
+from wgf.agents.training import memory as replay
+from wgf.agents.training.descent import Adam, descend_, train_
+from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import SmoothedSettings
-from wgf.agents.training.targets import td_target
-from wgf.mlp import MLP
-from wgf.policies.critics import QNetwork
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.settings import ActorSettings, SmoothedSettings
+from wgf.agents.training.targets import entropy_target
+from wgf.policies.critics import Pairs, QNetwork
 from wgf.policies.gaussian import GaussianPolicy
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)
-class Config(SmoothedSettings):
+class Config(ActorSettings, SmoothedSettings):
     """Today's SAC. The defaults are those of Stable-Baselines3."""
 
     members: int = 2
     """Q networks; targets and the policy use the least of them."""
 
 
-PRESETS = {"modern": Config()}
+STRONG = Config(
+    hidden=(256, 256),
+    policy_hidden=(128, 128),
+    network="residual",
+    atoms=101,
+    batch=512,
+    tau=0.01,
+    policy_delay=2,
+    smooth=True,
+    alpha0=0.01,
+    held=16,
+    entropy_std=0.15,
+)
+PRESETS = {
+    "modern": Config(),
+    "strong": STRONG,
+    "strong-small": replace(STRONG, hidden=(128, 128), policy_hidden=(64, 64), expansion=2, batch=128),
+}
 
 
 class Nets(NamedTuple):
@@ -50,23 +73,28 @@ class State:
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
     """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
-    policy = GaussianPolicy(MLP((obs, *cfg.hidden, 2 * action), cfg.activation))
-    return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
+    policy = GaussianPolicy(body(cfg, obs, cfg.policy_hidden or cfg.hidden, 2 * action, cfg.activation), cfg.smooth)
+    return Nets(policy, critic(cfg, obs + action, cfg.hidden, cfg.activation))
+
+
+def memory(cfg: Config, schedule: Schedule) -> replay.Replay:
+    """Learns from a replay, ``policy_delay`` minibatches at a time."""
+    return replay.memory(cfg, schedule, cfg.policy_delay)
 
 
 def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
-    """Makes a fresh state of len(generators) seeds; alpha = 1."""
+    """Makes a fresh state of len(generators) seeds."""
     nets = nets or networks(cfg, obs, action)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
-    log_alpha = torch.zeros(len(generators), device=device)
+    log_alpha = torch.full((len(generators),), math.log(cfg.alpha0), device=device)
     return State(nets, Adam(policy, cfg.lr), Adam(q, cfg.lr), q.clone(), Adam(log_alpha, cfg.lr))
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """Draws xi ~ N(0, I), (S, n, A)."""
-    return draw.normal(n, action)
+    """Draws xi ~ N(0, I), (S, n, A), held for up to ``held`` steps."""
+    return draw.held(n, action, cfg.held) if cfg.held > 1 else draw.normal(n, action)
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
@@ -80,34 +108,36 @@ def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
-    """Draws xi ~ N(0, I) of one update (S, 2 B, A): at the next states, then at the states of the minibatch."""
-    return draw.normal(2 * cfg.batch, action)
+    """Draws xi ~ N(0, I) of one update (S, (d + 1) B, A): at the next states of d minibatches, then at the states of the last."""
+    return draw.normal((cfg.policy_delay + 1) * cfg.batch, action)
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
-    """Takes one gradient step of each network on one minibatch."""
+    """Takes one gradient step of Q on each of ``policy_delay`` minibatches, then one of the policy and the temperature on the last."""
     policy, q = state.nets
-    alpha, entropy_target = state.log_alpha.theta.exp()[:, None], -batch.action.shape[-1]
+    alpha = state.log_alpha.theta.exp()[:, None]
+    *xis, xi_policy = torch.split(noise, cfg.batch, 1)
 
     # Update Q function: descend E[(Q(s, a) - y)^2] / 2, y = r + discount (min Q_target(s', a') - alpha log pi(a' | s'))
-    after = policy.draw(state.policy.theta, batch.next_obs, noise[:, : cfg.batch])
-    next_value = q.least(state.q_target, batch.next_obs, after.action) - alpha * after.log_prob
-    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
+    for part, xi in zip(batch.parts(cfg.batch), xis, strict=True):
+        after = policy.draw(state.policy.theta, part.next_obs, xi)
+        pairs = Pairs(part.obs, part.action, part.next_obs, after.action)
+        y = q.backup(state.q_target, pairs, cfg.reward_scale * part.reward, part.discount, -alpha * after.log_prob)
+        q_loss, q_values = train_(state.q, q, partial(QNetwork.error, pairs=pairs, y=y))
+
+        # Update target
+        state.q_target.lerp_(state.q.theta, cfg.tau)
 
     # Update policy: descend E[alpha log pi(a | s) - min Q(s, a)], a = tanh(mean + std xi)
-    def policy_loss(theta: Tensor) -> tuple[Tensor, Tensor]:
-        now = policy.draw(theta, batch.obs, noise[:, cfg.batch :])
-        return (alpha * now.log_prob - q.least(state.q.theta, batch.obs, now.action)).mean(-1), now.log_prob
+    def policy_loss(policy: GaussianPolicy, theta: Tensor) -> tuple[Tensor, Tensor]:
+        now = policy.draw(theta, part.obs, xi_policy)
+        return (alpha * now.log_prob - q.least(state.q.theta, part.obs, now.action)).mean(-1), now.log_prob
 
-    loss, log_prob = descend_(state.policy, policy_loss)
+    loss, log_prob = train_(state.policy, policy, policy_loss)
 
-    # Update temperature: descend -log alpha (E[log pi] + target entropy), the target -A
-    entropy = -log_prob.mean(-1)
-    descend_(state.log_alpha, lambda log_alpha: log_alpha * (entropy - entropy_target))
-
-    # Update target
-    state.q_target.lerp_(state.q.theta, cfg.tau)
+    # Update temperature: descend -log alpha (E[log pi] + target entropy)
+    entropy, target = -log_prob.mean(-1), entropy_target(batch.action.shape[-1], cfg.entropy_std)
+    descend_(state.log_alpha, lambda log_alpha: log_alpha * (entropy - target))
     return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q_values,

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wgf.agents.training.descent import Adam, descend_, squared_error
+from wgf.agents.training.descent import Adam, train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.mixing import MixtureSettings, Nets, State, act, act_noise, greedy
+from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.targets import td_target
-from wgf.mlp import MLP
-from wgf.policies.critics import QNetwork, VNetwork
+from wgf.policies.critics import VNetwork, squared_error
 from wgf.policies.gaussian import GaussianMixture, MixturePolicy
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
@@ -34,9 +34,9 @@ PRESETS = {"paper": Config()}
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
     """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
-    policy = MixturePolicy(MLP((obs, *cfg.hidden, cfg.components * (1 + 2 * action)), cfg.activation), cfg.components, action)
-    q = QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation))
-    return Nets(policy, q, VNetwork(MLP((obs, *cfg.hidden, 1), cfg.activation)))
+    policy = MixturePolicy(body(cfg, obs, cfg.hidden, cfg.components * (1 + 2 * action), cfg.activation), cfg.components, action)
+    q = critic(cfg, obs + action, cfg.hidden, cfg.activation)
+    return Nets(policy, q, VNetwork(body(cfg, obs, cfg.hidden, 1, cfg.activation)))
 
 
 def init(
@@ -65,21 +65,21 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
 
     # Update policy: likelihood ratio, E[grad log pi(a) (log pi(a) - Q(s, a) + V(s))], and a penalty on means and log stds. It comes
     # first, so that its action, with its log pi(a | s) and Q(s, a), serves V too: nothing below depends on the policy's step
-    def policy_loss(theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def policy_loss(policy: MixturePolicy, theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         law = policy.law(theta, batch.obs)
         u = law.detach().draw(noise)
         log_prob, q_now = law.squashed_log_prob(u), q.least(state.q.theta, batch.obs, torch.tanh(u))
         bracket = log_prob.detach() - q_now + v(state.v.theta, batch.obs)
         return (log_prob * bracket).mean(-1) + 0.5 * cfg.regularization * size(law), (log_prob, q_now)
 
-    loss, (log_prob, q_now) = descend_(state.policy, policy_loss)
+    loss, (log_prob, q_now) = train_(state.policy, policy, policy_loss)
 
     # Update value function: V(s) towards Q(s, a) - log pi(a | s), a fresh
-    v_loss, _ = descend_(state.v, lambda theta: squared_error(v(theta, batch.obs), q_now - log_prob))
+    v_loss, _ = train_(state.v, v, lambda v, theta: squared_error(v(theta, batch.obs), q_now - log_prob))
 
     # Update Q function: y = r + discount V_target(s')
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, v(state.v_target, batch.next_obs))
-    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
+    q_loss, q_values = train_(state.q, q, lambda q, theta: q.fit(theta, batch.obs, batch.action, y))
 
     # Update target
     state.v_target.lerp_(state.v.theta, cfg.tau)

@@ -6,11 +6,12 @@ from typing import NamedTuple
 from torch import Tensor
 
 from wgf import svgd
-from wgf.agents.training.descent import descend_, squared_error
+from wgf.agents.training.descent import train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.sampling import SamplingSettings, State, act, act_noise, greedy, init, networks
 from wgf.agents.training.targets import against, soft_value, speed, td_target
+from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
@@ -55,16 +56,16 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     # Update Q function: y = r + discount V(s'), V the log-integral of exp(Q_target / alpha) over uniform actions
     next_value = soft_value(q.least(state.q_target, batch.next_obs, noise.value), cfg.alpha, batch.action.shape[-1])
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
+    q_loss, q_values = train_(state.q, q, lambda q, theta: q.fit(theta, batch.obs, batch.action, y))
 
     # Update policy: the SVGD velocity v of its particles x, by the loss -<v, x>
-    def flow(theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def flow(policy: SamplingNetwork, theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         x = squash.coordinate(policy.particles(theta, batch.obs, noise.policy))
         value, score = squash.score(lambda a: q.least(state.q.theta, batch.obs, a), x, cfg.alpha)
         kl = svgd.unbiased(x.detach(), score)
         return against(kl, x), (x, value, kl)
 
-    _, (x, value, kl) = descend_(state.policy, flow)
+    _, (x, value, kl) = train_(state.policy, policy, flow)
 
     # Update target
     state.q_target.lerp_(state.q.theta, cfg.tau)

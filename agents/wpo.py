@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from wgf import projection
-from wgf.agents.training.descent import Adam, descend_, squared_error
+from wgf.agents.training.descent import Adam, descend_, train_
 from wgf.agents.training.memory import memory
+from wgf.agents.training.networks import critic
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.settings import ReplaySettings
 from wgf.agents.training.targets import BOOTSTRAPS, td_target
@@ -131,7 +132,7 @@ class Noise(NamedTuple):
 def networks(cfg: Config, obs: int, action: int) -> Nets:
     """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
     net = MLP((obs, *cfg.hidden, cfg.components * (1 + 2 * action)), "layernorm")
-    q = QNetwork(MLP((obs + action, *cfg.critic_hidden, 1), "layernorm"))
+    q = critic(cfg, obs + action, cfg.critic_hidden, "layernorm")
     return Nets(UnboundedPolicy(net, cfg.components, action, cfg.std0), q)
 
 
@@ -212,13 +213,13 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     next_q = q.least(state.q_target, batch.next_obs, bounded(cfg, after.draw(noise.after)))
     next_value = BOOTSTRAPS[cfg.bootstrap](next_q, cfg.sharpness) + cfg.entropy * entropy(after.std.log())[..., 0]
     y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q_loss, q_values = descend_(state.q, lambda theta: squared_error(q(theta, batch.obs, batch.action), y))
+    q_loss, q_values = train_(state.q, q, lambda q, theta: q.fit(theta, batch.obs, batch.action, y))
 
     # Update policy: along the projected flow of its N actions, by the loss -<flow, phi>, with N times its entropy, inside a soft
     # trust region sum_d weight KL(target policy || policy)
     weight = state.log_weight.theta.exp()
 
-    def policy_loss(theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, GaussianMixture, Tensor]]:
+    def policy_loss(policy: UnboundedPolicy, theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, GaussianMixture, Tensor]]:
         law = policy.law(theta, batch.obs)
         u = law.detach().draw(noise.now)
         value, rise = slope(cfg, state, batch.obs, u)
@@ -228,7 +229,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         kl = torch.stack([part.mean(1) for part in decoupled_kl(target, law)], 1)
         return (weight * kl).sum((1, 2)) - gain.mean(-1), (value, u, law, kl)
 
-    _, (value, u, law, kl) = descend_(state.policy, policy_loss)
+    _, (value, u, law, kl) = train_(state.policy, policy, policy_loss)
 
     # Update KL weights: descend log weight (bound - KL), per dimension. Departs: Abdolmaleki et al. 2018 descend weight (bound - KL) in
     # a raw weight, which Adam moves by its step size: from 1e4 it would need a million updates

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wgf.policies.gaussian import LOG_STD, GaussianMixture, MixturePolicy
+from wgf.policies.gaussian import GaussianMixture, MixturePolicy, log_stds
 
 
 @dataclass(frozen=True)
@@ -23,4 +23,4 @@ class BayesianPolicy(MixturePolicy):
     def law(self, theta: Tensor, obs: Tensor) -> GaussianMixture:
         """Returns the law of u at states (S, B, D): components of equal weight."""
         mean, raw = self.net(theta, obs[:, None]).movedim(1, 2).chunk(2, -1)
-        return GaussianMixture(torch.zeros_like(mean[..., 0]), mean, raw.clamp(*LOG_STD).exp())
+        return GaussianMixture(torch.zeros_like(mean[..., 0]), mean, log_stds(raw, self.smooth).exp())

@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 from wgf.mlp import Network
 
 LOG_STD = (-20.0, 2.0)  # bounds of log std, as in Haarnoja et al. 2018 and in today's SACs
+SMOOTH = (-10.0, 2.0)  # those of ``smooth``
 
 
 class Draw(NamedTuple):
@@ -107,14 +108,24 @@ def noise_size(components: int, action: int) -> int:
     return action + (components > 1)
 
 
+def log_stds(raw: Tensor, smooth: bool) -> Tensor:
+    """Returns log std of what a network gives: cut to -20 ... 2, or, smooth, -10 + 6 (1 + tanh raw), whose gradient never ends."""
+    low, high = SMOOTH
+    return low + (0.5 * (high - low)) * (1.0 + raw.tanh()) if smooth else raw.clamp(*LOG_STD)
+
+
 # --- policies: functions of theta -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class GaussianPolicy:
-    """Tanh-squashed diagonal Gaussian: mean and log std are two halves of one network's output, 2 A numbers. theta (S, P)."""
+    """Tanh-squashed diagonal Gaussian: mean and log std are two halves of one network's output, 2 A numbers. theta (S, P).
+
+    ``smooth``: how log std keeps within bounds, see ``log_stds``.
+    """
 
     net: Network
+    smooth: bool = False
 
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Makes a fresh theta (S, P)."""
@@ -127,7 +138,7 @@ class GaussianPolicy:
         -softplus(-2 u) / 2.
         """
         mean, raw = self.net(theta, obs).chunk(2, -1)
-        log_std = raw.clamp(*LOG_STD)
+        log_std = log_stds(raw, self.smooth)
         u = torch.addcmul(mean, log_std.exp(), xi)
         terms = torch.addcmul(log_std, xi, xi, value=0.5).sub(u, alpha=2.0).add(softplus(u, beta=-2.0), alpha=4.0)
         constant = xi.shape[-1] * (0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0))
@@ -142,12 +153,13 @@ class GaussianPolicy:
 class MixturePolicy:
     """Tanh-squashed mixture of K Gaussians, all from one network: K logits, K A means and K A log stds. theta (S, P).
 
-    **Source** SAC of 2017, Haarnoja et al. 2018a.
+    ``smooth``: how log std keeps within bounds, see ``log_stds``. **Source** SAC of 2017, Haarnoja et al. 2018a.
     """
 
     net: Network
     components: int
     action: int
+    smooth: bool = False
 
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Makes a fresh theta (S, P)."""
@@ -157,7 +169,7 @@ class MixturePolicy:
         """Returns the law of u at states (S, B, D)."""
         k, a = self.components, self.action
         logits, mean, raw = torch.split(self.net(theta, obs), [k, k * a, k * a], -1)
-        mean, std = (torch.unflatten(t, -1, (k, a)) for t in (mean, raw.clamp(*LOG_STD).exp()))
+        mean, std = (torch.unflatten(t, -1, (k, a)) for t in (mean, log_stds(raw, self.smooth).exp()))
         return GaussianMixture(logits, mean, std)
 
     def draw(self, theta: Tensor, obs: Tensor, noise: Tensor) -> Draw:

@@ -71,7 +71,7 @@ class MLP:
         stack = theta.shape[:-1]
         cells = theta.reshape(-1, theta.shape[-1])
         (w1, b1), *others = self.layers(cells)
-        y = _first([_spread(x, stack) for x in inputs], w1, b1)
+        y = first([spread(x, stack) for x in inputs], w1, b1)
         for i, (w, b) in enumerate(others):
             y = torch.bmm(self._activate(y, cells, i), w).add_(b)
         return y.view(*stack, *inputs[-1].shape[len(stack) : -1], -1)
@@ -87,7 +87,7 @@ class MLP:
             draws = [_uniform(stack, (rows, o), i, generators) for i, o in shapes for rows in (i, 1)]
         else:
             gains = [math.sqrt(2.0)] * (len(shapes) - 1) + [self.gain]
-            draws = [part for shape, by in zip(shapes, gains, strict=True) for part in _orthogonal(stack, shape, by, generators)]
+            draws = [part for shape, by in zip(shapes, gains, strict=True) for part in orthogonal(stack, shape, by, generators)]
         if self.activation == "layernorm":
             draws += [torch.full((*stack, 1, self.sizes[1]), start) for start in (1.0, 0.0)]
         return torch.cat([d.flatten(-2) for d in draws], -1)
@@ -143,7 +143,7 @@ class ModuleNetwork:
         return torch.func.functional_call(self.module, values, (x,))  # type: ignore[no-any-return]
 
 
-def _first(parts: Sequence[Tensor], w1: Tensor, b1: Tensor) -> Tensor:
+def first(parts: Sequence[Tensor], w1: Tensor, b1: Tensor) -> Tensor:
     """sum_k x_k W1[rows of k] + b1, (cells, rows, units), of inputs (cells, *rest, d_k)."""
     weights = torch.split(w1, [x.shape[-1] for x in parts], -2) if len(parts) > 1 else (w1,)
     y = torch.bmm(parts[0].flatten(1, -2), weights[0]).add_(b1)
@@ -153,7 +153,7 @@ def _first(parts: Sequence[Tensor], w1: Tensor, b1: Tensor) -> Tensor:
     return y
 
 
-def _spread(x: Tensor, stack: torch.Size) -> Tensor:
+def spread(x: Tensor, stack: torch.Size) -> Tensor:
     """(*stack, *rest, d), broadcast over the stack -> (cells, *rest, d)."""
     n = len(stack)
     whole = x if x.shape[:n] == stack else x.expand(*stack, *x.shape[n:])
@@ -165,7 +165,7 @@ def _uniform(stack: Sequence[int], shape: tuple[int, int], fan_in: int, generato
     return (2.0 * torch.stack(draws) - 1.0) / math.sqrt(fan_in)
 
 
-def _orthogonal(stack: Sequence[int], shape: tuple[int, int], gain: float, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+def orthogonal(stack: Sequence[int], shape: tuple[int, int], gain: float, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
     """W, gain times orthonormal columns, or rows where these are fewer, and b = 0."""
     cells = math.prod(stack[1:])
     draws = [nn.init.orthogonal_(torch.empty(shape), gain, generator=g) for g in generators for _ in range(cells)]

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from wgf.door import traced
+from wgf.residual import learning
 
 Seen = TypeVar("Seen")
+Function = TypeVar("Function", bound=Any)  # a policy or a critic, with its network as ``net``
 
 
 class Adam:
@@ -57,6 +59,22 @@ def descend_(adam: Adam, loss: Callable[[Tensor], Any]) -> Any:
     return found
 
 
+@overload
+def train_(adam: Adam, function: Function, loss: Callable[[Function, Tensor], Tensor]) -> Tensor: ...
+@overload
+def train_(adam: Adam, function: Function, loss: Callable[[Function, Tensor], tuple[Tensor, Seen]]) -> tuple[Tensor, Seen]: ...
+def train_(adam: Adam, function: Function, loss: Callable[[Function, Tensor], Any]) -> Any:
+    """Takes one step of a policy's or a critic's theta down ``loss(function, theta)``, as ``descend_`` does.
+
+    In the loss the function learns: batch norm takes the statistics of the minibatch. They are remembered after the step.
+    """
+    learns = learning(function)
+    found = descend_(adam, lambda theta: loss(learns, theta))
+    if learns is not function:
+        learns.net.settle_(adam.theta)
+    return found
+
+
 def gradients(loss: Callable[..., Any], *thetas: Tensor) -> tuple[tuple[Tensor, ...], Any]:
     """Returns the gradient in each theta of the sum over seeds of ``loss(*thetas)``, and what ``loss`` returned, detached."""
     leaves = [theta.detach().requires_grad_() for theta in thetas]
@@ -71,12 +89,3 @@ def _detached(found: Any) -> Any:
         return found.detach()
     parts = [_detached(part) for part in found]
     return type(found)(*parts) if hasattr(found, "_fields") else tuple(parts)
-
-
-def squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns (1/2) (prediction - target)^2, mean over the minibatch, sum over members, and the mean prediction: (S, [E,] B) -> (S,) each.
-
-    A target (S, B) is that of every member; it is held fixed.
-    """
-    error = prediction - (target if prediction.ndim == target.ndim else target[:, None]).detach()
-    return 0.5 * error.square().mean(-1).reshape(len(error), -1).sum(-1), prediction.flatten(1).mean(1)

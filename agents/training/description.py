@@ -1,6 +1,7 @@
 """What an agent is: its algorithm, its configuration, its environment and its seeds, found out before they take memory."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -43,7 +44,8 @@ class Description:
         self.cfg = replace(self.usual, **{name: value for name, value in values.items() if kinds[name] is self.usual})
         self.schedule = replace(schedule, **{name: value for name, value in values.items() if kinds[name] is schedule})
         check(self.cfg)
-        self.module = normalized(self.module, self.schedule.normalize)
+        bound = self.cfg.bound if getattr(self.cfg, "atoms", 1) > 1 else math.inf
+        self.module = normalized(self.module, self.schedule.normalize, bound)
         view = self.source.simulators(1)
         view.close()
         self.space, self.scale, self.obs_size, self.action_size = view.space, view.scale, view.obs_size, view.action_size

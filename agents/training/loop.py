@@ -21,7 +21,7 @@ from wgf.agents.training.evaluate import deterministic, evaluate
 from wgf.agents.training.protocol import AnyAgent, Info, Memory, Streams
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.snapshot import Snapshot, put_, set_states, states
+from wgf.agents.training.snapshot import Snapshot, put_
 from wgf.agents.training.store import Saved, Store
 from wgf.transport import unconverged
 
@@ -125,7 +125,7 @@ def snapshot(task: Task, run: Training, record: Record) -> Snapshot:
         "step": run.step,
         "assessing": run.assessing,
         "state": {name: t.clone() for name, t in tensors(run.state).items()},
-        "streams": states(run.streams.generators),
+        "streams": run.streams.snapshot(),
         "memory": task.memory.snapshot(),
         "record": record.snapshot(),
     }
@@ -140,7 +140,7 @@ def restore(task: Task, run: Training, saved: Saved) -> None:
     alike(own, found)
     for name, t in own.items():
         put_(t, found[name], f"tensor {name!r}")
-    set_states(run.streams.generators, saved.snapshot["streams"])
+    run.streams.restore(saved.snapshot["streams"])
     task.memory.restore(saved.snapshot["memory"], saved.pieces())
     run.step, run.assessing = saved.step, saved.snapshot["assessing"]
 

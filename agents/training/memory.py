@@ -60,18 +60,19 @@ class Episodes:
 class Replay:
     """Collects one step of ``envs`` environments per seed at a time, and yields one minibatch per transition after the warm-up.
 
-    So the number of updates per environment step does not depend on ``envs``. Environments are stepped on the CPU.
+    So the number of updates per environment step does not depend on ``envs``. With ``delay`` d it yields d minibatches as one after
+    each d transitions, for an agent that moves its policy once while Q moves d times. Environments are stepped on the CPU.
     """
 
     whole = True
 
-    def __init__(self, schedule: Schedule, batch: int, gamma: float, n_step: int = 1, envs: int = 1) -> None:
-        self.schedule, self.batch, self.gamma, self.n_step = schedule, batch, gamma, n_step
+    def __init__(self, schedule: Schedule, batch: int, gamma: float, n_step: int = 1, envs: int = 1, delay: int = 1) -> None:
+        self.schedule, self.batch, self.gamma, self.n_step, self.delay = schedule, delay * batch, gamma, n_step, delay
         self.envs, self.size, self.policies, self.warmup = envs, envs, 1, schedule.warmup
 
     def updates(self, steps: int) -> int:
-        """Returns one for each transition from the end of the warm-up on."""
-        return max(0, steps - max(0, self.warmup - 1))
+        """Returns one for each ``delay`` transitions from the end of the warm-up on."""
+        return max(0, steps - max(0, self.warmup - 1)) // self.delay
 
     def place(self, device: torch.device) -> torch.device:
         """Returns the CPU."""
@@ -136,11 +137,12 @@ class Replay:
         return finished, self._finite if math.isfinite(total.item()) else outcome.finite().all(1).numpy()
 
     def batches(self) -> Iterator[Batch]:
-        """Yields a minibatch for each of the last transitions, from the last one of the warm-up on."""
-        for _ in range(min(self.envs, self._steps - self.warmup + 1)):
+        """Yields a minibatch for each of the last transitions, from the last one of the warm-up on, those of ``delay`` at once."""
+        now = self._steps - max(0, self.warmup - 1)
+        for _ in range(max(0, now) // self.delay - max(0, now - self.envs) // self.delay):
             yield self.ring.sample(self.batch)
 
 
-def memory(cfg: ReplaySettings, schedule: Schedule) -> Replay:
+def memory(cfg: ReplaySettings, schedule: Schedule, delay: int = 1) -> Replay:
     """Learns from a replay: how every agent with such settings collects."""
-    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs)
+    return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs, delay)

@@ -1,5 +1,6 @@
 """Observations and rewards in units of their running deviation, which is part of an agent's state."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,23 +48,25 @@ class Moments:
 
 @dataclass
 class State:
-    """An agent's state, and the moments of the observations (S, D) and of the running returns (S,)."""
+    """An agent's state, the moments of the observations (S, D) and of the running returns (S,), and the largest of these in size, (S,)."""
 
     inner: Any
     obs: Moments
     returns: Moments
+    largest: Tensor
 
 
 class Normalized:
     """An agent that sees (obs - mean) / deviation, cut at 10, and learns from reward / deviation of the running return, or one of both.
 
-    The running return of an environment is R <- gamma (1 - terminated) R + r, as in Gymnasium's NormalizeReward. The moments are each
-    seed's own, over the observations that were acted on and over the returns after each step; only collection moves them, and memories
-    hold what the environments gave.
+    The running return of an environment is R <- gamma (1 - terminated) R + r, as in Gymnasium's NormalizeReward. With a ``bound`` the
+    reward is divided by the largest |R| / bound where that is more, so that returns lie within it (**Source** Kim et al. 2026,
+    FlashSAC). The moments are each seed's own, over the observations that were acted on and over the returns after each step; only
+    collection moves them, and memories hold what the environments gave.
     """
 
-    def __init__(self, inner: AnyAgent, observations: bool, rewards: bool) -> None:
-        self.inner, self.observations, self.rewards = inner, observations, rewards
+    def __init__(self, inner: AnyAgent, observations: bool, rewards: bool, bound: float = math.inf) -> None:
+        self.inner, self.observations, self.rewards, self.bound = inner, observations, rewards, bound
 
     @property
     def Config(self) -> type[Any]:
@@ -87,8 +90,9 @@ class Normalized:
         """Makes a fresh state, with nothing counted."""
         seeds = len(generators)
         zeros = [torch.zeros(shape, device=device, dtype=torch.float64) for shape in ((seeds,), (seeds, obs), (seeds, obs))]
-        returns = [torch.zeros(seeds, device=device, dtype=torch.float64) for _ in range(3)]
-        return State(self.inner.init(cfg, obs, action, generators, device, *nets), Moments(*zeros), Moments(*returns))
+        returns = [torch.zeros(seeds, device=device, dtype=torch.float64) for _ in range(4)]
+        inner = self.inner.init(cfg, obs, action, generators, device, *nets)
+        return State(inner, Moments(*zeros), Moments(*returns[:3]), returns[3])
 
     def act_noise(self, cfg: Any, action: int, n: int, draw: Streams) -> Any:
         """Returns what the agent has."""
@@ -110,7 +114,7 @@ class Normalized:
         """Takes the agent's update, on what it sees."""
         reward = batch.reward
         if self.rewards:
-            reward = reward / _over(state.returns.deviation(), reward, 0)
+            reward = reward / _over(torch.maximum(state.returns.deviation(), state.largest / self.bound), reward, 0)
         seen = batch._replace(obs=self.seen(state, batch.obs), next_obs=self.seen(state, batch.next_obs), reward=reward)
         return self.inner.update(cfg, state.inner, seen, noise)
 
@@ -186,6 +190,7 @@ class Watching:
         self._state.obs.add_(obs)
         self._returns = self._returns * self.gamma * (~outcome.terminated).to(outcome.reward) + outcome.reward
         self._state.returns.add_(self._returns)
+        torch.maximum(self._state.largest, self._returns.abs().amax(1).to(self._state.largest), out=self._state.largest)
 
 
 class Watched:
@@ -221,9 +226,13 @@ class Watched:
         self.inner.close()
 
 
-def normalized(agent: AnyAgent, what: str) -> AnyAgent:
-    """Returns the agent itself for "none", else one that normalises "observations", "rewards" or "both"."""
-    return agent if what == "none" else Normalized(agent, what != "rewards", what != "observations")
+def normalized(agent: AnyAgent, what: str, bound: float = math.inf) -> AnyAgent:
+    """Returns the agent itself for "none", else one that normalises "observations", "rewards" or "both".
+
+    With a ``bound`` it divides rewards whatever is asked for, so that returns lie within it.
+    """
+    observations, rewards = what in ("observations", "both"), what in ("rewards", "both") or bound < math.inf
+    return Normalized(agent, observations, rewards, bound) if observations or rewards else agent
 
 
 def _over(t: Tensor, x: Tensor, own: int) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.compiled import piece
-from wgf.agents.training.descent import Adam, descend_, gradients, squared_error
+from wgf.agents.training.descent import Adam, descend_, gradients
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.rollout import Rollout, Segment
 from wgf.agents.training.targets import gae
 from wgf.mlp import MLP
-from wgf.policies.critics import VNetwork
+from wgf.policies.critics import VNetwork, squared_error
 from wgf.policies.diagonal import DiagonalPolicy
 
 TIMES = 50  # of a segment at once: few enough that the hidden layers stay in the cache

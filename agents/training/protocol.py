@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.snapshot import Snapshot
+from wgf.agents.training.snapshot import Snapshot, set_states, states
 from wgf.agents.training.spaces import Array, Mask
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ class Batch(NamedTuple):
     discount: Tensor
     next_obs: Tensor
 
+    def parts(self, rows: int) -> list["Batch"]:
+        """Returns it as minibatches of so many rows."""
+        return [Batch(*parts) for parts in zip(*(torch.split(t, rows, 1) for t in self), strict=True)]
+
 
 class Streams:
     """One random generator per seed. Draws are stacked: seed s of a stack sees the numbers that it sees by itself."""
@@ -44,6 +48,7 @@ class Streams:
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self.generators = list(generators)
         self.device = generators[0].device
+        self._held: dict[str, Tensor] = {}
 
     def normal(self, *shape: int) -> Tensor:
         """Draws N(0, 1), (S, *shape)."""
@@ -52,6 +57,29 @@ class Streams:
     def uniform(self, *shape: int) -> Tensor:
         """Draws U(0, 1), (S, *shape)."""
         return torch.stack([torch.rand(shape, generator=g, device=self.device) for g in self.generators])
+
+    def held(self, n: int, action: int, most: int) -> Tensor:
+        """Draws N(0, 1), (S, n, A), for n environments each, and keeps what an environment got for k steps, P(k) ~ 1 / k^2, k <= most.
+
+        **Source** Kim et al. 2026 (FlashSAC): noise that stays goes further than noise that changes at every step.
+        """
+        fresh, pick = self.normal(n, action), self.uniform(n, 1)
+        chances = torch.arange(1, most + 1, device=self.device, dtype=fresh.dtype).pow(-2.0)
+        steps = 1.0 + (pick > (chances / chances.sum()).cumsum(0)[:-1]).sum(-1, keepdim=True)
+        if self._held and self._held["noise"].shape == fresh.shape:
+            goes_on = self._held["left"] > 0.0
+            fresh, steps = torch.where(goes_on, self._held["noise"], fresh), torch.where(goes_on, self._held["left"], steps)
+        self._held = {"noise": fresh, "left": steps - 1.0}
+        return fresh
+
+    def snapshot(self) -> Snapshot:
+        """Returns where the generators stand, and the noise that is held."""
+        return {"generators": states(self.generators), "held": dict(self._held)}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes on from a snapshot."""
+        set_states(self.generators, snapshot["generators"])
+        self._held = {name: t.to(self.device) for name, t in snapshot["held"].items()}
 
     def permutations(self, k: int, n: int) -> Tensor:
         """Draws k orders of n things, (S, k, n)."""

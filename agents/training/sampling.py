@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.descent import Adam
+from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.settings import PaperSettings
-from wgf.mlp import MLP
 from wgf.policies.critics import QNetwork
 from wgf.policies.sampler import SamplingNetwork
 
@@ -48,8 +48,8 @@ class State:
 
 def networks(cfg: SamplingSettings, obs: int, action: int) -> Nets:
     """Makes the networks of a configuration; the noise has as many numbers as an action."""
-    policy = SamplingNetwork(MLP((obs + action, *cfg.hidden, action), cfg.activation), action)
-    return Nets(policy, QNetwork(MLP((obs + action, *cfg.hidden, 1), cfg.activation)))
+    policy = SamplingNetwork(body(cfg, obs + action, cfg.hidden, action, cfg.activation), action)
+    return Nets(policy, critic(cfg, obs + action, cfg.hidden, cfg.activation))
 
 
 def init(

@@ -1,6 +1,7 @@
 """What the configurations of agents that learn from a replay have in common. Free of torch, so that a command line can show it at once."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -9,6 +10,18 @@ class ReplaySettings:
 
     hidden: tuple[int, ...] = (256, 256)
     """Hidden units of every network."""
+    network: Literal["mlp", "residual"] = "mlp"
+    """mlp: plain layers. residual: a residual block for each hidden layer, all of one width (FlashSAC, Kim et al. 2026)."""
+    expansion: int = 4
+    """How many times wider a residual block is inside."""
+    norm: Literal["batch", "layer"] = "batch"
+    """Normalisation in residual blocks: of each unit over the minibatch, or of each row over its units."""
+    unit: bool = True
+    """Whether the weights of each unit of a residual network are scaled back to length 1 after every step."""
+    atoms: int = 1
+    """Atoms of a law of Q, fitted by cross-entropy, with rewards divided so that returns lie within ``bound``. 1: Q is a number."""
+    bound: float = 5.0
+    """Where the atoms end: they go from -bound to bound."""
     batch: int = 256
     """Transitions per update and seed."""
     envs: int = 1
@@ -45,3 +58,21 @@ class PaperSettings(SmoothedSettings):
     """Transitions per update and seed (Table 5)."""
     tau: float = 0.01
     """Target smoothing (Table 5): targets move by this share towards the networks at each update."""
+
+
+@dataclass(frozen=True)
+class ActorSettings:
+    """Settings of those whose policy has a density and a temperature of its own."""
+
+    policy_hidden: tuple[int, ...] = ()
+    """Hidden units of the policy; none given: as ``hidden``."""
+    policy_delay: int = 1
+    """Updates of Q for each update of everything else."""
+    smooth: bool = False
+    """Whether log std is -10 + 6 (1 + tanh) of what the network gives, else it is cut to -20 ... 2."""
+    alpha0: float = 1.0
+    """Temperature at the start."""
+    held: int = 1
+    """Most steps for which the noise of an action that explores is held, so many with a chance as 1 / steps^2; 1: it is never held."""
+    entropy_std: float = 0.0
+    """Deviation of a Gaussian whose entropy the temperature aims at; 0: it aims at -A."""

@@ -53,6 +53,11 @@ def soft_value(q: Tensor, alpha: float, action_size: int) -> Tensor:
     return alpha * (log_mean_exp(q / alpha) + action_size * math.log(2.0))
 
 
+def entropy_target(action_size: int, std: float) -> float:
+    """Returns the entropy that a temperature keeps: -A, or that of a Gaussian of this deviation, A log(2 pi e std^2) / 2."""
+    return 0.5 * action_size * math.log(2.0 * math.pi * math.e * std * std) if std else -float(action_size)
+
+
 def entropy_value(q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
     """Returns E_pi [Q - alpha log pi], (S, B, M) each -> (S, B). **Source** Zhang et al. 2018, Sec. 4.2, the J_V found to work well."""
     return (q - alpha * log_prob).mean(-1)

@@ -7,7 +7,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import pytest
 import torch
 
-from tests.policies.plain import assert_equal
+from tests.policies.plain import assert_equal, close
 from wgf import trusted
 from wgf.agents import dp_wgf, dp_wgf_v, sac_v, soft_q
 from wgf.agents.registry import AGENTS, find
@@ -17,7 +17,16 @@ from wgf.agents.training.protocol import Batch, Streams
 from wgf.agents.training.schedule import Schedule
 
 D, A = 3, 2
-SMALL = {"hidden": (8, 8), "critic_hidden": (8, 8), "batch": 6, "particles": 8, "value_particles": 8, "samples": 5, "copy_every": 2}
+SMALL = {
+    "hidden": (8, 8),
+    "critic_hidden": (8, 8),
+    "policy_hidden": (8, 8),
+    "batch": 6,
+    "particles": 8,
+    "value_particles": 8,
+    "samples": 5,
+    "copy_every": 2,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +65,7 @@ class World:
         self.data = [torch.Generator().manual_seed(1000 + k) for k in seeds]
 
     def minibatch(self):
-        n = self.cfg.batch
+        n = self.agent.memory(self.cfg, Schedule()).batch
         obs, reward, next_obs = (torch.stack([torch.randn(n, *d, generator=g) for g in self.data]) for d in ((D,), (), (D,)))
         action, ends = (torch.stack([torch.rand(n, *d, generator=g) for g in self.data]) for d in ((A,), ()))
         return Batch(*(t.to(self.device) for t in (obs, 2.0 * action - 1.0, reward, 0.99 * (ends > 0.2), next_obs)))
@@ -177,7 +186,7 @@ def test_all_parameters_move(agent, preset, device):
 @each
 def test_adam_steps_with_the_learning_rate_of_the_configuration(agent, preset, device):
     """The first step of Adam is lr g / (|g| + 1e-8): lr in length wherever the gradient is not tiny."""
-    run = World(agent, small(preset, lr=0.01, critic_lr=0.02), (3, 4), device)
+    run = World(agent, small(preset, lr=0.01, critic_lr=0.02, network="mlp", policy_delay=1), (3, 4), device)
     before = run.tensors()
     run.update()
     after = run.tensors()
@@ -282,7 +291,7 @@ def test_a_fresh_target_or_previous_policy_is_a_copy(agent, preset, device):
             assert torch.equal(p, q)
             assert p.data_ptr() != q.data_ptr()
     if hasattr(state, "log_alpha"):
-        assert torch.equal(state.log_alpha.theta, torch.zeros(2, device=device))  # alpha = 1
+        close(state.log_alpha.theta.exp(), torch.full((2,), preset.alpha0, device=device))
 
 
 # --- settings and names -----------------------------------------------------------------------------------------------
@@ -318,7 +327,7 @@ def test_particles_that_components_do_not_divide_are_refused():
             "paper",
             "agent 'dp-wfg' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, .* .did you mean 'dp-wgf'?",
         ),
-        ("sac", "papr", "preset 'papr' is unknown; choose from paper, modern .did you mean 'paper'?"),
+        ("sac", "papr", "preset 'papr' is unknown; choose from paper, modern, strong, strong-small .did you mean 'paper'?"),
         ("zzz", "paper", "agent 'zzz' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, pg, ppo, sac, soft-q, svpg, trpo, wpo$"),
     ],
 )

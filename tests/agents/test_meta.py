@@ -64,7 +64,7 @@ def operators(agent, cfg, seeds):
         parts = [torch.empty(*lead, *d, device=device, dtype=torch.bool if i == 4 else None) for i, d in enumerate(shapes)]
         batch = Segment(*parts)
     else:
-        batch = Batch(*(torch.empty(seeds, cfg.batch, *d, device=device) for d in ((D,), (A,), (), (), (D,))))
+        batch = Batch(*(torch.empty(seeds, memory.batch, *d, device=device) for d in ((D,), (A,), (), (), (D,))))
     with trusted(), Operators() as seen:
         agent.update(cfg, state, batch, agent.noise(cfg, A, Nothing(seeds)))
     return seen.counts

@@ -31,7 +31,7 @@ def update(name: str, preset: str, seeds: int = 1, compile: bool = False, **chan
     cfg = replace(cfg, **changes)
     generators = [torch.Generator().manual_seed(k) for k in range(seeds)]
     state, draw = agent.init(cfg, OBS, ACTION, generators, torch.device("cpu")), Streams(generators)
-    n = cfg.batch
+    n = agent.memory(cfg, Schedule()).batch
     batch = Batch(
         draw.normal(n, OBS), 2.0 * draw.uniform(n, ACTION) - 1.0, draw.normal(n), torch.full((seeds, n), 0.99), draw.normal(n, OBS)
     )

@@ -1,6 +1,9 @@
 """Plain evaluations of networks, one layer after the other by torch's functions: what the stacked networks are measured against."""
 
+import math
+
 import torch
+from torch import nn
 from torch.nn.functional import elu, layer_norm
 
 PHI = {
@@ -42,6 +45,71 @@ def evaluate(net, theta, *inputs):
     x = torch.cat([x.expand(*stack, *rest, x.shape[-1]) for x in inputs], -1).reshape(stack.numel(), -1, sum(x.shape[-1] for x in inputs))
     y = torch.stack([single(net, *pair) for pair in zip(theta.reshape(len(x), -1), x, strict=True)])
     return y.reshape(*stack, *rest, -1)
+
+
+class Residual(nn.Module):
+    """One residual network of torch's layers, as ``wgf.residual.ResidualNetwork`` writes it."""
+
+    def __init__(self, sizes, blocks, expansion, norm):
+        super().__init__()
+        (inputs, width, out), wide = sizes, expansion * sizes[1]
+        self.batch = norm == "batch"
+
+        def normal(n):
+            return nn.BatchNorm1d(n, eps=1e-5, momentum=0.01) if self.batch else nn.LayerNorm(n, eps=1e-5)
+
+        units = [inputs, *[wide, width] * blocks]
+        self.norms = nn.ModuleList([normal(n) if self.batch or k else nn.Identity() for k, n in enumerate(units)])
+        pairs = [(inputs, width), *[(width, wide), (wide, width)] * blocks]
+        self.layers = nn.ModuleList([nn.Linear(i, o, bias=False) for i, o in pairs])
+        self.rms, self.last = nn.RMSNorm(width, eps=1e-5), nn.Linear(width, out)
+
+    def forward(self, x):
+        x = self.layers[0](self.norms[0](x))
+        for k in range(1, len(self.layers), 2):
+            h = torch.relu(self.norms[k](self.layers[k](x)))
+            x = x + torch.relu(self.norms[k + 1](self.layers[k + 1](h)))
+        return self.last(self.rms(x))
+
+    def normal(self):
+        """The norms that there are."""
+        return [n for n in self.norms if not isinstance(n, nn.Identity)]
+
+    def learned(self):
+        """What a step moves, in theta's order: matrices as (in, out), norms, the last layer."""
+        norms = [p for n in self.normal() for p in (n.weight, n.bias)]
+        return [*(layer.weight.T for layer in self.layers), *norms, self.rms.weight, self.last.weight.T, self.last.bias]
+
+    def remembered(self):
+        """What batch norm remembers, in theta's order."""
+        return [t for n in self.normal() if self.batch for t in (n.running_mean, n.running_var)]
+
+    def flat(self):
+        """theta, (P,)."""
+        return torch.cat([t.detach().flatten() for t in (*self.learned(), *self.remembered())])
+
+    def slope(self):
+        """The gradient in what a step moves, of the last backward pass."""
+        norms = [p.grad for n in self.normal() for p in (n.weight, n.bias)]
+        last = [self.rms.weight.grad, self.last.weight.grad.T, self.last.bias.grad]
+        return torch.cat([g.flatten() for g in (*(layer.weight.grad.T for layer in self.layers), *norms, *last)])
+
+    def take(self, theta):
+        """Reads theta (P,), number by number."""
+        parts = [*self.learned(), *self.remembered()]
+        for part, values in zip(parts, theta.split([part.numel() for part in parts]), strict=True):
+            part.detach().copy_(values.view(part.shape))
+        return self
+
+    @torch.no_grad()
+    def settle(self):
+        """Scales every unit's weights to length 1, gain and offset together and the last gain to the square root of the units."""
+        for layer in (*self.layers, self.last):
+            layer.weight /= layer.weight.norm(dim=1, keepdim=True)
+        for both in (*([n.weight, n.bias] for n in self.normal()), [self.rms.weight]):
+            scale = math.sqrt(len(both[0])) / torch.cat(both).norm()
+            for part in both:
+                part *= scale
 
 
 def add_to_heads(net, theta, shift):

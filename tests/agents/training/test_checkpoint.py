@@ -24,7 +24,7 @@ def experience(agent, cfg, draw):
     """A minibatch, or the segment of an agent that learns from rollouts."""
     memory = agent.memory(cfg, Schedule())
     rollout = isinstance(memory, Rollout)
-    axes = (memory.policies, memory.steps, memory.envs // memory.policies) if rollout else (4,)
+    axes = (memory.policies, memory.steps, memory.envs // memory.policies) if rollout else (memory.batch,)
     obs, action, reward, next_obs = draw.normal(*axes, 3), 2 * draw.uniform(*axes, 2) - 1, draw.normal(*axes), draw.normal(*axes, 3)
     discount = torch.full_like(reward, 0.9)
     if rollout:

@@ -11,12 +11,12 @@ from wgf import trusted
 from wgf.agents import Agent, pg, ppo, sac
 from wgf.agents.training import compiled
 from wgf.agents.training.compiled import Recorder, piece, update
-from wgf.agents.training.descent import Adam, descend_, squared_error
+from wgf.agents.training.descent import Adam, descend_
 from wgf.agents.training.protocol import Batch
 from wgf.agents.training.schedule import Schedule
 from wgf.compiler import available
 from wgf.mlp import MLP
-from wgf.policies.critics import QNetwork
+from wgf.policies.critics import QNetwork, squared_error
 
 Q = QNetwork(MLP((3 + 2, 8, 1)))
 

@@ -8,7 +8,8 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from tests.policies.plain import close, draw, leaf
-from wgf.agents.training.descent import Adam, descend_, gradients, squared_error
+from wgf.agents.training.descent import Adam, descend_, gradients
+from wgf.policies.critics import squared_error
 
 S, E, B, P = 2, 3, 4, 5
 

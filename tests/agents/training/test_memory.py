@@ -82,6 +82,19 @@ def test_there_is_one_update_per_transition_from_the_last_step_of_the_warmup_on(
     assert state.updates.tolist() == [steps - warmup + 1 if warmup else steps]
 
 
+@pytest.mark.parametrize(("n", "warmup"), [(1, 0), (1, 1), (1, 10), (4, 0), (4, 11), (5, 3)])
+def test_with_a_delay_as_many_minibatches_come_together_after_as_many_transitions(n, warmup):
+    memory = Replay(Schedule(steps=40, warmup=warmup), 6, 0.9, envs=n, delay=3)
+    memory.begin(envs.Source("toy/Walk-v0").make(1, n, starts=memory.starts), (0,), CPU)
+    came = 0
+    for step in range(n, 41, n):
+        memory.collect(lambda obs: torch.zeros(1, n, 2))
+        batches = list(memory.batches())
+        assert all(batch.reward.shape == (1, 18) for batch in batches)
+        came += len(batches)
+        assert came == memory.updates(step) == max(0, step - max(0, warmup - 1)) // 3
+
+
 def test_learning_begins_when_the_warmup_is_over():
     memory = collected((0,), 4, 3)
     memory.warmup = 11  # of 12 steps so far, the last two are learned from

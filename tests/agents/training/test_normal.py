@@ -54,14 +54,16 @@ def watched(rewards, ends):
     return state
 
 
-def test_running_returns_are_discounted_and_begin_anew_where_a_task_ends():
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_running_returns_are_discounted_and_begin_anew_where_a_task_ends(sign):
     rng = np.random.default_rng(0)
-    rewards, ends = rng.normal(2.0, 1.0, (30, 3)), rng.random((30, 3)) < 0.2
+    rewards, ends = sign * rng.normal(2.0, 1.0, (30, 3)), rng.random((30, 3)) < 0.2
     state, running, seen = watched(rewards, ends), np.zeros(3), []
     for r, end in zip(rewards, ends, strict=True):
         running = np.where(end, 0.0, 0.9 * running) + r
         seen.append(running)
     np.testing.assert_allclose(state.returns.deviation(), [np.sqrt(np.var(seen) + 1e-8)], rtol=1e-10)
+    np.testing.assert_allclose(state.largest, [np.abs(seen).max()], rtol=1e-12)
     np.testing.assert_allclose(state.obs.mean, [[14.5, 14.5]], rtol=1e-12)  # of 0 to 29
 
 
@@ -132,6 +134,19 @@ def test_an_agent_sees_deviations_from_the_mean_and_learns_from_rewards_over_the
     torch.testing.assert_close(told.reward, batch.reward / torch.tensor([[5.0], [1.0]]), rtol=1e-6, atol=0.0)
     assert torch.equal(told.action, batch.action)
     assert torch.equal(told.discount, batch.discount)
+
+
+def test_a_bound_divides_rewards_where_the_largest_return_asks_for_more_than_the_deviation():
+    """Deviations 5 and 1, largest returns 40 and 3 in size: with a bound of 4 divided by 10 and by 1; the observations stay."""
+    state, obs = known(), torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0))
+    state.largest += torch.tensor([40.0, 3.0])
+    batch = Batch(obs, obs[..., :1], obs[..., 0], obs[..., 0], obs)
+    told = normalized(Spy(), "none", 4.0).update(None, state, batch, None)
+    torch.testing.assert_close(told.reward, batch.reward / torch.tensor([[10.0], [1.0]]), rtol=1e-6, atol=0.0)
+    assert torch.equal(told.obs, obs)
+    both = normalized(Spy(), "observations", 4.0).update(None, state, batch, None)
+    assert torch.equal(both.reward, told.reward)
+    assert not torch.equal(both.obs, obs)
 
 
 def test_one_of_both_leaves_the_other_as_it_is():
