@@ -36,7 +36,7 @@ class Recorder:
 
     def __init__(self, inner):
         self.inner, self.obs_size, self.action_size = inner, inner.obs_size, inner.action_size
-        self.actions, self.steps, self.first = [], [], None
+        self.actions, self.steps, self.first, self.faults = [], [], None, {}
 
     def reset(self, seeds):
         self.first = self.inner.reset(seeds)
@@ -203,8 +203,9 @@ def test_a_policy_that_is_not_finite_is_not_saved(train_toy):
 
 def test_a_simulator_gone_wrong_stops_its_seed_alone(train_toy):
     done = train_toy("toy/Nan-v0", (0, 1))
-    assert done.endings == ["finished", "failed: the environment's observation or reward is not finite for seed 1 at step 30"]
-    assert checkpoint.load(done.folders[1])[0]["step"] == 20
+    says = "environment 'toy/Nan-v0' returned an observation or a reward that is not finite at step 30"
+    assert done.endings == ["finished", f"failed: {says}"]
+    assert checkpoint.load(done.folders[1])[0]["step"] == 30
 
 
 def test_all_seeds_failing_ends_the_training(train_toy):
