@@ -18,7 +18,7 @@ class Limit:
 
     Past them TooLong is raised within the function, by the system's alarm (SIGALRM). That reaches Python code, and what Python waits for:
     a sleep, a lock, a pipe, a socket. It does not reach a library that never comes back to Python. There a thread ends the process at
-    twice the limit, as a kill would, with a RuntimeWarning and exit code 70 (EX_SOFTWARE).
+    three times the limit, as a kill would, with a RuntimeWarning and exit code 70 (EX_SOFTWARE).
 
     **Limits** a library that never comes back and keeps Python's own lock stops that thread, too. **Raises** ValueError where the system
     has no alarm, and outside the main thread, which alone gets it.
@@ -58,11 +58,11 @@ class Limit:
     def _watch(self) -> None:
         while not self._closed.wait(0.5 * self.seconds):
             running = self._since
-            if running is not None and time.monotonic() - running[1] > 2.0 * self.seconds:
+            if running is not None and time.monotonic() - running[1] > 3.0 * self.seconds:
                 try:
                     warnings.warn(
-                        f"{self.what} did not come back from {running[0]}() within twice the limit of {self.seconds:g} s and cannot be "
-                        "interrupted: the process ends; the same command goes on from the last checkpoint",
+                        f"{self.what} did not come back from {running[0]}() within three times the limit of {self.seconds:g} s "
+                        "and cannot be interrupted: the process ends; the same command goes on from the last checkpoint",
                         RuntimeWarning,
                         stacklevel=2,
                     )

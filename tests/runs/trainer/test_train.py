@@ -212,13 +212,13 @@ def test_an_environment_that_raises_is_one_line_and_exit_70(script, tiny, tmp_pa
 
 def test_an_environment_that_hangs_ends_by_its_limit_and_the_run_goes_on(person, script, tiny, tmp_path):
     (tmp_path / "my_task.py").write_text(MODULE)
-    run = ["train", "sac", "--env", "my_task:Locks-v0", *tiny, "--checkpoint-every", 10, "--step-limit", 0.5]
+    run = ["train", "sac", "--env", "my_task:Locks-v0", *tiny, "--checkpoint-every", 10, "--step-limit", 1]
     (tmp_path / "lock").touch()
     process = script(*run)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 70
     assert err == (
-        "wgf: environment 'my_task:Locks-v0' did not come back from step() within twice the limit of 0.5 s and cannot be interrupted: "
+        "wgf: environment 'my_task:Locks-v0' did not come back from step() within three times the limit of 1 s and cannot be interrupted: "
         "the process ends; the same command goes on from the last checkpoint\n"
     )
     (tmp_path / "lock").unlink()
