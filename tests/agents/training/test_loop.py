@@ -51,10 +51,10 @@ class Recorder:
 def stream(name, env, seeds, steps, warmup, n=1):
     """(first observations, actions, answers) of a real agent's training, (S, steps, n, ...)."""
     agent, preset = registry.find(name, "paper")
-    cfg, schedule = type(preset)(hidden=(8, 8), batch=8), Schedule(steps=steps, warmup=warmup)
-    memory = Replay(schedule, 8, 0.99, envs=n)
-    side = Recorder(envs.Source(env).make(len(seeds), n, starts=memory.starts))
-    task = Task(agent, cfg, schedule, seeds, memory, side, side, torch.device("cpu"))
+    cfg, schedule = type(preset)(hidden=(8, 8), batch=8), Schedule(steps=steps, warmup=warmup, eval_episodes=1)
+    memory, source = Replay(schedule, 8, 0.99, envs=n), envs.Source(env)
+    side = Recorder(source.make(len(seeds), n, starts=memory.starts))
+    task = Task(agent, cfg, schedule, seeds, memory, side, source.make(len(seeds)), torch.device("cpu"))
     training, quiet = begin(task), SimpleNamespace(write=lambda *_: None, running=[])
     for _ in range(steps // n):
         collect(task, training, quiet)
