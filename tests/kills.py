@@ -142,6 +142,7 @@ def left(folder: Path) -> dict[str, Any]:
     saved = newest(checkpoints(agent, seeds))
     record = saved.snapshot.pop("record")
     record["latest"].pop(RATE)
+    saved.snapshot["health"].pop("damaged_checkpoints", None)  # which follows from how it was stopped
     tensors, facts = parted({**saved.snapshot, "latest": record["latest"], "endings": record["endings"]})
     found |= {f"checkpoint {name}": t for name, t in tensors.items()} | {"checkpoint": facts}
     pieces = list(saved.pieces())

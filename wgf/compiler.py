@@ -15,6 +15,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 # every number; and what compiled code would repeat for every number that a scalar meets
 _aten = torch.ops.aten
 LEFT = (_aten.tanh.default, _aten.tanh_.default, _aten.cat.default, _aten.expm1.default, _aten.remainder.Scalar)
+_failed = [0]
+
+
+def uncompiled() -> int:
+    """Returns how many functions could not be compiled since the process began."""
+    return _failed[0]
 
 
 def available() -> bool:
@@ -41,5 +47,6 @@ def machine_code(function: Callable[..., Any], *args: Any) -> Callable[..., Any]
                 node.meta["custom"] = {"fallback_to_eager": node.meta["val"].is_cpu}
         return torch._inductor.compile(recorded, list(args))  # type: ignore[no-any-return]
     except RuntimeError as error:
+        _failed[0] += 1
         warnings.warn(f"not compiled: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=2)
         return None

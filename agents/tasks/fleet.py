@@ -1,7 +1,8 @@
 """Many copies of a task as one tensor computation, on a CPU or a GPU."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,14 +32,15 @@ class Fleet:
     """
 
     continues = True  # comes back to where a snapshot was taken
+    faults: Mapping[int, Any] = MappingProxyType({})  # none: they are the project's own
 
     def __init__(self, name: str, n: int, device: torch.device) -> None:
         self.task, self.n, self.device = TASKS[name], n, device
         self.obs_size, self.action_size = self.task.obs_size, self.task.action_size
 
-    def reset(self, seeds: Sequence[int]) -> Tensor:
-        """First observations (S, n, D)."""
-        self._generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
+    def reset(self, seeds: Sequence[int | None]) -> Tensor:
+        """First observations (S, n, D). All go together: those whose seed is None are played in vain."""
+        self._generators = [torch.Generator(self.device).manual_seed(seed or 0) for seed in seeds]
         self.state = self._starts()
         self.age = torch.zeros(len(seeds), self.n, dtype=torch.int64, device=self.device)
         return self.task.observe(self.state)

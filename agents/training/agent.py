@@ -19,7 +19,7 @@ from wgf.agents.training.log import NoLog
 from wgf.agents.training.loop import Keeper, Task, Tell, Tick, Training, begin, restore, train
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.ranges import whole
-from wgf.agents.training.record import Record
+from wgf.agents.training.record import RUNNING, Record
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.spaces import rows
 from wgf.limits import size
@@ -82,10 +82,10 @@ class Agent(Description):
         ``callback(step, metrics, agent)`` is called every ``log_every`` steps and at each evaluation with the last value of every
         metric, tag -> (S,) for S seeds; where it returns True the training stops. ``stopping()`` is asked at every step. With ``log``
         each seed leaves a folder log/seed-K that ``wgf eval`` and TensorBoard read. ``endings`` says of each seed how it ended: one
-        whose numbers turned non-finite has stopped alone.
+        whose numbers turned non-finite, or whose environment went wrong, has stopped alone.
 
-        **Raises** what the environment or the callback raised, RuntimeError where every seed failed, and ValueError, before anything
-        is written, for a folder that holds a run already and for a replay that does not fit the memory.
+        **Raises** what the callback raised, RuntimeError where every seed failed, and ValueError, before anything is written, for a
+        folder that holds a run already, for a replay that does not fit the memory, and for an environment that does not begin.
         """
         if not whole(steps):
             raise ValueError(f"steps is {steps!r}; it must be a whole number")
@@ -126,7 +126,9 @@ class Agent(Description):
         self.close()
         self._behind = None
         store, last = resumable(Path(log), self.seeds, self.about(self.schedule), self.compile)
-        task, training = self._prepared(Schedule(**last.snapshot["about"]["schedule"]), last.snapshot["compile"])
+        endings, schedule = last.snapshot["record"]["endings"], Schedule(**last.snapshot["about"]["schedule"])
+        ended = [seed for seed, ending in zip(self.seeds, endings, strict=True) if ending != RUNNING]
+        task, training = self._prepared(schedule, last.snapshot["compile"], ended)
         with one_line(), machine.tuned():
             restore(task, training, last)
         self.step, self._keeper = last.step, Keeper(store, last.snapshot)
@@ -183,8 +185,10 @@ class Agent(Description):
             raise ValueError(f"episodes is {episodes!r}; it must be at least 1")
         each = self.policies * episodes
         policy = deterministic(self.module, self.cfg, self.state, self.device)
-        with one_line(), closing(self.source.make(len(self.seeds) * each)) as envs:
+        with one_line(), closing(self.source.make(len(self.seeds) * each, limit=self.schedule.step_limit)) as envs:
             found = evaluate(policy, envs, self.seeds, each)
+            for fault in envs.faults.values():
+                raise fault
         assert found is not None  # nothing asks it to stop
         return found
 
@@ -240,19 +244,28 @@ class Agent(Description):
             self._task.eval_envs.close()
             self._training = None
 
-    def _prepared(self, schedule: Schedule, compile: bool | None = None) -> tuple[Task, Training]:
+    def _prepared(self, schedule: Schedule, compile: bool | None = None, ended: Sequence[int] = ()) -> tuple[Task, Training]:
         if self._training is not None:
             self._task = self._task._replace(schedule=schedule)
             self._task.memory.extend(schedule)
             self._training.error = None
             return self._task, self._training
-        memory, count = self.module.memory(self.cfg, schedule), len(self.seeds)
-        envs = self.source.make(count, memory.envs, device=memory.place(self.device), starts=memory.starts)
-        eval_envs = self.source.make(count * self.policies * schedule.eval_episodes)
+        memory, count, limit = self.module.memory(self.cfg, schedule), len(self.seeds), self.schedule.step_limit
+
+        def starts(seed: int) -> Sequence[int | None]:
+            return [None] * memory.envs if seed in ended else memory.starts(seed)
+
+        envs = self.source.make(count, memory.envs, device=memory.place(self.device), starts=starts, limit=limit)
+        eval_envs = self.source.make(count * self.policies * schedule.eval_episodes, limit=limit)
         compile = self.compiles(schedule.steps - self.step) if compile is None else compile
         self._task = Task(self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, compile)
-        with one_line(), machine.tuned():
-            self._training = begin(self._task, self.state)
+        try:
+            with one_line(), machine.tuned():
+                self._training = begin(self._task, self.state)
+        except ValueError:
+            for side in (envs, eval_envs):
+                side.close()
+            raise
         self._training.step = self.step
         return self._task, self._training
 

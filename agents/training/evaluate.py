@@ -33,23 +33,25 @@ def starts(seeds: Sequence[int], episodes: int) -> list[int]:
 
 
 def evaluate(
-    policy: Policy, envs: Envs, seeds: Sequence[int], episodes: int, stopping: Callable[[], bool] = lambda: False
+    policy: Policy, envs: Envs, seeds: Sequence[int | None], episodes: int, stopping: Callable[[], bool] = lambda: False
 ) -> Episodes | None:
     """Plays ``episodes`` episodes per seed, all side by side in ``envs``, which has one row of len(seeds) * episodes environments.
 
-    Returns None where it was stopped halfway.
+    A seed of None is left out; what stands in its place is of no use. The return of an episode whose environment goes wrong is nan, and
+    ``envs.faults`` may say what it did. Returns None where it was stopped halfway.
     """
     shape = (len(seeds), episodes)
-    obs = envs.reset(starts(seeds, episodes))  # (S * episodes, 1, D)
+    first = [[None] * episodes if k is None else starts([k], episodes) for k in seeds]
+    obs = envs.reset([start for own in first for start in own])  # (S * episodes, 1, D)
     n = len(obs)
     returns, lengths, running = np.zeros(n), np.zeros(n), np.ones(n, dtype=bool)
     while running.any() and lengths.max() < LONGEST:
         if stopping():
             return None
         outcome = envs.step(policy(obs.view(*shape, -1)).view(n, 1, -1))
-        obs, finite = outcome.obs, outcome.finite()
-        reward, goes_on = outcome.reward[:, 0].cpu().numpy(), ~(outcome.terminated | outcome.truncated) & finite
-        returns[running] += reward[running]
+        obs, finite = outcome.obs, outcome.finite()[:, 0].cpu().numpy()
+        returns[running] += outcome.reward[:, 0].cpu().numpy()[running]
+        returns[running & ~finite] = np.nan
         lengths[running] += 1
-        running &= goes_on[:, 0].cpu().numpy()
+        running &= ~(outcome.terminated | outcome.truncated)[:, 0].cpu().numpy() & finite
     return Episodes(returns.reshape(shape).astype(np.float32), lengths.reshape(shape).astype(np.float32))

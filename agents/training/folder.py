@@ -12,7 +12,7 @@ from wgf.agents.training.loop import Keeper
 from wgf.agents.training.record import Record
 from wgf.agents.training.store import Saved, Store
 
-FREE = ("steps", "checkpoint_every")  # of a schedule: a training that goes on may change them
+FREE = ("steps", "checkpoint_every", "step_limit")  # of a schedule: a training that goes on may change them
 
 
 def seed_folder(log: Path, seed: int) -> Path:
@@ -32,9 +32,9 @@ def checkpoints(log: Path, seeds: Sequence[int]) -> Store:
 
 def newest(store: Store) -> Saved:
     """Returns the newest whole checkpoint, with a RuntimeWarning for each that is damaged. Raises ValueError where there is none."""
-    for step in (steps := store.steps()):
+    for damaged, step in enumerate(steps := store.steps()):
         try:
-            return store.load(step)
+            return store.load(step)._replace(damaged=damaged)
         except ValueError as error:
             warnings.warn(f"checkpoint {step} cannot be used: {error}", RuntimeWarning, stacklevel=2)
     raise ValueError(f"{store.folder} holds no {'whole ' if steps else ''}checkpoint: train again in another folder")

@@ -1,12 +1,12 @@
 """The one training loop, for S seeds in one stacked computation: collect, learn, and now and then log and evaluate."""
 
-import math
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +17,14 @@ from wgf import trusted
 from wgf.agents.training.checkpoint import alike, tensors
 from wgf.agents.training.compiled import Update, update
 from wgf.agents.training.envs import Array, BrokenEnvironment, Envs, Mask
-from wgf.agents.training.evaluate import deterministic, evaluate
+from wgf.agents.training.evaluate import deterministic, evaluate, starts
+from wgf.agents.training.health import METRICS, Health
 from wgf.agents.training.protocol import AnyAgent, Info, Memory, Streams
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.snapshot import Snapshot, put_
+from wgf.agents.training.spaces import quiet, raised
 from wgf.agents.training.store import Saved, Store
-from wgf.transport import unconverged
 
 
 class Task(NamedTuple):
@@ -55,7 +56,8 @@ class Training:
     step: int = 0
     assessing: bool = False  # an evaluation is due that was stopped halfway
     error: Exception | None = None  # what ended it before its time
-    short: float = 0  # transport plans that had stopped short of their tolerance when that was last said
+    health: Health = field(default_factory=Health)
+    warned: bool = False  # of transport plans that stopped short
 
 
 class Tick(NamedTuple):
@@ -78,10 +80,11 @@ def train(task: Task, run: Training, record: Record, keeper: "Keeper", *, tell: 
 
     ``run`` comes from ``begin``, and from ``restore`` where it goes on. ``stopping`` is asked at each step, and ``tell`` may stop as
     well; then every seed is saved. A seed whose losses, returns or policy turn non-finite stops alone, its last policy from before
-    that. Any other fault (an environment raises, a disk is full) ends every seed; what was saved stays, result.json holds the
-    traceback, and ``run.error`` the fault. Where not even the first policies and the first checkpoint can be written, nothing is left.
+    that; so does one whose environment goes wrong, its policy of that step. Any other fault (a disk is full, an update raises) ends
+    every seed; what was saved stays, result.json holds the traceback, and ``run.error`` the fault. Where not even the first policies
+    and the first checkpoint can be written, nothing is left.
     """
-    fresh, first = keeper.last is None, run.step
+    fresh, first, record.health = keeper.last is None, run.step, run.health.counts()
     try:
         with trusted():
             if fresh:
@@ -105,15 +108,28 @@ def train(task: Task, run: Training, record: Record, keeper: "Keeper", *, tell: 
 
 
 def begin(task: Task, state: Any = None) -> Training:
-    """Makes a state, fresh if none is given, an empty memory, and environments at their start: seed k the same in every stack."""
+    """Makes a state, fresh if none is given, an empty memory, and environments at their start: seed k the same in every stack.
+
+    **Raises** BrokenEnvironment where an environment does not begin, or the first of the evaluation's does not take a step.
+    """
     d, a, seeds = task.envs.obs_size, task.envs.action_size, task.seeds
+    attempt(task.eval_envs, seeds[0], len(seeds) * task.memory.policies * task.schedule.eval_episodes)
     if state is None:
         state = task.agent.init(task.cfg, d, a, [torch.Generator().manual_seed(k) for k in seeds], task.device)
     streams = Streams([torch.Generator(task.device).manual_seed(k) for k in seeds])
     task.memory.begin(task.envs, seeds, task.device)
-    return Training(
-        state, streams, short=unconverged(), update=update(task.agent, task.cfg, state, compile=task.compile, whole=task.memory.whole)
-    )
+    for fault in task.envs.faults.values():
+        raise fault
+    return Training(state, streams, update(task.agent, task.cfg, state, compile=task.compile, whole=task.memory.whole))
+
+
+def attempt(envs: Envs, seed: int, rows: int) -> None:
+    """Raises BrokenEnvironment where the first of so many environments does not begin, or does not take a step, as agents need it."""
+    with quiet():  # what Gymnasium remarks on, it remarks on again
+        envs.reset([*starts([seed], 1), *[None] * (rows - 1)])
+        envs.step(torch.zeros(rows, 1, envs.action_size))
+    for fault in envs.faults.values():
+        raise fault
 
 
 def snapshot(task: Task, run: Training, record: Record) -> Snapshot:
@@ -128,6 +144,7 @@ def snapshot(task: Task, run: Training, record: Record) -> Snapshot:
         "streams": run.streams.snapshot(),
         "memory": task.memory.snapshot(),
         "record": record.snapshot(),
+        "health": run.health.counts(),
     }
 
 
@@ -143,6 +160,7 @@ def restore(task: Task, run: Training, saved: Saved) -> None:
     run.streams.restore(saved.snapshot["streams"])
     task.memory.restore(saved.snapshot["memory"], saved.pieces())
     run.step, run.assessing = saved.step, saved.snapshot["assessing"]
+    run.health = Health(Counter(saved.snapshot.get("health")) + Counter({"damaged_checkpoints": saved.damaged}))
 
 
 class Keeper:
@@ -207,6 +225,7 @@ def steps(task: Task, run: Training, record: Record, keeper: Keeper, tell: Tell,
         if record.running and (ends or keeper.due(every, before, run.step, due)):
             keeper.save(task, run, record)
         if ends:
+            record.health = run.health.counts()
             record.close(run.step, FINISHED if last and not run.assessing else INTERRUPTED)
 
 
@@ -242,35 +261,51 @@ def learn(task: Task, run: Training) -> None:
 
 
 def stop_broken(task: Task, run: Training, record: Record, rows: Mask) -> None:
-    """Ends the seeds whose simulator went wrong."""
+    """Ends the seeds whose environments went wrong."""
     for s in np.flatnonzero(rows).tolist():
-        reason = f"the environment's observation or reward is not finite for seed {task.seeds[s]} at step {run.step}"
         if s in record.running:
-            record.fail(s, run.step, reason)
+            record.lose(s, run.state, run.step, *blame(task.envs.faults.get(s), run.step))
+
+
+def blame(fault: BrokenEnvironment | None, step: int) -> tuple[str, str | None]:
+    """Returns in a line what an environment did, where it says so, and the traceback of its own error."""
+    if fault is None:
+        return f"the environment's observation or reward is not finite at step {step}", None
+    return f"{fault} at step {step}", "".join(traceback.format_exception(fault)) if fault.__cause__ else None
 
 
 def log(run: Training, record: Record, since: tuple[float, int]) -> tuple[float, int]:
     """Reads Info off the device and logs it with the rate since the last call; returns (time, step) of this one."""
     values = _numbers(run.info)  # waits for the device: only then has the time of these steps passed
-    if (short := unconverged()) > run.short:
+    record.health = counts = run.health.counts()
+    if (short := counts.get("plans_stopped_short", 0)) and not run.warned:
         warnings.warn(
-            f"{short - run.short} transport plans stopped short of their tolerance by step {run.step}; common_noise and exact solve none",
+            f"{short} transport plans stopped short of their tolerance by step {run.step}; common_noise and exact solve none",
             RuntimeWarning,
             stacklevel=2,
         )
-        run.short = math.inf  # said once
+        run.warned = True
     now = time.perf_counter()
-    rate = (run.step - since[1]) / (now - since[0])
-    record.write(run.step, {**values, "charts/steps_per_second": np.full(len(record.seeds), rate)})
+    whole = {"charts/steps_per_second": (run.step - since[1]) / (now - since[0])}  # of the stack
+    whole |= {f"health/{name}": count for name, count in counts.items() if name in METRICS}
+    record.write(run.step, values | {tag: np.full(len(record.seeds), value) for tag, value in whole.items()})
     return now, run.step
 
 
 def assess(task: Task, run: Training, record: Record, stopping: Callable[[], bool]) -> bool:
-    """Evaluates every seed and logs the mean return; False where it was stopped halfway, which is not logged."""
-    policy, m = deterministic(task.agent, task.cfg, run.state, task.device), task.memory.policies
-    result = evaluate(policy, task.eval_envs, task.seeds, m * task.schedule.eval_episodes, stopping)
+    """Evaluates every seed that still trains and logs the mean return; False where it was stopped halfway, which is not logged.
+
+    A seed whose environment goes wrong ends here, too.
+    """
+    policy, m, before = deterministic(task.agent, task.cfg, run.state, task.device), task.memory.policies, run.health.counts()
+    seeds, each = [k if s in record.running else None for s, k in enumerate(task.seeds)], m * task.schedule.eval_episodes
+    result = evaluate(policy, task.eval_envs, seeds, each, stopping)
     if result is None:
+        run.health = Health(before)  # it will be played again
         return False
+    for row, fault in task.eval_envs.faults.items():
+        if row // each in record.running:
+            record.lose(row // each, run.state, run.step, *blame(fault, run.step))
     values = {"eval/return": result.returns.mean(-1), "eval/return_std": result.returns.std(-1), "eval/length": result.lengths.mean(-1)}
     if m > 1:
         values["eval/return_best"] = result.returns.reshape(len(task.seeds), m, -1).mean(-1).max(-1)
@@ -285,5 +320,4 @@ def _numbers(info: Info) -> dict[str, Array]:
 def _reason(error: Exception, step: int) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or 'the run folder'} cannot be written: {error.strerror}"
-    kind = "" if isinstance(error, BrokenEnvironment) else f"{type(error).__name__}: "
-    return f"{kind}{' '.join(str(error).split())} at step {step}"
+    return f"{raised(error)} at step {step}"

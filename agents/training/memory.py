@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wgf.agents.training.envs import CPU, Envs, Mask, beside, returned
+from wgf.agents.tasks.fleet import Outcome
+from wgf.agents.training.envs import Envs, Mask, beside, returned
+from wgf.agents.training.making import CPU
 from wgf.agents.training.protocol import Act, Batch, Finished, Size, Streams
 from wgf.agents.training.ring import Ring
 from wgf.agents.training.schedule import Schedule
@@ -93,7 +95,7 @@ class Replay:
         rows = self.schedule.rows(self.envs)
         self.ring = Ring(seeds, rows, envs.obs_size, envs.action_size, self.gamma, device, self.n_step, self.envs)
         self._envs, self._steps, self.obs = envs, 0, envs.reset(seeds)  # obs (S, n, D) to act on next
-        self._episodes, self._finite = Episodes(self.obs, 1), np.ones(len(seeds), dtype=bool)
+        self._episodes, self._finite, self._sound = Episodes(self.obs, 1), np.ones(len(seeds), dtype=bool), False
         self._none = self._episodes.finished()
 
     def extend(self, schedule: Schedule) -> None:
@@ -122,25 +124,33 @@ class Replay:
         """Changes nothing."""
 
     def collect(self, act: Act) -> tuple[Finished, Mask]:
-        """Steps every environment once and stores its transition."""
+        """Steps every environment once and stores its transition; a number that is not finite, which ends its seed, is stored as 0."""
         action = act(self.obs)
         outcome = self._envs.step(action)
-        self.ring.add(self.obs, action, outcome)
-        self.obs, self._steps = outcome.obs, self._steps + self.envs
+        # a sum is finite where its numbers are, and is quicker to look at; where it only overflows, every number is looked at
+        sound = math.isfinite((outcome.next_obs.sum() + outcome.obs.sum() + outcome.reward.sum()).item())
+        if sound and self._sound:
+            self.ring.add(self.obs, action, outcome)
+        else:
+            self.ring.add(filled(self.obs), action, Outcome(*(filled(part) for part in outcome)))
+        self.obs, self._sound, self._steps = outcome.obs, sound, self._steps + self.envs
         self._episodes.add(outcome.reward)
         ended, finished = outcome.terminated | outcome.truncated, self._none
         if ended.any():
             self._episodes.end(ended)
             finished = self._episodes.finished()
-        # a sum is finite where its numbers are, and is quicker to look at; where it only overflows, every number is looked at
-        total = outcome.next_obs.sum() + outcome.obs.sum() + outcome.reward.sum()
-        return finished, self._finite if math.isfinite(total.item()) else outcome.finite().all(1).numpy()
+        return finished, self._finite if sound else outcome.finite().all(1).numpy()
 
     def batches(self) -> Iterator[Batch]:
         """Yields a minibatch for each of the last transitions, from the last one of the warm-up on, those of ``delay`` at once."""
         now = self._steps - max(0, self.warmup - 1)
         for _ in range(max(0, now) // self.delay - max(0, now - self.envs) // self.delay):
             yield self.ring.sample(self.batch)
+
+
+def filled(x: Tensor) -> Tensor:
+    """Returns numbers with 0 in the place of those that are not finite; flags as they are."""
+    return torch.where(x.isfinite(), x, 0) if x.is_floating_point() else x
 
 
 def memory(cfg: ReplaySettings, schedule: Schedule, delay: int = 1) -> Replay:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wgf.agents.tasks.fleet import Outcome
-from wgf.agents.training.envs import Envs, Mask
+from wgf.agents.training.envs import BrokenEnvironment, Envs, Mask
 from wgf.agents.training.protocol import Act, AnyAgent, Finished, Info, Memory, Size, Streams
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.snapshot import Snapshot
@@ -186,9 +186,13 @@ class Watching:
         return self.inner.batches()
 
     def count(self, obs: Tensor, outcome: Outcome) -> None:
-        """Counts observations that were acted on, (S, n, D), and the running returns after what came of it."""
+        """Counts observations that were acted on, (S, n, D), and the running returns after what came of it.
+
+        A number that is not finite, which ends its seed, counts as 0.
+        """
+        obs, reward = (x.nan_to_num(0.0, 0.0, 0.0) for x in (obs, outcome.reward))
         self._state.obs.add_(obs)
-        self._returns = self._returns * self.gamma * (~outcome.terminated).to(outcome.reward) + outcome.reward
+        self._returns = self._returns * self.gamma * (~outcome.terminated).to(reward) + reward
         self._state.returns.add_(self._returns)
         torch.maximum(self._state.largest, self._returns.abs().amax(1).to(self._state.largest), out=self._state.largest)
 
@@ -200,7 +204,12 @@ class Watched:
         self.inner, self.memory, self.obs_size, self.action_size = inner, memory, inner.obs_size, inner.action_size
         self.continues = inner.continues
 
-    def reset(self, seeds: Sequence[int]) -> Tensor:
+    @property
+    def faults(self) -> Mapping[int, BrokenEnvironment]:
+        """Returns what went wrong with the environments."""
+        return self.inner.faults
+
+    def reset(self, seeds: Sequence[int | None]) -> Tensor:
         """Begins every episode anew and returns the first observations (S, n, D)."""
         self.obs = self.inner.reset(seeds)
         return self.obs

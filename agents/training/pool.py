@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from wgf.agents.training.snapshot import Snapshot
-from wgf.agents.training.spaces import Array, Scale, Step, cast, near, quiet, sizes, stepped, vector
+from wgf.agents.training.spaces import Array, BrokenEnvironment, Scale, Step, cast, near, quiet, sizes, stepped, vector
 
 NO_WAY_BACK = "environments of backend envpool do not come back to where they were; use backend gymnasium (--backend gymnasium)"
 
@@ -26,6 +26,7 @@ class EnvPool:
             self.space, action = spec.observation_space, spec.action_space
         self.obs_size, self.action_size = sizes(name, self.space, action)
         self.scale = Scale(action)
+        self.faults: dict[int, BrokenEnvironment] = {}  # none: its environments are the package's own
         self._envs: Any = None
 
     @staticmethod
@@ -39,15 +40,15 @@ class EnvPool:
             raise ValueError(f"environment {name!r} is not one of EnvPool's{near(name, known)}; or use --backend gymnasium")
         return envpool.make_spec(name)
 
-    def reset(self, seeds: Sequence[int]) -> Array:
+    def reset(self, seeds: Sequence[int | None]) -> Array:
         """Returns the first observations (N, D); environment i is seeded with seeds[i].
 
-        EnvPool seeds at birth only: the environments are new.
+        EnvPool seeds at birth only: the environments are new. All go together: one whose seed is None is played in vain.
         """
         import envpool
 
         with quiet():
-            self._envs = envpool.make(self.name, env_type="gymnasium", num_envs=self.n, seed=[int(s) for s in seeds])
+            self._envs = envpool.make(self.name, env_type="gymnasium", num_envs=self.n, seed=[int(s or 0) for s in seeds])
             return cast(vector(self.space, self._envs.reset()[0]))
 
     def step(self, action: Array) -> Step:

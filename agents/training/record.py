@@ -18,12 +18,16 @@ RUNNING, FINISHED, INTERRUPTED = "running", "finished", "interrupted"
 
 
 class Record:
-    """The logs of S seeds. A seed that fails is closed at once and written no more; ``endings`` says how each ended."""
+    """The logs of S seeds. A seed that fails is closed at once and written no more; ``endings`` says how each ended.
+
+    ``health``: how often what went wrong and was survived, by its name, for result.json.
+    """
 
     def __init__(self, logs: Sequence[RunLog | NoLog], seeds: Sequence[int], about: Mapping[str, Any]) -> None:
         self.logs, self.seeds, self.about = list(logs), list(seeds), about
         self.endings = [RUNNING] * len(self.seeds)
         self.latest: dict[str, Array] = {}
+        self.health: Mapping[str, int] = {}
         self._started = time.perf_counter()
 
     def snapshot(self) -> Snapshot:
@@ -57,21 +61,23 @@ class Record:
     def save(self, state: Any, step: int) -> None:
         """Saves the policy of every seed that still trains; one that is not finite stops its seed, and the one before it stays."""
         for s in self.running:
-            values = checkpoint.seed_slice(state, s)
-            bad = [name for name, t in values.items() if not torch.isfinite(t).all()]
-            if bad:
-                self.fail(s, step, f"{bad[0]} is not finite for seed {self.seeds[s]} at step {step}")
-            else:
-                self.logs[s].save(values, {**self.about, "seed": self.seeds[s], "step": step})
+            if bad := self._save(s, state, step):
+                self.fail(s, step, f"{bad} is not finite for seed {self.seeds[s]} at step {step}")
+
+    def lose(self, s: int, state: Any, step: int, reason: str, trace: str | None) -> None:
+        """Ends one seed by no fault of its policy, which is saved once more."""
+        self._save(s, state, step)
+        self.fail(s, step, reason, trace)
 
     def flush(self) -> None:
         """Hands what the logs hold to the operating system."""
         for s in self.running:
             self.logs[s].flush()
 
-    def fail(self, s: int, step: int, reason: str) -> None:
+    def fail(self, s: int, step: int, reason: str, trace: str | None = None) -> None:
         """Ends one seed."""
-        self._end(s, step, "failed", reason)
+        self.logs[s].scalars(step, {"health/failed": 1.0})
+        self._end(s, step, "failed", reason, trace)
 
     def close(self, step: int, status: str, reason: str | None = None, trace: str | None = None) -> None:
         """Ends every seed that still trains, the same way."""
@@ -84,10 +90,20 @@ class Record:
             self.endings[s] = f"failed: {reason}"
             self.logs[s].discard()
 
+    def _save(self, s: int, state: Any, step: int) -> str | None:
+        """Saves the policy of one seed, or returns the name of a tensor of it that is not finite."""
+        values = checkpoint.seed_slice(state, s)
+        bad = next((name for name, t in values.items() if not torch.isfinite(t).all()), None)
+        if bad is None:
+            self.logs[s].save(values, {**self.about, "seed": self.seeds[s], "step": step})
+        return bad
+
     def _end(self, s: int, step: int, status: str, reason: str | None = None, trace: str | None = None) -> None:
+        failed = sum(ending.startswith("failed") for ending in self.endings)
         self.endings[s] = status if reason is None else f"{status}: {reason}"
+        health = {**self.health, **({"failed_seeds": failed} if failed else {})}
         last = float(self.latest["eval/return"][s]) if "eval/return" in self.latest else math.nan
         result = {"status": status, "reason": reason, "step": step, "eval_return": last if math.isfinite(last) else None}
         spent = {"seconds": time.perf_counter() - self._started, "stack": len(self.seeds)}
         with suppress(OSError):  # a disk that is full has been reported by what filled it
-            self.logs[s].close({**result, **spent, **({"traceback": trace} if trace else {})})
+            self.logs[s].close(result | spent | ({"health": health} if health else {}) | ({"traceback": trace} if trace else {}))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.envs import Envs, Mask, beside, returned
-from wgf.agents.training.memory import Episodes
+from wgf.agents.training.memory import Episodes, filled
 from wgf.agents.training.protocol import Act, Finished, Size, Streams
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.snapshot import Snapshot
@@ -87,7 +87,7 @@ class Rollout:
         self.obs = returned(self._envs, snapshot)
 
     def collect(self, act: Act) -> tuple[Finished, Mask]:
-        """Collects a segment, policy by policy."""
+        """Collects a segment, policy by policy; a number that is not finite, which ends its seed, is learned from as 0."""
         columns: list[tuple[Tensor, ...]] = []
         for _ in range(self.steps):
             action = act(self.obs)
@@ -100,9 +100,9 @@ class Rollout:
             self._episodes.end(ended)
         each = (self.policies, self.each)
         segment = Segment(*(torch.unflatten(torch.stack(c, 1), 2, each).transpose(1, 2) for c in zip(*columns, strict=True)))
-        self._segments.append(segment)
-        finite = (segment.next_obs.sum(-1) + segment.reward).flatten(1).isfinite().all(1)
-        return self._episodes.finished(), finite.cpu().numpy()
+        finite = (segment.next_obs.sum(-1) + segment.reward).flatten(1).isfinite().all(1).cpu().numpy()
+        self._segments.append(segment if finite.all() else Segment(*map(filled, segment)))
+        return self._episodes.finished(), finite
 
     def batches(self) -> Iterator[Segment]:
         """Yields the segment and lets go of it."""

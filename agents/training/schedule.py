@@ -1,6 +1,7 @@
 """How long a training is, how often it looks up, and what it normalises. Free of torch, so that a command line can show it at once."""
 
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Literal
 
 
@@ -23,6 +24,8 @@ class Schedule:
     seldom enough to take less than a fortieth of the time."""
     eval_episodes: int = 5
     """Episodes per evaluation and seed."""
+    step_limit: float = 0.0
+    """Seconds that a step or a reset of an environment may take; where one takes longer, its seed ends as failed. 0: no limit."""
     normalize: Literal["none", "observations", "rewards", "both"] = "none"
     """What the agent sees in units of its running deviation, kept with the policy; evaluations leave it as it is."""
 
@@ -32,6 +35,8 @@ class Schedule:
             value = getattr(self, name)
             if value < least.get(name, 1):
                 raise ValueError(f"{name} is {value}; it must be at least {least.get(name, 1)}")
+        if not 0.0 <= self.step_limit < inf:
+            raise ValueError(f"step_limit is {self.step_limit}; it must be a number of seconds, at least 0")
 
     def rows(self, envs: int = 1) -> int:
         """Rows that this training can fill in each of ``envs`` rings of a seed: at most two per step, where every step ends an episode."""

@@ -1,4 +1,4 @@
-"""What every simulator shares: spaces as plain vectors, a step as rows of environments, silence, and the nearest name."""
+"""What every simulator shares: spaces as plain vectors, what an environment may answer, a step as rows, silence, and the nearest name."""
 
 import difflib
 import warnings
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+NUMBERS = "fiub"  # kinds of types of numpy that are real numbers
 UNBOUNDED = 1e9  # a bound beyond this says that there is none
 
 
@@ -34,6 +35,60 @@ def cast(obs: Any) -> Array:
     """Converts to float32; a number beyond its range becomes inf."""
     with np.errstate(over="ignore"):
         return np.asarray(obs).astype(np.float32)
+
+
+class BrokenEnvironment(Exception):
+    """An environment raised an error, or answered what it may not; the text is one line, the error itself is the cause."""
+
+
+class Misfit(Exception):
+    """What an environment returned, and what it must be."""
+
+
+def answered(answer: Any, call: str, *parts: str) -> Any:
+    """Returns what a call gave. Raises Misfit unless it has so many parts."""
+    if not isinstance(answer, (tuple, list)) or len(answer) != len(parts):
+        raise Misfit(f"{_told(answer)} from {call}(); it must be ({', '.join(parts)})")
+    return answer
+
+
+def numbers(space: Any, size: int, obs: Any) -> NDArray[Any]:
+    """Returns an observation as a vector of ``size`` numbers. Raises Misfit for one of another shape, or of no numbers."""
+    try:
+        found = np.asarray(vector(space, obs))
+    except (IndexError, KeyError, TypeError, ValueError):
+        found = np.asarray(None)
+    if found.shape != (size,) or found.dtype.kind not in NUMBERS:
+        parts = f"a dict of {', '.join(space)} with {size} numbers" if isinstance(space, gym.spaces.Dict) else f"numbers of shape ({size},)"
+        raise Misfit(f"{_told(obs)} as an observation; it must be {parts}, as its observation_space says")
+    return found
+
+
+def number(reward: Any) -> Any:
+    """Returns a reward. Raises Misfit unless it is one number."""
+    if not isinstance(reward, (float, int, np.number)) and (np.shape(reward) or np.asarray(reward).dtype.kind not in NUMBERS):
+        raise Misfit(f"{_told(reward)} as a reward; it must be a number")
+    return reward
+
+
+def flag(value: Any, name: str) -> bool:
+    """Returns whether an episode ended. Raises Misfit unless it is True or False."""
+    if not isinstance(value, (bool, np.bool_)) and (np.shape(value) or np.asarray(value).dtype.kind != "b"):
+        raise Misfit(f"{_told(value)} as {name}; it must be True or False")
+    return bool(value)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and type {value.dtype}"
+    if isinstance(value, (tuple, list, dict)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return repr(value) if value is None or np.isscalar(value) else f"a {type(value).__name__}"
+
+
+def raised(error: BaseException) -> str:
+    """Returns an error's kind and text in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class Scale:

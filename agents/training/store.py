@@ -23,11 +23,15 @@ FILES = r"(state|rows)-\d+\.safetensors"
 
 
 class Saved(NamedTuple):
-    """A checkpoint: its step, its snapshot, and the pieces of the replay's rows, which are read one after another."""
+    """A checkpoint: its step, its snapshot, and the pieces of the replay's rows, which are read one after another.
+
+    ``damaged``: how many newer ones could not be used.
+    """
 
     step: int
     snapshot: Snapshot
     pieces: Callable[[], Iterator[dict[str, Tensor]]]
+    damaged: int = 0
 
 
 class Store:

@@ -9,8 +9,8 @@ from wgf.agents.registry import AGENTS
 DEFAULT = """
 The default is --preset paper: the settings of the agent's paper (for most agents Zhang et al. 2018, Tables 4 to 6).
 --preset modern takes settings used today: wider ReLU networks, larger minibatches, twin Q networks, advantages that bootstrap.
---preset strong takes the critic of FlashSAC (2026): residual blocks with batch norm and a law of Q; give --warmup 5000 or more. strong-small is
-the same for a processor without a GPU.
+--preset strong takes the critic of FlashSAC (2026): residual blocks with batch norm and a law of Q; give --warmup 5000 or more.
+--preset strong-small is the same for a processor without a GPU.
 wgf train AGENT --help lists the value of each setting.
 """
 

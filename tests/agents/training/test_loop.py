@@ -36,7 +36,7 @@ class Recorder:
 
     def __init__(self, inner):
         self.inner, self.obs_size, self.action_size = inner, inner.obs_size, inner.action_size
-        self.actions, self.steps, self.first = [], [], None
+        self.actions, self.steps, self.first, self.faults = [], [], None, {}
 
     def reset(self, seeds):
         self.first = self.inner.reset(seeds)
@@ -51,10 +51,10 @@ class Recorder:
 def stream(name, env, seeds, steps, warmup, n=1):
     """(first observations, actions, answers) of a real agent's training, (S, steps, n, ...)."""
     agent, preset = registry.find(name, "paper")
-    cfg, schedule = type(preset)(hidden=(8, 8), batch=8), Schedule(steps=steps, warmup=warmup)
-    memory = Replay(schedule, 8, 0.99, envs=n)
-    side = Recorder(envs.Source(env).make(len(seeds), n, starts=memory.starts))
-    task = Task(agent, cfg, schedule, seeds, memory, side, side, torch.device("cpu"))
+    cfg, schedule = type(preset)(hidden=(8, 8), batch=8), Schedule(steps=steps, warmup=warmup, eval_episodes=1)
+    memory, source = Replay(schedule, 8, 0.99, envs=n), envs.Source(env)
+    side = Recorder(source.make(len(seeds), n, starts=memory.starts))
+    task = Task(agent, cfg, schedule, seeds, memory, side, source.make(len(seeds)), torch.device("cpu"))
     training, quiet = begin(task), SimpleNamespace(write=lambda *_: None, running=[])
     for _ in range(steps // n):
         collect(task, training, quiet)
@@ -203,8 +203,9 @@ def test_a_policy_that_is_not_finite_is_not_saved(train_toy):
 
 def test_a_simulator_gone_wrong_stops_its_seed_alone(train_toy):
     done = train_toy("toy/Nan-v0", (0, 1))
-    assert done.endings == ["finished", "failed: the environment's observation or reward is not finite for seed 1 at step 30"]
-    assert checkpoint.load(done.folders[1])[0]["step"] == 20
+    says = "environment 'toy/Nan-v0' returned an observation or a reward that is not finite at step 30"
+    assert done.endings == ["finished", f"failed: {says}"]
+    assert checkpoint.load(done.folders[1])[0]["step"] == 30
 
 
 def test_all_seeds_failing_ends_the_training(train_toy):

@@ -29,8 +29,12 @@ OWN_TAGS = {
     "soft-q": {"flow/kl_speed"},
 }
 MODULE = """
-import time
+import ctypes, os, time
 import gymnasium as gym, numpy as np
+
+def lock():
+    mutex, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+    library.pthread_mutex_lock(mutex), library.pthread_mutex_lock(mutex)  # for good, where no signal reaches Python
 
 class Task(gym.Env):
     observation_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -45,12 +49,15 @@ class Task(gym.Env):
         Task.steps += 1
         if self.fault == "hang" and Task.steps == 40: time.sleep(600.0)
         if self.fault is True and Task.steps == 40: raise RuntimeError("the gearbox broke")
-        return np.zeros(2, np.float32), 1.0, False, False, {}
+        if self.fault == "lock" and Task.steps == 58 and os.path.exists("lock"): lock()
+        return np.zeros(2, np.float32), np.ones(1) if self.fault == "reward" else 1.0, False, False, {}
 
 gym.register("Fine-v0", entry_point=Task, max_episode_steps=10)
 gym.register("Stuck-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": "reset"})
 gym.register("Breaks-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": True})
 gym.register("Hangs-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": "hang"})
+gym.register("Locks-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": "lock"})
+gym.register("Rewards-v0", entry_point=Task, max_episode_steps=10, kwargs={"fault": "reward"})
 """
 
 
@@ -89,7 +96,7 @@ def test_the_configuration_says_all_that_a_result_depends_on(person, tiny):
     }  # fmt: skip
     assert config["schedule"] == {
         "steps": 60, "warmup": 20, "replay": 1_000_000, "log_every": 15, "eval_every": 30, "checkpoint_every": 0, "eval_episodes": 2,
-        "normalize": "none",
+        "step_limit": 0.0, "normalize": "none",
     }  # fmt: skip
     assert config.items() >= {"agent": "sac", "preset": "paper", "seed": 7, "device": "cpu", "threads": 2, "backend": "gymnasium"}.items()
     assert config["versions"]["torch"] == torch.__version__.partition("+")[0] or config["versions"]["torch"] == torch.__version__
@@ -198,9 +205,34 @@ def test_an_environment_that_raises_is_one_line_and_exit_70(script, tiny, tmp_pa
     _, err = process.communicate(timeout=300)
     assert process.returncode == 70
     assert err == (
-        "wgf: runs/main/my_task:Breaks-v0/sac, seeds 0 to 2 failed: environment 'my_task:Breaks-v0' raised RuntimeError: "
-        "the gearbox broke at step 14; the last saved policy is kept\n"
+        "wgf: runs/main/my_task:Breaks-v0/sac, seed 2 failed: environment 'my_task:Breaks-v0' raised RuntimeError: "
+        "the gearbox broke at step 13; the last saved policy is kept\n"  # the 40th step of all, of which one came before the training
     )
+
+
+def test_an_environment_that_hangs_ends_by_its_limit_and_the_run_goes_on(person, script, tiny, tmp_path):
+    (tmp_path / "my_task.py").write_text(MODULE)
+    run = ["train", "sac", "--env", "my_task:Locks-v0", *tiny, "--checkpoint-every", 10, "--step-limit", 1]
+    (tmp_path / "lock").touch()
+    process = script(*run)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 70
+    assert err == (
+        "wgf: environment 'my_task:Locks-v0' did not come back from step() within three times the limit of 1 s and cannot be interrupted: "
+        "the process ends; the same command goes on from the last checkpoint\n"
+    )
+    (tmp_path / "lock").unlink()
+    code, out, err = person(*run)
+    assert (code, err) == (0, "")
+    assert "60 steps each, from step 30 on" in out
+
+
+def test_an_answer_of_an_environment_that_agents_cannot_use_is_one_line_and_leaves_no_file(person, tiny):
+    (person.folder / "my_task.py").write_text(MODULE)
+    code, _, err = person("train", "sac", "--env", "my_task:Rewards-v0", *tiny)
+    says = "returned an array of shape (1,) and type float64 as a reward; it must be a number"
+    assert (code, err) == (2, f"wgf: environment 'my_task:Rewards-v0' {says}\n")
+    assert not (person.folder / "runs").exists()
 
 
 def test_a_full_disk_is_one_line_and_exit_70(script, tiny):
@@ -317,6 +349,8 @@ def test_without_a_compiler_a_training_says_so_in_one_line_and_runs_as_it_is(scr
     assert err.count("\n") == 1
     config = json.loads((tmp_path / "runs/main/InvertedPendulum-v5/ddpg/seed-0/config.json").read_text())
     assert config["compile"] is True
+    ended = json.loads((tmp_path / "runs/main/InvertedPendulum-v5/ddpg/seed-0/result.json").read_text())
+    assert ended["health"] == {"updates_not_compiled": 1}
 
 
 def test_the_same_command_goes_on_and_more_steps_train_a_finished_run_on(person, tiny):
