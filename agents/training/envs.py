@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import Any, Protocol
 
 import gymnasium as gym
-import mujoco
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,6 +31,10 @@ __all__ = [
     "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Source", "Step", "one_line", "returned",
     "reward_threshold",
 ]  # fmt: skip
+try:
+    import mujoco
+except RuntimeError as error:  # it takes no other word in MUJOCO_GL
+    raise ValueError(f"mujoco cannot be imported: {error}; unset MUJOCO_GL") from None
 CPU = torch.device("cpu")
 SAMPLE, LEAST, POOLED = 32, 2**10, 2**17  # environments that show what one takes; bytes that it takes at least, and one of EnvPool's
 Starts = Callable[[int], Sequence[int]]  # a seed -> the seeds of its environments

@@ -19,6 +19,7 @@ Wasserstein gradient flows on particles: train and compare policies, fit Bayesia
   wgf compare --env ENV          trains what is missing, then writes a figure and a table of several agents
   wgf eval RUN                   plays episodes with a saved policy: tells their returns, and films one if asked
   wgf agents                     lists the agents and their presets
+  wgf doctor [AGENT --env ENV]   looks at this machine, and whether a run of wgf train fits it
   wgf multigoal                  trains two agents on the task with four goals and draws what they do
   wgf bnn --data DIR             fits Bayesian networks to the standard sets, beside the published table
   wgf bnn-data fetch --data DIR  fetches these sets
@@ -33,6 +34,7 @@ Wasserstein gradient flows on particles: train and compare policies, fit Bayesia
   tensorboard --logdir runs
 
 exit codes: 0 done, 2 the command cannot be carried out as given, 70 a run failed, 75 interrupted, policies saved
+            1 wgf doctor found what would stop a run
 """
 
 
@@ -49,6 +51,7 @@ def run(args: Sequence[str]) -> int:
         "compare": _compare,
         "eval": _eval,
         "agents": _agents,
+        "doctor": _doctor,
         "multigoal": partial(_study, "multigoal"),
         "bnn": partial(_study, "bnn"),
         "bnn-data": _bnn_data,
@@ -67,26 +70,49 @@ def run(args: Sequence[str]) -> int:
 
 
 def _train(args: Sequence[str]) -> int:
-    from wgf.agents.training.schedule import Schedule
-    from wgf.runs.command.arguments import parse
-    from wgf.runs.command.options import Place, What
-
     if args and args[0] in ("-h", "--help"):
         say("usage: wgf train AGENT --env ENV ...    (wgf train AGENT --help: all options)\n")
         return _agents([])
     if not args or args[0].startswith("-"):
         return refuse("train needs an agent first, as in: wgf train dp-wgf-v --env Hopper-v5 (see wgf agents)")
+    job = _job("train", args)
+    from wgf.runs.trainer.reuse import complete
+
+    return complete([job], say)
+
+
+def _job(command: str, args: Sequence[str]) -> Any:
+    """Returns what is to be trained by an agent's name and the options of ``wgf train``."""
+    from wgf.agents.training.schedule import Schedule
+    from wgf.runs.command.arguments import parse
+    from wgf.runs.command.options import Place, What
     from wgf.runs.trainer import training
 
     name, preset, env = args[0], _ahead(args, "--preset", What.preset), _ahead(args, "--env", What.env)
     cfg = training.resolve(name, preset, env)
     groups = {"task": What(env=env, preset=preset), "agent": cfg, "schedule": Schedule(), "place": Place()}  # type: ignore[arg-type]
-    chosen = parse(_together("Train", groups), args[1:], default=_together("Train", groups)(**groups), prog=f"wgf train {name}")
+    chosen = parse(_together("Train", groups), args[1:], default=_together("Train", groups)(**groups), prog=f"wgf {command} {name}")
     what = chosen.task
-    job = training.Job(name, name, what.preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
-    from wgf.runs.trainer.reuse import complete
+    return training.Job(name, name, what.preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
 
-    return complete([job], say)
+
+def _doctor(args: Sequence[str]) -> int:
+    if args and args[0] in ("-h", "--help"):
+        say("usage: wgf doctor [AGENT --env ENV ...]\n")
+        say("Looks at versions, threads, GPUs, pictures without a display, the compiler, folders and data sets, and tells what is wrong.")
+        say("With the words and options of wgf train it looks too whether that run has the memory and the disk that it needs.")
+        return 0
+    if args and args[0].startswith("-"):
+        return refuse("doctor takes nothing, or what train takes, as in: wgf doctor dp-wgf-v --env Hopper-v5 --steps 1000000")
+    planned = []
+    if args:
+        job = _job("doctor", args)
+        from wgf.runs.trainer.plan import plan
+
+        planned = list(plan(job))
+    from wgf.runs.command.doctor import examine
+
+    return examine(planned, say)
 
 
 def _resume(args: Sequence[str]) -> int:
