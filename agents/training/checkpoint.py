@@ -136,14 +136,20 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
 def read_sealed(path: Path, fits: Callable[[dict[str, Any]], bool] = bool, kind: str = "written by wgf") -> dict[str, Any]:
     """Reads what ``write_sealed`` wrote. Raises ValueError, in one line, where it is not of the kind, or damaged."""
     value = read_json(path)
-    seal = value.pop("seal", None)
-    if not fits(value):
+    if not fits({name: part for name, part in value.items() if name != "seal"}):
         raise ValueError(f"{path} is not {kind}")
+    return unsealed(value, path)
+
+
+def unsealed(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Returns what a file held beside its seal. Raises ValueError, in one line, where there is none or another one."""
+    found = dict(value)
+    seal = found.pop("seal", None)
     if seal is None:
         raise ValueError(f"{path} has no seal: another version of wgf wrote it, or it was edited; move it away to make it again")
-    if seal != _seal(value):
+    if seal != _seal(found):
         raise ValueError(f"{path} is damaged or was edited: its seal does not fit its text; restore it from a copy")
-    return value
+    return found
 
 
 def _seal(about: Mapping[str, Any]) -> str:

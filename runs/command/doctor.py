@@ -66,7 +66,7 @@ def _looked(what: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     try:
         return list(check())
     except Exception as error:
-        advice = f"install it again: pip install --force-reinstall {NAME}" if isinstance(error, ImportError) else ""
+        advice = f"install {NAME} again, with pip's --force-reinstall" if isinstance(error, ImportError) else ""
         return [Finding(what, f"{type(error).__name__}: {' '.join(str(error).split())}", advice, stops=True)]
 
 
@@ -76,7 +76,7 @@ def versions() -> Iterator[Finding]:
     try:
         whole = distribution(NAME)
     except PackageNotFoundError:
-        yield Finding("wgf", f"{wgf.__version__}, not installed", "install it: pip install --editable . in its checkout")
+        yield Finding("wgf", f"{wgf.__version__}, not installed", "install it, with pip's --editable from a checkout")
         return
     stale = "" if whole.version == wgf.__version__ else f"it was installed as {whole.version}: install it again"
     yield Finding("wgf", f"{wgf.__version__} in {Path(wgf.__file__).parent}", stale)
@@ -106,7 +106,7 @@ def names() -> Iterator[Finding]:
         if other != NAME:
             shared = sorted(_files(distribution(other)) & (_files(distribution(NAME)) or {"wgf/__init__.py"}))
             what = f"{other} has a package wgf too" + (f", and both wrote {shared[0]}" if shared else "")
-            advice = f"pip uninstall {other}, then pip install --force-reinstall --no-deps {NAME}"
+            advice = f"pip uninstall {other}, then install {NAME} again, with pip's --force-reinstall --no-deps"
             yield Finding("names", what, advice, stops=bool(shared))
     here = Path.cwd()
     for path in sorted(here.iterdir()) if here != Path(wgf.__file__).parents[1] else ():  # in a checkout of wgf they are its own

@@ -80,7 +80,7 @@ def test_another_package_that_wrote_files_of_wgf_stops_and_one_beside_it_is_a_no
         (info / "top_level.txt").write_text("wgf\n")
     assert found(doctor.names()) == []
     monkeypatch.syspath_prepend(str(tmp_path))
-    advice = "then pip install --force-reinstall --no-deps wgflow"
+    advice = "then install wgflow again, with pip's --force-reinstall --no-deps"
     assert sorted(found(doctor.names())) == [
         f"STOP  names      worse has a package wgf too, and both wrote wgf/__init__.py; pip uninstall worse, {advice}",
         f"note  names      games has a package wgf too; pip uninstall games, {advice}",
