@@ -72,12 +72,15 @@ def label(agent: "str | AnyAgent") -> str:
     return f"{module}:{name}" if module else ":".join(name.rsplit(".", 1))
 
 
-def named(what: str, name: str) -> str:
-    """Returns a name that stood in a file. Raises ValueError for MODULE:NAME: only what a person or a program names is imported."""
+def named(what: str, name: str, option: str = "") -> str:
+    """Returns a name that stood in a file. Raises ValueError for MODULE:NAME: only what a person or a program names is imported.
+
+    ``option`` is how a person names it on the command line, where that is not by --what.
+    """
     if ":" in name:
         raise ValueError(
             f"its {what} is {name!r}, and no file makes this program import a module: name it yourself, "
-            f"by --{what} {name} or in Python {what}={name!r}, if you trust that module"
+            f"by {option or f'--{what}'} {name} or in Python {what}={name!r}, if you trust that module"
         )
     return name
 

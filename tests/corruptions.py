@@ -96,7 +96,7 @@ def policy(folder: Path) -> Any:
 def run(folder: Path) -> Any:
     """What ``wgf compare`` shows: or that it would train again, or go on."""
     if parts := missing(job(folder)):
-        return Again(all(part.goes_on for part in parts))
+        return Again(all(part.threads is not None for part in parts))
     folders = [job(folder).folder(k) for k in (0, 1)]
     return compare.read("x", folders), compare.mixed(folders)
 

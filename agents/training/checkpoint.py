@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,7 @@ from torch import Tensor
 from wgf.agents.training.descent import Adam
 from wgf.limits import contents
 
+T = TypeVar("T")
 FORMAT = 3
 LARGEST = 2**24  # bytes of a JSON file that is read
 A_RUN = "give the folder of a run, such as runs/main/ENV/AGENT/seed-0"
@@ -78,8 +79,20 @@ def save(folder: Path, values: dict[str, Tensor], about: Mapping[str, Any]) -> N
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Returns (about, tensors) of a folder that ``save`` wrote. Raises ValueError, in one line, for anything else."""
     path = folder / "policy.json"
-    about = read_sealed(path, lambda found: found.get("format") == FORMAT, f"a policy of format {FORMAT}; {A_RUN}")
-    return about, read_tensors(folder, about, r"policy-\d+\.safetensors", path.name)
+
+    def both() -> tuple[dict[str, Any], dict[str, Tensor]]:
+        about = read_sealed(path, lambda found: found.get("format") == FORMAT, f"a policy of format {FORMAT}; {A_RUN}")
+        return about, read_tensors(folder, about, r"policy-\d+\.safetensors", path.name)
+
+    return again(both)
+
+
+def again(read: Callable[[], T]) -> T:
+    """Reads files that belong together, once more where they do not fit: a training beside may have written between the reads."""
+    try:
+        return read()
+    except ValueError:
+        return read()
 
 
 def write_tensors(file: Path, values: dict[str, Tensor]) -> dict[str, str]:
@@ -136,14 +149,20 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
 def read_sealed(path: Path, fits: Callable[[dict[str, Any]], bool] = bool, kind: str = "written by wgf") -> dict[str, Any]:
     """Reads what ``write_sealed`` wrote. Raises ValueError, in one line, where it is not of the kind, or damaged."""
     value = read_json(path)
-    seal = value.pop("seal", None)
-    if not fits(value):
+    if not fits({name: part for name, part in value.items() if name != "seal"}):
         raise ValueError(f"{path} is not {kind}")
+    return unsealed(value, path)
+
+
+def unsealed(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Returns what a file held beside its seal. Raises ValueError, in one line, where there is none or another one."""
+    found = dict(value)
+    seal = found.pop("seal", None)
     if seal is None:
         raise ValueError(f"{path} has no seal: another version of wgf wrote it, or it was edited; move it away to make it again")
-    if seal != _seal(value):
+    if seal != _seal(found):
         raise ValueError(f"{path} is damaged or was edited: its seal does not fit its text; restore it from a copy")
-    return value
+    return found
 
 
 def _seal(about: Mapping[str, Any]) -> str:

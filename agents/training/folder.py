@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wgf.agents.training.checkpoint import read_sealed
-from wgf.agents.training.log import LOCK, NoLog, RunLog
+from wgf.agents.training.log import LOCK, NoLog, RunLog, being_written
 from wgf.agents.training.loop import Keeper
 from wgf.agents.training.record import Record
 from wgf.agents.training.store import Saved, Store
@@ -41,7 +41,12 @@ def newest(store: Store) -> Saved:
 
 
 def resumable(log: Path, seeds: Sequence[int], about: Mapping[str, Any], compile: bool | str) -> tuple[Store, Saved]:
-    """Returns the checkpoints in a folder, and the newest. Raises ValueError unless that is of these seeds and of what ``about`` says."""
+    """Returns the checkpoints in a folder, and the newest, which becomes the last: no other process may write there.
+
+    **Raises** ValueError where one does, and unless the checkpoint is of these seeds and of what ``about`` says.
+    """
+    if being_written(seed_folder(log, seeds[0])):
+        raise ValueError(f"{log} is being written by another process; wait for it")
     saved = newest(store := checkpoints(log, seeds))
     held = saved.snapshot
     if held["seeds"] != list(seeds):

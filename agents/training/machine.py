@@ -37,8 +37,12 @@ def find_threads(asked: int, seeds: int, cfg: Any) -> int:
     The size is that of a hidden layer's product over the stack: seeds x batch x particles or samples x width^2. The choice depends on
     nothing that changes from run to run, since the number of threads moves the last digits of a sum.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return asked or (min(4, cores) if work(seeds, cfg) >= LARGE else 1)
+    return asked or (min(4, cores()) if work(seeds, cfg) >= LARGE else 1)
+
+
+def cores() -> int:
+    """Returns how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def work(seeds: int, cfg: Any) -> int:

@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
-import mujoco
 import numpy as np
 import torch
 
@@ -16,6 +15,10 @@ from wgf.agents import tasks
 from wgf.agents.training.spaces import near, quiet, raised
 from wgf.limits import free_memory, resident, size
 
+try:
+    import mujoco
+except RuntimeError as error:  # it takes no other word in MUJOCO_GL
+    raise ValueError(f"mujoco cannot be imported: {error}; unset MUJOCO_GL") from None
 CPU = torch.device("cpu")
 SAMPLE, LEAST = 32, 2**10  # environments that show what one takes; bytes that it takes at least
 _unstable = [0]  # simulations that MuJoCo said had broken

@@ -88,7 +88,8 @@ class Replay:
         """Returns what its rings take."""
         rows, rings = self.schedule.rows(self.envs), f"{self.envs} x " if self.envs > 1 else ""
         words = f"replay: {seeds} x {rings}{rows:,} rows of {obs} + {action} + 2 numbers"
-        return Size(Ring.bytes(seeds * self.envs, rows, obs, action), words, "--replay")
+        taken = Ring.bytes(seeds * self.envs, rows, obs, action)
+        return Size(taken, words, "--replay", taken)
 
     def begin(self, envs: Envs, seeds: Sequence[int], device: torch.device) -> None:
         """Forgets everything, allocates its rings on ``device``, and takes environments, which begin anew."""

@@ -105,11 +105,12 @@ class Finished(NamedTuple):
 
 
 class Size(NamedTuple):
-    """How many bytes a memory takes, what takes them in words, and the option that makes it smaller."""
+    """How many bytes a memory takes, what takes them in words, the option that makes it smaller, and the bytes that checkpoints hold."""
 
     bytes: int
     words: str
     option: str
+    saved: int = 0
 
 
 Act = Callable[[Tensor], Tensor]  # observations (S, n, D) -> actions (S, n, A) in (-1, 1)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from numbers import Integral
+from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 
@@ -22,8 +23,8 @@ UNITS = Range(
     "at most 100 layers of at least 1 unit",
 )
 AT_LEAST_ZERO = Range(lambda x: 0.0 <= x < math.inf, "at least 0")
-KINDS: dict[type, Any] = {int: int, float: (int, float), str: str, bool: bool, tuple: tuple}
-WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "True or False", tuple: "a tuple"}
+KINDS: dict[Any, Any] = {int: int, float: (int, float), str: str, bool: bool, NoneType: NoneType}
+WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "True or False", NoneType: "nothing"}
 RANGES = {
     "hidden": UNITS,
     "critic_hidden": UNITS,
@@ -82,23 +83,41 @@ RANGES = {
 
 
 def chosen(owners: Mapping[str, Any], name: str, value: Any) -> Any:
-    """Returns the value of a setting, a list as a tuple, by the kind of its default; ``owners`` are the dataclass objects by their fields.
+    """Returns the value of a setting, a list as a tuple, by the type of its field; ``owners`` are the dataclass objects by their fields.
 
-    **Raises** ValueError for a field that is not there, with the nearest one, and for a value of another kind.
+    **Raises** ValueError for a field that is not there, with the nearest one, and for a value of another type.
     """
     if name not in owners:
         near = difflib.get_close_matches(name, owners, n=1)
         raise ValueError(
             f"setting {name!r} is unknown" + (f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(owners)}")
         )
-    owner = owners[name]
-    value, kind, default = tuple(value) if isinstance(value, list) else value, get_type_hints(type(owner))[name], getattr(owner, name)
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ValueError(f"{name} is {value!r}; choose from {', '.join(map(repr, get_args(kind)))}")
-    elif isinstance(value, bool) is not isinstance(default, bool) or not isinstance(value, KINDS.get(type(default), object)):
-        raise ValueError(f"{name} is {value!r}; it must be {WORDS[type(default)]}")
+    value, kind = tuple(value) if isinstance(value, list) else value, get_type_hints(type(owners[name]))[name]
+    if not _fits(value, kind):
+        said = "choose from" if get_origin(kind) is Literal else "it must be"
+        raise ValueError(f"{name} is {value!r}; {said} {_words(kind)}")
     return value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Says whether a value is of a field's type; of a type that no setting of wgf has, any is."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in parts
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(part, parts[0]) for part in value)
+    if parts:
+        return any(_fits(value, part) for part in parts)
+    return isinstance(value, KINDS.get(kind, object)) and (kind is bool or kind not in KINDS or not isinstance(value, bool))
+
+
+def _words(kind: Any) -> str:
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return ", ".join(map(repr, parts))
+    if get_origin(kind) is tuple:
+        return f"a list, each {_words(parts[0])}"
+    return " or ".join(map(_words, parts)) if parts else WORDS[kind]
 
 
 def whole(value: Any) -> bool:

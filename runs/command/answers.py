@@ -10,7 +10,7 @@ from typing import NoReturn
 from wgf.runs.command.streams import open_standard
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-UNUSABLE, FAILED, STOPPED = 2, 70, 75  # exit codes
+FOUND, UNUSABLE, FAILED, STOPPED = 1, 2, 70, 75  # exit codes
 
 
 class UsageError(Exception):

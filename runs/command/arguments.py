@@ -68,8 +68,16 @@ def parse(cls: type[T], args: Sequence[str], *, default: Any = tyro.MISSING_NONP
             return cast(T, tyro.cli(cls, args=list(args), default=default, prog=prog, config=CONFIG, registry=REGISTRY))
     except SystemExit as stop:
         if stop.code:
-            raise UsageError(f"{_one_line(errors.getvalue())} (see {prog} --help)") from None
+            told = _told(stop.__context__) or _one_line(errors.getvalue())
+            raise UsageError(f"{told} (see {prog} --help)") from None
         raise
+
+
+def _told(error: BaseException | None) -> str | None:
+    """Returns what a dataclass itself said, word by word, where tyro tells it: its box breaks lines, at commas too."""
+    if isinstance(getattr(error, "arg", None), str):
+        return str(getattr(error, "message", None))
+    return str(error) if type(error) is ValueError else None
 
 
 def _one_line(box: str) -> str:

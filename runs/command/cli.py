@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import wgf
-from wgf.runs.command.answers import answer, launch, refuse, say
+from wgf.runs.command.answers import UsageError, answer, launch, refuse, say
 
 HELP = """usage: wgf COMMAND ...
 
@@ -19,6 +20,7 @@ Wasserstein gradient flows on particles: train and compare policies, fit Bayesia
   wgf compare --env ENV          trains what is missing, then writes a figure and a table of several agents
   wgf eval RUN                   plays episodes with a saved policy: tells their returns, and films one if asked
   wgf agents                     lists the agents and their presets
+  wgf doctor [AGENT --env ENV]   looks at this machine, and whether a run of wgf train fits it
   wgf multigoal                  trains two agents on the task with four goals and draws what they do
   wgf bnn --data DIR             fits Bayesian networks to the standard sets, beside the published table
   wgf bnn-data fetch --data DIR  fetches these sets
@@ -33,6 +35,7 @@ Wasserstein gradient flows on particles: train and compare policies, fit Bayesia
   tensorboard --logdir runs
 
 exit codes: 0 done, 2 the command cannot be carried out as given, 70 a run failed, 75 interrupted, policies saved
+            1 wgf doctor found what would stop a run
 """
 
 
@@ -49,6 +52,7 @@ def run(args: Sequence[str]) -> int:
         "compare": _compare,
         "eval": _eval,
         "agents": _agents,
+        "doctor": _doctor,
         "multigoal": partial(_study, "multigoal"),
         "bnn": partial(_study, "bnn"),
         "bnn-data": _bnn_data,
@@ -67,26 +71,70 @@ def run(args: Sequence[str]) -> int:
 
 
 def _train(args: Sequence[str]) -> int:
-    from wgf.agents.training.schedule import Schedule
-    from wgf.runs.command.arguments import parse
-    from wgf.runs.command.options import Place, What
-
     if args and args[0] in ("-h", "--help"):
         say("usage: wgf train AGENT --env ENV ...    (wgf train AGENT --help: all options)\n")
         return _agents([])
-    if not args or args[0].startswith("-"):
-        return refuse("train needs an agent first, as in: wgf train dp-wgf-v --env Hopper-v5 (see wgf agents)")
-    from wgf.runs.trainer import training
-
-    name, preset, env = args[0], _ahead(args, "--preset", What.preset), _ahead(args, "--env", What.env)
-    cfg = training.resolve(name, preset, env)
-    groups = {"task": What(env=env, preset=preset), "agent": cfg, "schedule": Schedule(), "place": Place()}  # type: ignore[arg-type]
-    chosen = parse(_together("Train", groups), args[1:], default=_together("Train", groups)(**groups), prog=f"wgf train {name}")
-    what = chosen.task
-    job = training.Job(name, name, what.preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
+    job = _job("train", args)
     from wgf.runs.trainer.reuse import complete
 
     return complete([job], say)
+
+
+def _job(command: str, args: Sequence[str]) -> Any:
+    """Returns what is to be trained, by an agent's name and the options of ``wgf train``, which may stand in a file."""
+    rest = args[1:] if args and not args[0].startswith("-") else args
+    own = args[0] if rest is not args else None
+    path, settings = _file(args, own)
+    name = settings.pop("agent", None)
+    name = name if own is None else own
+    if name is None:
+        raise UsageError(f"{command} needs an agent first, as in: wgf {command} dp-wgf-v --env Hopper-v5 (see wgf agents)")
+    from wgf.agents.training.schedule import Schedule
+    from wgf.runs.command.arguments import parse
+    from wgf.runs.command.options import Place, What
+    from wgf.runs.trainer import training
+
+    preset, env = (_ahead(args, f"--{what}") or settings.get(what, getattr(What, what)) for what in ("preset", "env"))
+    task = What(env=env, preset=preset)  # type: ignore[arg-type]
+    groups = _filled({"task": task, "agent": training.resolve(name, preset, env), "schedule": Schedule(), "place": Place()}, settings, path)
+    chosen = parse(_together("Train", groups), rest, default=_together("Train", groups)(**groups), prog=f"wgf {command} {name}")
+    what = chosen.task
+    return training.Job(name, name, what.preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
+
+
+def _file(args: Sequence[str], agent: str | None = None) -> tuple[Path | None, dict[str, Any]]:
+    """Returns the file that --config names, and the settings in it."""
+    named = _ahead(args, "--config")
+    if named is None:
+        return None, {}
+    from wgf.runs.command.configuration import read
+
+    return Path(named), read(Path(named), _ahead(args, "--env"), agent)
+
+
+def _filled(groups: dict[str, Any], settings: dict[str, Any], path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return groups
+    from wgf.runs.command.configuration import applied
+
+    return applied(groups, settings, path)
+
+
+def _doctor(args: Sequence[str]) -> int:
+    if args and args[0] in ("-h", "--help"):
+        say("usage: wgf doctor [AGENT --env ENV ...]\n")
+        say("Looks at versions, threads, GPUs, pictures without a display, the compiler, folders and data sets, and tells what is wrong.")
+        say("With the words and options of wgf train it looks too whether that run has the memory and the disk that it needs.")
+        return 0
+    planned = []
+    if args:
+        job = _job("doctor", args)
+        from wgf.runs.trainer.plan import plan
+
+        planned = list(plan(job))
+    from wgf.runs.command.doctor import examine
+
+    return examine(planned, say)
 
 
 def _resume(args: Sequence[str]) -> int:
@@ -104,7 +152,8 @@ def _compare(args: Sequence[str]) -> int:
     from wgf.runs.command.arguments import parse
     from wgf.runs.command.options import Contest, Place
 
-    groups = {"task": Contest(), "schedule": Schedule(), "place": Place()}
+    path, settings = _file(args)
+    groups = _filled({"task": Contest(), "schedule": Schedule(), "place": Place()}, settings, path)
     kind = _together("Compare", groups)
     chosen = parse(kind, args, default=kind(**groups), prog="wgf compare")
     from wgf.runs.trainer.compare import compare
@@ -150,11 +199,11 @@ def _together(name: str, groups: dict[str, Any]) -> Any:
     return make_dataclass(name, [(field, type(value)) for field, value in groups.items()], frozen=True)
 
 
-def _ahead(args: Sequence[str], option: str, default: str) -> str:
+def _ahead(args: Sequence[str], option: str) -> str | None:
     """The value of an option that decides what the others mean, read before the rest; the last one counts."""
     for i in reversed(range(len(args))):
         if args[i] == option and i + 1 < len(args):
             return args[i + 1]
         if args[i].startswith(option + "="):
             return args[i].split("=", 1)[1]
-    return default
+    return None

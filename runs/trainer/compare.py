@@ -3,12 +3,13 @@
 import csv
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgf.agents.training.checkpoint import read_sealed, read_whole
+from wgf.agents.training.checkpoint import again, read_sealed, read_whole
 from wgf.agents.training.envs import reward_threshold
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, seeds
@@ -71,8 +72,7 @@ def read(label: str, folders: Sequence[Path]) -> Curves:
     """
     points, episodes, rates = [], [], []
     for folder in folders:
-        result = read_sealed(folder / "result.json")
-        rows = read_whole(folder / "metrics.csv", result.get("metrics"), "result.json").decode().splitlines()
+        result, rows = again(partial(_written, folder))
         try:
             columns: dict[str, list[tuple[float, float]]] = {"eval/return": [], "charts/episodic_return": []}
             for row in csv.DictReader(rows):
@@ -85,6 +85,11 @@ def read(label: str, folders: Sequence[Path]) -> Curves:
         if not len(points[-1]) or not np.array_equal(points[-1][:, 0], points[0][:, 0]):
             raise ValueError(f"{folder / 'metrics.csv'} lacks evaluations; move the run away to train it again")
     return Curves(label, points[0][:, 0], np.stack([p[:, 1] for p in points]), episodes, float(np.mean(rates)))
+
+
+def _written(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    result = read_sealed(folder / "result.json")
+    return result, read_whole(folder / "metrics.csv", result.get("metrics"), "result.json").decode().splitlines()
 
 
 def mixed(folders: Sequence[Path]) -> list[str]:

@@ -2,8 +2,8 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,17 +14,17 @@ from wgf.agents.training.checkpoint import read_json, read_sealed
 from wgf.agents.training.folder import checkpoints, difference, free
 from wgf.agents.training.log import LOCK, being_written
 from wgf.agents.training.record import FINISHED
-from wgf.runs.trainer.tables import writable
+from wgf.runs.trainer.tables import filled, writable
 from wgf.runs.trainer.training import Job, report, run, words
 
 OURS = re.compile(r"metrics\.csv|curves\.csv|events\..*|training|\..*\.tmp|\.lock")  # what a run has that died at once
 
 
 class Part(NamedTuple):
-    """Seeds that train as one stack: fresh, or from their last checkpoint on."""
+    """Seeds that train as one stack: fresh, or from their last checkpoint on, with the threads of before."""
 
     job: Job
-    goes_on: bool
+    threads: int | None = None
 
 
 def complete(jobs: Sequence[Job], say: Callable[[str], None]) -> int:
@@ -33,7 +33,7 @@ def complete(jobs: Sequence[Job], say: Callable[[str], None]) -> int:
     for job in [job for job, mine in zip(jobs, parts, strict=True) if not mine]:
         say(f"{job.folder(0).parent}: {words(job.seeds)} finished before; with more --steps they would go on")
     for part in [part for mine in parts for part in mine]:
-        if code := report(part.job.folder(0).parent, part.job.seeds, run(part.job, say, part.goes_on)):
+        if code := report(part.job.folder(0).parent, part.job.seeds, run(part.job, say, part.threads)):
             return code
     return 0
 
@@ -44,24 +44,34 @@ def missing(job: Job) -> list[Part]:
     Raises ValueError where a folder holds a run of other settings, one that is still being written, or a part of another stack.
     """
     fresh: list[int] = []
-    stacks: list[list[int]] = []
+    stacks: dict[tuple[int, ...], int] = {}  # and their threads
     for seed in job.seeds:
         if free(job.folder(seed)):
             fresh.append(seed)
         elif config := _unfinished(job, seed):
-            stack = config.get("stack", [seed])
+            stack = tuple(config.get("stack", [seed]))
             if not checkpoints(job.folder(seed).parent, stack).steps():
                 if config.get("schedule", {}).get("steps", 0) < job.schedule.steps and _finished(job.folder(seed)):
                     raise ValueError(f"{job.folder(seed)} has finished and left no checkpoint to go on from; give another --name or --out")
                 move_aside(job.folder(seed))
                 fresh.append(seed)
-            elif stack not in stacks:
-                stacks.append(stack)
+            else:
+                stacks[stack] = _threads(job, seed, config)
     for stack in stacks:
         if not set(stack) <= set(job.seeds):
             raise ValueError(f"{job.folder(stack[0]).parent} holds {words(stack)} as one stack, which goes on as a whole: give these seeds")
-    parts = [Part(replace(job, seeds=tuple(stack)), True) for stack in stacks]
-    return [*parts, *([Part(replace(job, seeds=tuple(fresh)), False)] if fresh else [])]
+    parts = [Part(replace(job, seeds=stack), threads) for stack, threads in stacks.items()]
+    return [*parts, *([Part(replace(job, seeds=tuple(fresh)))] if fresh else [])]
+
+
+def _threads(job: Job, seed: int, config: Mapping[str, Any]) -> int:
+    """Returns the number of threads of a run that goes on: they are part of what it is, since they move the last digits of a sum."""
+    threads, asked = config.get("threads"), job.place.threads
+    if not isinstance(threads, int):
+        raise ValueError(f"{job.folder(seed) / 'config.json'} does not say how many threads: it was not written by wgf train")
+    if asked not in (0, threads):
+        raise ValueError(f"{job.folder(seed)} holds a run with threads = {threads}, not {asked}; give the same, or another --name or --out")
+    return threads
 
 
 def _unfinished(job: Job, seed: int) -> dict[str, Any] | None:
@@ -107,18 +117,15 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises ValueError where another process has the lock.
     """
-    empty = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        writable(folder)
-        lock.acquire()
-        yield
-    except Timeout:
-        raise ValueError(f"{folder} is being written by another process; wait for it, or give another --name") from None
-    finally:
-        if lock.is_locked:
-            (folder / LOCK).unlink(missing_ok=True)
-        lock.release()
-        for path in empty:
-            with suppress(OSError):  # there is something in it
-                path.rmdir()
+    with filled(folder):
+        try:
+            writable(folder)
+            lock.acquire()
+            yield
+        except Timeout:
+            raise ValueError(f"{folder} is being written by another process; wait for it, or give another --name") from None
+        finally:
+            if lock.is_locked:
+                (folder / LOCK).unlink(missing_ok=True)
+            lock.release()

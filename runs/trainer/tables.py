@@ -3,7 +3,8 @@
 import csv
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,18 @@ def writable(folder: Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     return folder
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """Removes at its end a folder, and those around it, that were not there before and are empty."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in made:
+            with suppress(OSError):  # there is something in it
+                path.rmdir()
 
 
 def write_text(path: Path, content: str) -> None:

@@ -54,6 +54,11 @@ class Job:
         """OUT/NAME/ENV/AGENT/seed-K."""
         return Path(self.place.out) / self.place.name / self.env.replace("/", "_") / self.label / f"seed-{seed}"
 
+    def settings(self) -> dict[str, Any]:
+        """Returns what ``Agent`` takes by name, but for what computes it."""
+        fixed = {name: value for name, value in vars(self.schedule).items() if name != "steps"}
+        return {**vars(self.cfg), **fixed}
+
     def identity(self) -> dict[str, Any]:
         """Returns what makes two runs the same experiment (all but the seed), in the form in which JSON gives it back."""
         about = {"agent": self.agent, "preset": self.preset, "env": self.env, "backend": self.place.backend}
@@ -72,21 +77,19 @@ def override(cfg: Any, settings: Sequence[str]) -> Any:
     return parse(type(cfg), args, default=cfg, prog="wgf train AGENT")
 
 
-def run(job: Job, say: Callable[[str], None], goes_on: bool = False) -> list[str]:
-    """Trains every seed of a job side by side, from the last checkpoint on if it ``goes_on``; returns how each ended.
+def run(job: Job, say: Callable[[str], None], threads: int | None = None) -> list[str]:
+    """Trains every seed of a job side by side, or goes on from the last checkpoint with so many threads; returns how each ended.
 
     Raises ValueError before anything is written.
     """
     place = job.place
-    threads = machine.find_threads(place.threads, len(job.seeds), job.cfg)
-    torch.set_num_threads(threads)
-    settings = {name: value for name, value in vars(job.schedule).items() if name != "steps"}
+    torch.set_num_threads(threads or machine.find_threads(place.threads, len(job.seeds), job.cfg))
     agent = Agent(
         job.agent, job.env, seeds=job.seeds, preset=job.preset, device=place.device, backend=place.backend, compile=place.compile,
-        **vars(job.cfg), **settings,
+        **job.settings(),
     )  # fmt: skip
     folder = job.folder(0).parent
-    if goes_on:
+    if threads is not None:
         agent.resume(folder)
     elif place.backend == "envpool":
         say("environments of backend envpool leave no checkpoint: a run that is stopped has to begin anew")

@@ -43,6 +43,24 @@ def trained(name, preset, seeds, updates=2):
     return agent, cfg, state
 
 
+def test_a_reader_beside_a_training_reads_again_and_what_is_damaged_stays_damaged(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, {"policy": torch.zeros(2)}, {"step": 1})
+    read = checkpoint.read_tensors
+
+    def overtaken(*args):
+        monkeypatch.undo()
+        checkpoint.save(tmp_path, {"policy": torch.ones(2)}, {"step": 2})
+        return read(*args)
+
+    monkeypatch.setattr(checkpoint, "read_tensors", overtaken)
+    about, tensors = checkpoint.load(tmp_path)
+    assert about["step"] == 2
+    assert torch.equal(tensors["policy"], torch.ones(2))
+    (tmp_path / "policy-2.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"policy-2.safetensors is damaged: its sha256 is not the one in policy.json"):
+        checkpoint.load(tmp_path)
+
+
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
 def test_every_agent_comes_back_bit_for_bit(name, preset, tmp_path):
     agent, cfg, state = trained(name, preset, (0, 1))

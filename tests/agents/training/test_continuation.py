@@ -8,6 +8,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests import kills
@@ -294,6 +295,22 @@ def test_what_a_training_was_is_what_it_goes_on_as(tmp_path):
         Agent("sac", "Pendulum-v1", seeds=(2,), **TINY).resume(tmp_path)
     one = Agent("sac", "Pendulum-v1", seeds=(1, 2), **TINY, checkpoint_every=7).resume(tmp_path)  # which changes no number
     assert one.learn(10, log=tmp_path).step == 60
+
+
+def test_a_program_with_other_threads_is_told_and_no_training_takes_over_one_that_lives(tmp_path):
+    Agent("sac", "Pendulum-v1", **TINY).learn(30, log=tmp_path)
+    with FileLock(tmp_path / "seed-0" / ".lock"):
+        before = sorted(path.name for path in (tmp_path / "seed-0" / "training").iterdir())
+        with pytest.raises(ValueError, match="is being written by another process; wait for it"):
+            Agent.load(tmp_path).learn(10)
+        assert sorted(path.name for path in (tmp_path / "seed-0" / "training").iterdir()) == before
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.warns(RuntimeWarning, match=rf"was begun with threads = {threads}, not {threads + 1}: its numbers may differ"):
+            Agent.load(tmp_path).learn(10, log=tmp_path)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_the_log_goes_on_in_the_same_files(tmp_path):

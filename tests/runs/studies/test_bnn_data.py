@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import io
+import socket
 import threading
 import zipfile
 from dataclasses import replace
@@ -97,11 +98,48 @@ def test_what_is_not_there_is_named_with_its_address(origin, tmp_path):
     home = tmp_path / "home"
     address = f"{origin.url}/bostonHousing/data/data.txt"
     with pytest.raises(
-        ValueError, match=rf"boston cannot be fetched from {address}: HTTP Error 404: .*; put the file into {home}/boston by"
+        ValueError,
+        match=rf"boston cannot be fetched from {address}: HTTP Error 404: .*; put the file there by hand, as {home}/boston/data.txt",
     ):
         get(origin, home, "boston")
     with pytest.raises(ValueError, match=r"year cannot be fetched from .*/year.zip: File is not a zip file"):
         get(origin, home, "year")
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"no HTTP at all\r\n\r\n", "no HTTP at all"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n0 1 2\r\n", "IncompleteRead"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0 1 2\n", "has 1 lines; boston has 4 rows"),
+        (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n", "HTTP Error 302"),
+    ],
+)
+def test_an_answer_that_is_cut_or_is_none_is_one_line_and_leaves_nothing(origin, tmp_path, answer, words):
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        caller, _ = server.accept()
+        caller.recv(4096)
+        caller.sendall(answer)
+        caller.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    with pytest.raises(ValueError, match=words) as caught:
+        fetch(tmp_path / "home", ["boston"], print, f"http://127.0.0.1:{server.getsockname()[1]}")
+    server.close()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "home").exists()
+
+
+def test_an_archive_that_zipfile_does_not_take_is_one_line(origin, tmp_path):
+    packed = bytearray((origin.folder / "year.zip").read_bytes())
+    packed[6] |= 1  # encrypted, in both of its heads
+    packed[packed.index(b"PK\x01\x02") + 8] |= 1
+    (origin.folder / "year.zip").write_bytes(packed)
+    with pytest.raises(ValueError, match=r"year cannot be fetched from .*is encrypted, password required"):
+        get(origin, tmp_path / "home", "year")
 
 
 def test_an_altered_file_at_home_is_not_overwritten(origin, tmp_path):

@@ -171,6 +171,21 @@ def test_metrics_that_are_as_they_were_written_and_are_none_are_named(person, te
     assert f"seed-1/{words}" in err
 
 
+def test_a_reader_beside_a_run_that_is_exchanged_reads_again(person, monkeypatch):
+    person("compare", *SHORT, "--agents", SAC)
+    path = folder(person, SAC)
+    read, more = compare.read_whole, (path / "metrics.csv").read_text() + "60,eval/length,1.0\n"
+
+    def overtaken(*args):
+        monkeypatch.undo()
+        (path / "metrics.csv").write_text(more)
+        write_sealed(path / "result.json", read_sealed(path / "result.json") | {"metrics": digest(path / "metrics.csv")})
+        return read(*args)
+
+    monkeypatch.setattr(compare, "read_whole", overtaken)
+    assert compare.read("sac", [path]).evals.shape[0] == 1
+
+
 def test_a_flipped_digit_and_a_file_of_another_seed_are_found(person):
     person("compare", *SHORT, "--agents", SAC)
     first, second = folder(person, SAC, 0), folder(person, SAC, 1)

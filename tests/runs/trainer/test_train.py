@@ -376,6 +376,21 @@ def test_the_same_command_goes_on_and_more_steps_train_a_finished_run_on(person,
     assert (code, err) == (2, f"{holds}; give another --name or --out\n")
 
 
+def test_a_run_goes_on_with_its_own_threads_and_other_threads_are_another_run(person, tiny):
+    args = ("train", "sac", "--env", "InvertedPendulum-v5", *tiny)
+    try:
+        assert person(*args, "--threads", 2)[0] == 0
+        code, out, err = person(*args, "--steps", 80)
+        assert (code, err) == (0, "")
+        assert "from step 60 on, cpu, 2 threads" in out
+        code, _, err = person(*args, "--steps", 90, "--threads", 1)
+        holds = "wgf: runs/main/InvertedPendulum-v5/sac/seed-0 holds a run with threads = 2, not 1"
+        assert (code, err) == (2, f"{holds}; give the same, or another --name or --out\n")
+        assert person(*args, "--steps", 80, "--threads", 1)[0] == 0  # nothing is trained
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_a_run_is_resumed_by_its_folder(person, tiny):
     person("train", "dp-wgf-v", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny)
     run = "runs/main/InvertedPendulum-v5/dp-wgf-v/seed-1"
