@@ -154,7 +154,7 @@ def per_pair(scale: Tensor | float) -> Tensor | float:
     return scale[..., None, None] if isinstance(scale, Tensor) and scale.ndim else scale
 
 
-@door(x="*b M d", y="*b N d", lengthscale="scale")
+@door(x="*b M d", y="*b N d", lengthscale="length")
 def _radius(x: Tensor, y: Tensor, lengthscale: Tensor | float) -> Tensor:
     return distances_to(y)(x) / (2.0 * per_pair(lengthscale) ** 2)
 
