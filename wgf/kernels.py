@@ -54,7 +54,7 @@ class IMQ:
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Repulsion]:
         """The gram matrix and the repulsion."""
-        gram = torch.rsqrt(1.0 + _radius(x, y, self.lengthscale))
+        gram = torch.rsqrt(1.0 + _radius(x, y, self.lengthscale)).clamp_min(torch.finfo(x.dtype).tiny)  # 1 / inf, else; sums divide
         return gram, _radial(x, y, 0.5 * gram**3, self.lengthscale)
 
 
