@@ -1,7 +1,10 @@
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=12)  # the same examples on every machine
+settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser):

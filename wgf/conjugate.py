@@ -24,8 +24,9 @@ def conjugate_gradient(product: Product, b: Tensor, *, steps: int, tol: float | 
     """A x = b for symmetric A >= 0: x_k minimises x'Ax / 2 - b'x over the span of b, A b ... A^(k-1) b.
 
     Every system (P,) of the batch stops by itself: after ``steps`` products, or before, where |b - A x| <= tol |b|, or where its
-    search direction p has no curvature, p'Ap <= 16 u max p'Ap of the steps before (per |p|^2; u the rounding unit). Then it keeps its
-    last iterate, or b itself if there is none yet. So b'x > 0 whatever A is: a gradient's solution always leads uphill.
+    search direction p has no curvature, p'Ap <= 16 u max p'Ap of the steps before (per |p|^2; u the rounding unit), or less than the
+    least normal number, whose inverse would be infinite. Then it keeps its last iterate, or b itself if there is none yet. So b'x > 0
+    whatever A is: a gradient's solution always leads uphill.
     ``tol=None`` is 16 u, 3.6e-15 in float64 and 1.9e-6 in float32: a product leaves rounding of u |A| |x| >= u |b|, several times over,
     and what is left of b below that is noise.
 
@@ -41,7 +42,7 @@ def conjugate_gradient(product: Product, b: Tensor, *, steps: int, tol: float | 
     tol = least if tol is None else tol
     x, r, p = torch.zeros_like(unit), unit, unit
     rr = _dot(unit, unit)
-    active, steepest = torch.ones_like(rr, dtype=torch.bool), torch.zeros_like(rr)
+    active, steepest = torch.ones_like(rr, dtype=torch.bool), torch.full_like(rr, torch.finfo(b.dtype).tiny / least)
     for k in range(steps):
         ap = product(p)
         curvature, pp = _dot(p, ap), _dot(p, p)

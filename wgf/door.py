@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
@@ -25,6 +26,7 @@ NUMBERS = {
     "share": "a number above 0 and below 1",
     "real": "a finite number",
     "scale": "a positive, finite number, or a tensor of one a batch entry",
+    "length": "a positive, finite number, or a tensor of one a batch entry",
 }
 RANGES: dict[str, Callable[[float], bool]] = {
     ">0": lambda x: x > 0,
@@ -32,8 +34,11 @@ RANGES: dict[str, Callable[[float], bool]] = {
     ">=1": lambda x: x > 0,
     "real": lambda x: True,
     "scale": lambda x: x > 0,
+    "length": lambda x: x > 0,
     "share": lambda x: 0 < x < 1,
 }
+POWERS = {"scale": 1.0, "length": 2.0}  # of a scale, which the tensors' dtype has to hold
+LONGEST = 100  # characters of a value that an error shows
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -61,7 +66,7 @@ def door(**rules: str) -> Callable[[_F], _F]:
     """Checks named arguments: a shape such as ``"*b M d"`` (a float tensor), ``"weights *b M"``, or a key of ``NUMBERS``.
 
     ``"positive *b"`` is a tensor whose entries are above 0, and ``"function"`` what can be called. ``None`` passes where it is the
-    argument's default, which the function fills in.
+    argument's default, which the function fills in. A number of numpy becomes one of Python.
     """
 
     def decorate(function: _F) -> _F:
@@ -70,14 +75,29 @@ def door(**rules: str) -> Callable[[_F], _F]:
 
         @wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            if not traced():
-                given = signature.bind(*args, **kwargs).arguments
-                _check(rules, {name: value for name, value in given.items() if value is not None or name not in filled})
+            if traced():
+                return function(*args, **kwargs)
+            given = signature.bind(*args, **kwargs)
+            if plain := {name: value.item() for name, value in given.arguments.items() if isinstance(value, np.generic)}:
+                given.arguments.update(plain)
+                args, kwargs = given.args, given.kwargs
+            _check(rules, {name: value for name, value in given.arguments.items() if value is not None or name not in filled})
             return function(*args, **kwargs)
 
         return cast(_F, checked)
 
     return decorate
+
+
+def shown(value: Any) -> str:
+    """Writes a value for a person, in one line of moderate length; of a tensor, its dtype and shape."""
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of {value.dtype}, shape {tuple(value.shape)}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whatever somebody's own class raises, and a whole number of thousands of digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _check(rules: dict[str, str], arguments: dict[str, Any]) -> None:
@@ -89,13 +109,13 @@ def _check(rules: dict[str, str], arguments: dict[str, Any]) -> None:
         value = arguments[name]
         if rule == "function":
             if not callable(value):
-                raise ValueError(f"{name} is {value!r}; pass a function")
+                raise ValueError(f"{name} is {shown(value)}; pass a function")
             continue
         if rule in NUMBERS:
-            if rule == "scale" and isinstance(value, torch.Tensor):
-                _scale(name, value, like, axes)
-            else:
+            if rule not in POWERS or not isinstance(value, torch.Tensor):
                 _number(name, value, rule)
+            if rule in POWERS:
+                _scale(name, value, rule, like, axes)
             continue
         like = _tensor(name, value, like)
         _shape(name, value, rule.removeprefix("weights ").removeprefix("positive "), axes)
@@ -148,15 +168,30 @@ def _values(name: str, value: torch.Tensor, rule: str) -> None:
 
 def _number(name: str, value: Any, rule: str) -> None:
     kind = int if rule == ">=1" else (int, float)
-    if isinstance(value, bool) or not (isinstance(value, kind) and math.isfinite(value) and RANGES[rule](value)):
-        raise ValueError(f"{name} is {value!r}; allowed is {NUMBERS[rule]}")
+    if isinstance(value, bool) or not (isinstance(value, kind) and RANGES[rule](value) and _finite(value)):
+        raise ValueError(f"{name} is {shown(value)}; allowed is {NUMBERS[rule]}")
 
 
-def _scale(name: str, value: torch.Tensor, like: tuple[str, torch.Tensor] | None, axes: dict[str, Any]) -> None:
+def _finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
+
+
+def _scale(name: str, value: Any, rule: str, like: tuple[str, torch.Tensor] | None, axes: dict[str, Any]) -> None:
+    assert like is not None  # a scale is declared behind the tensors that it belongs to
+    dtype = like[1].dtype
+    least, most = (bound ** (1.0 / POWERS[rule]) for bound in (torch.finfo(dtype).tiny, torch.finfo(dtype).max / 2.0))
+    if not isinstance(value, torch.Tensor):
+        if not least <= value <= most:
+            raise ValueError(f"{name} is {value!r}; allowed in {dtype} is a number from {least:.2g} to {most:.2g}")
+        return
     if value.ndim:
         _tensor(name, value, like)
     batch = axes["*b"]
     if value.ndim > len(batch) or any(n not in (1, m) for n, m in zip(value.shape[::-1], batch[::-1], strict=False)):
-        raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed is {NUMBERS['scale']}, {tuple(batch)}")
-    if not _trusted.get() and not ((value > 0) & value.isfinite()).all():
-        raise ValueError(f"{name} holds values from {value.min().item():g} to {value.max().item():g}; allowed is {NUMBERS['scale']}")
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed is {NUMBERS[rule]}, {tuple(batch)}")
+    if not _trusted.get() and not ((value >= least) & (value <= most)).all():
+        held = f"{name} holds values from {value.min().item():g} to {value.max().item():g}"
+        raise ValueError(f"{held}; allowed is {NUMBERS[rule]}, from {least:.2g} to {most:.2g} in {dtype}")

@@ -54,7 +54,7 @@ class IMQ:
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Repulsion]:
         """The gram matrix and the repulsion."""
-        gram = torch.rsqrt(1.0 + _radius(x, y, self.lengthscale))
+        gram = torch.rsqrt(1.0 + _radius(x, y, self.lengthscale)).clamp_min(torch.finfo(x.dtype).tiny)  # 1 / inf, else; sums divide
         return gram, _radial(x, y, 0.5 * gram**3, self.lengthscale)
 
 
@@ -154,7 +154,7 @@ def per_pair(scale: Tensor | float) -> Tensor | float:
     return scale[..., None, None] if isinstance(scale, Tensor) and scale.ndim else scale
 
 
-@door(x="*b M d", y="*b N d", lengthscale="scale")
+@door(x="*b M d", y="*b N d", lengthscale="length")
 def _radius(x: Tensor, y: Tensor, lengthscale: Tensor | float) -> Tensor:
     return distances_to(y)(x) / (2.0 * per_pair(lengthscale) ** 2)
 

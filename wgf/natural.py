@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import grad, jvp, vjp
 
 from wgf.conjugate import Product, conjugate_gradient
-from wgf.door import door
+from wgf.door import door, traced, vouched
 
 
 @door(divergence="function", theta="*b P")
@@ -85,7 +85,7 @@ def gaussian_fisher(std: Tensor, phi: str = "std") -> Diagonal:
     **Limits** the natural gradient in (mean, std) is the gradient times (std^2, std^2 / 2).
     """
     inverse = std.square().reciprocal()
-    return Diagonal(inverse, 2.0 * inverse * _slope(phi)(std).square())
+    return _held(Diagonal(inverse, 2.0 * inverse * _slope(phi)(std).square()), std)
 
 
 @door(std="positive *b")
@@ -94,7 +94,14 @@ def gaussian_wasserstein(std: Tensor, phi: str = "std") -> Diagonal:
 
     **Source** Moskovitz et al. 2020, Eq. 21 to 24. **Limits** in (mean, std) the natural gradient is the gradient.
     """
-    return Diagonal(torch.ones_like(std), _slope(phi)(std).square())
+    return _held(Diagonal(torch.ones_like(std), _slope(phi)(std).square()), std)
+
+
+def _held(entries: Diagonal, std: Tensor) -> Diagonal:
+    """The entries. Raises ValueError where one is beyond the numbers of std's dtype, as 1 / std^2 may be."""
+    if not (vouched() or traced() or all(entry.isfinite().all() for entry in entries)):
+        raise ValueError(f"std has an entry of {std.min().item():g}; the inverse of its square or fourth power overflows {std.dtype}")
+    return entries
 
 
 def _slope(phi: str) -> Callable[[Tensor], Tensor]:

@@ -140,8 +140,8 @@ def eq9_sum(x: Tensor, x_prev: Tensor, lam: Tensor | float | None = None) -> Ten
     there = pad(x_prev - centre, (0, 1), value=1.0)
 
     def force(rows: slice) -> Tensor:
-        exponent = cost(rows).div_(-per_pair(lam))  # in place: fresh memory costs more than the arithmetic
-        kernel = exponent.clamp_min(LOWEST).exp_()
+        exponent = cost(rows).div_(-per_pair(lam)).clamp_min_(LOWEST)  # in place: fresh memory costs more than the arithmetic
+        kernel = exponent.exp()
         push = torch.addcmul(kernel, exponent, kernel) @ there  # (1 - c / lam) exp(-c / lam)
         return 2.0 * (push[..., -1:] * (x[..., rows, :] - centre) - push[..., :-1])
 

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,12 @@ def _agents(args: Sequence[str]) -> int:
 
 
 def _together(name: str, groups: dict[str, Any]) -> Any:
-    return make_dataclass(name, [(field, type(value)) for field, value in groups.items()], frozen=True)
+    return _joined(name, tuple((field, type(value)) for field, value in groups.items()))
+
+
+@cache  # what reads a command line remembers every type that it has seen
+def _joined(name: str, groups: tuple[tuple[str, type], ...]) -> Any:
+    return make_dataclass(name, groups, frozen=True)
 
 
 def _ahead(args: Sequence[str], option: str) -> str | None:

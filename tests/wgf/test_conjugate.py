@@ -107,6 +107,17 @@ def test_without_curvature_it_is_the_right_side_itself(draw, factor):
     torch.testing.assert_close(conjugate_gradient(lambda v: factor * v, b, steps=5).x, b, rtol=ROUNDING, atol=0.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_curvature_without_an_inverse_is_none(draw, dtype):
+    """The solution would be beyond every number, and nan where b is 0."""
+    least, b = torch.finfo(dtype).tiny, draw(S, P, dtype=dtype).index_fill(-1, torch.tensor(2), 0.0)
+    found = conjugate_gradient(lambda v: 0.1 * least * v, b, steps=5)
+    torch.testing.assert_close(found.x, b, rtol=4 * torch.finfo(dtype).eps, atol=0.0)
+    assert found.residual.isfinite().all()
+    small = conjugate_gradient(lambda v: 4.0 * least * v, least * b, steps=5).x
+    torch.testing.assert_close(small, 0.25 * b, rtol=1e-5, atol=0.0)
+
+
 def test_an_indefinite_matrix_gives_a_direction_uphill(draw):
     a, b = positive(draw), draw(S, P, seed=1)
     vectors = torch.linalg.eigh(a)[1]

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,6 +96,19 @@ def test_a_scale_is_positive_finite_and_one_a_problem(f, draw):
         f(x, y, good)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("f", SCALES.values(), ids=SCALES)
+def test_a_scale_is_one_that_the_tensors_dtype_holds(f, dtype, draw):
+    """A lengthscale's square too: below, a gram matrix of particles that coincide would be 0 / 0."""
+    x, power = draw(4, 2, dtype=dtype), 2.0 if f in (SCALES["RBF"], SCALES["IMQ"]) else 1.0
+    least, most = torch.finfo(dtype).tiny ** (1.0 / power), (torch.finfo(dtype).max / 2.0) ** (1.0 / power)
+    for bad in (0.9 * least, 1.1 * most):
+        refused(f, x, x, bad, says=rf"(eps|lam|lengthscale) is \S+; allowed in {dtype} is a number from \S+ to \S+$")
+        refused(f, x, x, torch.tensor(bad, dtype=torch.float64), says=rf"holds values from \S+ to \S+; allowed .* in {dtype}$")
+    for scale in (1.1 * least, 0.9 * most):
+        f(x * 0.0, x * 0.0, scale)
+
+
 @pytest.mark.parametrize("f", [lambda *k, **w: transport.sinkhorn(*k, 1.0, **w), transport.exact_cost])
 def test_weights_are_non_negative_with_a_positive_sum(f, draw):
     x, y = draw(4, 2), draw(3, 2)
@@ -118,6 +132,15 @@ def test_numbers_are_checked_where_a_loop_or_a_step_is_made(draw):
     refused(flow.velocity, x, x, x, scale=math.inf, says="scale is inf; allowed is a finite number")
     refused(svgd.langevin, x, x, lr=0, says="lr is 0; allowed is a positive, finite number")
     flow.velocity(x, x, x, scale=-1)
+    refused(svgd.langevin, x, x, lr=10**400, says="lr is 1000.*000...; allowed is a positive, finite number")
+    refused(svgd.langevin, x, x, lr=10**5000, says="lr is a int; allowed is a positive, finite number")
+
+
+def test_numbers_of_numpy_are_numbers(draw):
+    x = draw(4, 2)
+    assert torch.equal(svgd.langevin(x, x, lr=np.float32(0.5)), svgd.langevin(x, x, lr=0.5))
+    assert torch.equal(transport.eq9_sum(x, -x, np.float32(0.5)), transport.eq9_sum(x, -x, 0.5))
+    assert torch.equal(transport.sinkhorn(x, -x, 1, max_iters=np.int64(3)).f, transport.sinkhorn(x, -x, 1.0, max_iters=3).f)
 
 
 def test_trusted_reads_no_value_but_still_checks_shapes(draw):
@@ -201,6 +224,21 @@ def test_a_deviation_is_positive_and_its_coordinate_known(draw):
         f(std[0])  # of any shape, a single number too
         with wgf.trusted():
             f(-std)
+
+
+def test_a_deviation_whose_metric_no_number_holds_is_named(draw):
+    """2 / std^2 is below 3.4e38 from 7.7e-20 on, and 1 / (2 std^4), in the variance, from 2e-10 on."""
+    std = draw(3, dtype=torch.float32).abs() + 1.0
+    for f, phi, least in (
+        (natural.gaussian_fisher, "std", 7.7e-20),
+        (natural.gaussian_fisher, "variance", 2e-10),
+        (natural.gaussian_wasserstein, "variance", 2.8e-20),
+    ):
+        f(std.index_fill(0, torch.tensor(1), 1.1 * least), phi)
+        bad = std.index_fill(0, torch.tensor(1), 0.7 * least)
+        refused(f, bad, phi, says=r"std has an entry of \S+; the inverse of its square or fourth power overflows torch.float32")
+        with wgf.trusted():
+            f(bad, phi)
 
 
 def test_numbers_of_natural_steps_are_checked(draw):

@@ -90,6 +90,15 @@ def test_far_pairs_stay_above_the_slow_subnormal_numbers_of_float32(draw):
 
 
 @pytest.mark.parametrize("make", [RBF, IMQ])
+def test_far_away_a_kernel_falls_to_a_number_that_divides(make, draw):
+    """Blob and GFSD divide by sums of a gram matrix; r of 1e66 is inf in float32, and 1 / inf would be 0."""
+    x, y = draw(3, 8, dtype=torch.float32), draw(4, 8, dtype=torch.float32) + 1e15
+    gram, repulsion = make(1e-18)(x, y)
+    assert (gram.reciprocal().isfinite() & (gram < 1e-30)).all()
+    assert repulsion(torch.ones_like(y[:, 0])).isfinite().all()
+
+
+@pytest.mark.parametrize("make", [RBF, IMQ])
 def test_repulsion_is_the_weighted_sum_of_gradients_in_the_second_argument(make, draw):
     x, y, w = draw(4, 3), draw(5, 3, seed=1), draw(5, seed=2)
     _, repulsion = make(0.7)(x, y)

@@ -25,6 +25,7 @@ from wgf.transport import VELOCITIES, W2Name
 DTYPE = torch.float32  # of the particles
 MOST_LAYERS = 100  # of hidden units: more of them cost time and train nothing
 LOOKS = 20  # at a fit, evenly spaced
+WIDEST = 1e100  # deviation of a column, and 1 over the narrowest: squares stay within float64
 LEAST = 1e-12  # of the targets' variance: the least mean squared error that a dev part can show, below float32's digits
 
 
@@ -178,13 +179,14 @@ def fit(
     ``look`` sees the fit at LOOKS steps, ``tick`` hears of every step; what they raise ends it. ``compile``: as machine code, for
     which the first fit of a shape takes some ten seconds; the flow dropout, which draws as it goes, is never compiled.
 
-    **Raises** ValueError as ``room`` does, FloatingPointError where the particles are not finite.
+    **Raises** ValueError as ``room`` does and for columns whose squares are beyond the range of numbers, FloatingPointError where the
+    particles are not finite.
     """
     room(settings, x, y)
     weights = torch.ones_like(x[..., 0]) if weights is None else weights
     n = x.shape[1] - dev_size(x.shape[1])
     x_dev, y_dev, w_dev = (t[:, n:] for t in (x, y, weights))
-    (x_mean, x_std), (y_mean, y_std) = (_standard(t[:, :n], weights[:, :n, None]) for t in (x, y))
+    (x_mean, x_std), (y_mean, y_std) = (_standard(name, t[:, :n], weights[:, :n, None]) for name, t in (("x", x), ("y", y)))
     train = ((x[:, :n] - x_mean) / x_std).to(DTYPE), ((y[:, :n] - y_mean) / y_std).to(DTYPE), weights[:, :n].to(DTYPE)
     lr = torch.tensor(rates or [settings.lr] * len(x), dtype=DTYPE, device=x.device)
     model, best, reached = settings.model(x.shape[-1], y.shape[-1]), None, torch.empty(0)
@@ -256,8 +258,14 @@ def _mean(values: Tensor, weights: Tensor, axis: int) -> Tensor:
     return (values * weights).sum(axis) / weights.sum(axis)
 
 
-def _standard(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted mean and deviation over the rows, (S, 1, d) each, of values (S, n, d); that of a constant column counts as 1."""
+def _standard(name: str, values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean and deviation over the rows, (S, 1, d) each, of values (S, n, d); that of a constant column counts as 1.
+
+    **Raises** ValueError for a deviation whose square would leave the range of numbers.
+    """
     mean = _mean(values, weights, 1)[:, None]
     deviation = _mean((values - mean).square(), weights, 1)[:, None].sqrt()
-    return mean, torch.where(values.amax(1, keepdim=True) > values.amin(1, keepdim=True), deviation, 1.0)
+    std = torch.where(values.amax(1, keepdim=True) > values.amin(1, keepdim=True), deviation, 1.0)
+    if not ((std > 1.0 / WIDEST) & (std < WIDEST)).all():
+        raise ValueError(f"{name} has columns of deviations from {std.min():g} to {std.max():g}; allowed is {1.0 / WIDEST:g} to {WIDEST:g}")
+    return mean, std

@@ -7,8 +7,9 @@ from importlib.metadata import version
 import pytest
 
 from wgf.agents.registry import AGENTS
+from wgf.runs.command import cli
 from wgf.runs.command.arguments import UsageError, parse
-from wgf.runs.command.options import What
+from wgf.runs.command.options import Place, What
 
 
 def imports(*args):
@@ -127,3 +128,10 @@ def test_it_works_from_any_folder(script, tmp_path, where):
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2
     assert err.startswith("wgf: environment 'Nothing-v0' cannot be made")
+
+
+def test_what_a_command_line_is_read_into_is_made_once():
+    """The reader remembers every type that it has seen: a program that runs commands all day would grow with them."""
+    groups = {"task": What(), "place": Place()}
+    assert cli._together("Train", groups) is cli._together("Train", {"task": What(env="Hopper-v5"), "place": Place()})
+    assert cli._together("Train", groups) is not cli._together("Train", {"place": Place()})
