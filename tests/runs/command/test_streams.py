@@ -1,6 +1,7 @@
 """Output that nobody reads any more: the computation goes on, and only what is lost is told."""
 
 import errno
+import io
 import json
 import os
 import pty
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 from wgf.agents.training.checkpoint import load
-from wgf.runs.command.streams import GONE, Stream
+from wgf.runs.command.streams import GONE, Stream, open_standard
 
 RUN = "runs/main/InvertedPendulum-v5/sac/seed-0"
 
@@ -129,3 +130,15 @@ def test_standard_streams_that_are_missing_lead_nowhere_for_programs_that_are_st
 
     command = [sys.executable, "-c", code, str(opened)]
     assert subprocess.run(command, stdout=subprocess.DEVNULL, preexec_fn=close).returncode == 7
+
+
+def test_a_stream_that_a_program_put_there_is_kept(monkeypatch):
+    ascii_only, errors = io.TextIOWrapper(io.BytesIO(), encoding="ascii"), io.StringIO()
+    for out in (ascii_only, errors):  # the second has no encoding to set
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", errors)
+        assert open_standard() is sys.stdout
+        print("4²", file=sys.stdout, flush=True)
+        print("±", file=sys.stderr)
+    assert ascii_only.buffer.getvalue() == b"4\\xb2\n"
+    assert errors.getvalue() == "±\n4²\n±\n"
