@@ -88,8 +88,8 @@ class Store:
     def _prune(self, keep: list[int]) -> None:
         """Removes every other checkpoint, then the files that none of those kept names, and what a dead process left half-written."""
         needed = {f"training-{step}.json" for step in keep}
-        for path in self.folder.glob("training-*.json"):
-            if path.name not in needed:
+        for path in self.folder.iterdir():
+            if NAME.fullmatch(path.name) and path.name not in needed:
                 path.unlink()
         for step in keep:
             try:
