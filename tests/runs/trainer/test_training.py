@@ -1,0 +1,69 @@
+"""What a training is called, where it lies, and how it is said to have ended."""
+
+import pytest
+
+from wgf.agents.registry import find
+from wgf.agents.training.schedule import Schedule
+from wgf.runs.command.options import LONGEST_NAME, Place
+from wgf.runs.trainer.training import Job, exit_code, report, words
+
+
+def job(label="sac", **changes):
+    given = {"agent": "sac", "preset": "paper", "cfg": find("sac", "paper")[1], "env": "a/B/C-v0", "seeds": (0,)}
+    return Job(label, **given | changes, schedule=Schedule(), place=Place(out="runs", name="main"))
+
+
+def test_a_run_lies_in_a_folder_of_its_environment_agent_and_seed():
+    assert job().folder(3).parts == ("runs", "main", "a_B_C-v0", "sac", "seed-3")
+
+
+def test_a_label_is_as_long_as_the_name_of_a_folder_may_be():
+    job("ä" + "a" * (LONGEST_NAME - 2))
+    with pytest.raises(ValueError, match=rf"has {LONGEST_NAME + 1} bytes; a folder's name has at most {LONGEST_NAME}$"):
+        job("a" * (LONGEST_NAME + 1))
+
+
+def test_what_makes_an_experiment_is_neither_its_seed_nor_its_length():
+    assert job(seeds=(1, 2)).identity() == job().identity()
+    assert job(preset="modern").identity() != job().identity()
+    assert isinstance(job().identity()["config"]["hidden"], list)  # as JSON gives it back
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        ((3,), "seed 3"),
+        ((0, 1), "seeds 0, 1"),
+        ((2, 3, 4), "seeds 2 to 4"),
+        ((0, 1, 3), "seeds 0, 1, 3"),
+        ((2, 1, 0), "seeds 2, 1, 0"),
+    ],
+)
+def test_seeds_in_words(seeds, text):
+    assert words(seeds) == text
+
+
+@pytest.mark.parametrize(
+    ("endings", "code"),
+    [
+        ([], 0),
+        (["finished", "finished"], 0),
+        (["finished", "failed: a"], 70),
+        (["failed: a", "interrupted"], 75),
+    ],
+)
+def test_an_interruption_is_told_before_a_failure(endings, code):
+    assert exit_code(endings) == code
+
+
+def test_seeds_that_ended_alike_are_told_together_and_what_is_kept_where_it_is(tmp_path, capsys):
+    for seed in (0, 1, 2, 4, 5):
+        (tmp_path / f"seed-{seed}").mkdir()
+        (tmp_path / f"seed-{seed}" / "policy.json").touch()
+    endings = ["finished", "failed: a", "failed: a", "failed: b", "interrupted", "finished"]
+    assert report(tmp_path, range(6), endings) == 75
+    assert capsys.readouterr().err.splitlines() == [
+        f"wgf: {tmp_path}, seeds 1, 2 failed: a; the last saved policy is kept",
+        f"wgf: {tmp_path}, seed 3 failed: b",
+        f"wgf: {tmp_path}, seed 4 interrupted; the same command goes on from here",
+    ]
