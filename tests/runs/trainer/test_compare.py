@@ -10,7 +10,6 @@ from filelock import FileLock
 from matplotlib import image
 
 from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
-from wgf.agents.training.folder import difference
 from wgf.runs.trainer import compare
 
 SHORT = (
@@ -247,9 +246,3 @@ def test_rates_count_every_seed_of_a_stack_and_are_averaged_over_runs(tmp_path):
     assert read.steps.tolist() == [30.0]
     assert read.evals.tolist() == [[1.0], [1.0]]
     assert read.episodes[0].tolist() == [7.0, 8.0]
-
-
-def test_the_first_difference_is_named_by_its_path():
-    assert difference({"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 2, "d": 4}, "e": 5}) == "b.d = 4, not 3"
-    assert difference({"a": 1}, {}) == "a = None, not 1"
-    assert difference({"a": {"b": 1}}, {"a": {"b": 1}}) is None
