@@ -16,8 +16,6 @@ from wgf.agents import Agent, registry
 from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training import checkpoint, envs, loop
 from wgf.agents.training.folder import checkpoints, newest
-from wgf.agents.training.log import NoLog
-from wgf.agents.training.record import Record
 from wgf.agents.training.ring import Ring
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.snapshot import joined, parted, put_, set_states, states
@@ -376,14 +374,6 @@ def test_a_seed_that_failed_stays_failed_and_the_others_go_on(train_toy):
     assert record["endings"][0] == "running"
     assert record["endings"][1] == calm.endings[1]
     assert sorted(record["logs"]) == ["0"]
-
-
-def test_the_seconds_before_a_break_count(tmp_path):
-    one = Record([NoLog()], [0], {})
-    one._started -= 1000.0  # it has trained that long
-    two = Record([NoLog()], [0], {})
-    two.restore(one.snapshot())
-    assert 1000.0 <= two.snapshot()["seconds"] < 1100.0
 
 
 def test_a_saved_agent_goes_on_with_its_replay_where_its_training_is_saved_too(tmp_path):

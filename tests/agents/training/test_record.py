@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wgf.agents.training import checkpoint, record
-from wgf.agents.training.log import RunLog
+from wgf.agents.training.log import NoLog, RunLog
 from wgf.agents.training.record import Record
 
 
@@ -98,6 +98,14 @@ def test_a_snapshot_keeps_what_was_then(two, monkeypatch):
     assert (two.running, two.latest["eval/return"].tolist()) == ([0, 1], [1.0, 2.0])
     two.endings[0], two.latest["eval/return"][0] = "finished", 9.0
     assert (then["endings"], then["latest"]["eval/return"].tolist()) == (["running", "running"], [1.0, 2.0])
+
+
+def test_the_seconds_before_a_break_count(two, monkeypatch):
+    monkeypatch.setattr(record.time, "perf_counter", lambda: 107.5)
+    then, later = two.snapshot(), Record([NoLog(), NoLog()], (4, 7), {})
+    later.restore(then)
+    monkeypatch.setattr(record.time, "perf_counter", lambda: 109.5)
+    assert later.snapshot()["seconds"] == 9.5
 
 
 def test_a_result_that_cannot_be_written_ends_its_seed_all_the_same(two):
