@@ -51,7 +51,7 @@ def missing(job: Job) -> list[Part]:
         elif config := _unfinished(job, seed):
             stack = config.get("stack", [seed])
             if not checkpoints(job.folder(seed).parent, stack).steps():
-                if config.get("schedule", {}).get("steps", 0) < job.schedule.steps and _finished(job.folder(seed)):
+                if _finished(job.folder(seed)):
                     raise ValueError(f"{job.folder(seed)} has finished and left no checkpoint to go on from; give another --name or --out")
                 move_aside(job.folder(seed))
                 fresh.append(seed)

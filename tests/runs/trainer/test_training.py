@@ -1,11 +1,14 @@
 """What a training is called, where it lies, and how it is said to have ended."""
 
+from dataclasses import replace
+
 import pytest
 
+from wgf.agents import Agent
 from wgf.agents.registry import find
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import LONGEST_NAME, Place
-from wgf.runs.trainer.training import Job, exit_code, report, words
+from wgf.runs.trainer.training import Job, exit_code, finish, report, words
 
 
 def job(label="sac", **changes):
@@ -27,6 +30,18 @@ def test_what_makes_an_experiment_is_neither_its_seed_nor_its_length():
     assert job(seeds=(1, 2)).identity() == job().identity()
     assert job(preset="modern").identity() != job().identity()
     assert isinstance(job().identity()["config"]["hidden"], list)  # as JSON gives it back
+
+
+def test_a_training_says_what_memory_it_takes_how_long_it_is_and_where_it_goes_on(tmp_path):
+    tiny = {"hidden": (8, 8), "batch": 8, "warmup": 20, "eval_every": 20, "eval_episodes": 1, "device": "cpu"}
+    for step, steps, gone in ((0, 40, ""), (40, 60, ", from step 40 on")):
+        agent, said = Agent("ddpg", "Pendulum-v1", seeds=(0, 1), **tiny), []
+        if step:
+            agent.resume(tmp_path)
+        needs = agent.needs(steps - step)
+        assert f"2 x {2 * steps + 2} rows" in needs
+        assert finish(agent, "mine", replace(agent.schedule, steps=steps), tmp_path, said.append) == ["finished", "finished"]
+        assert said == [needs, f"mine on Pendulum-v1: seeds 0, 1, {steps} steps each{gone}, cpu, 1 thread"]
 
 
 @pytest.mark.parametrize(
