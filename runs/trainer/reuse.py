@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +97,7 @@ def move_aside(folder: Path) -> None:
         foreign = next((name for name in names if not OURS.fullmatch(name)), None)
     if foreign:
         raise ValueError(f"{folder} holds {foreign!r}, which wgf did not write; give another --name or --out")
-    aside = next(p for i in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.unfinished-{i}")).exists())
+    aside = next(p for i in count(1) if not (p := folder.with_name(f"{folder.name}.unfinished-{i}")).exists())
     folder.rename(aside)
     print(f"wgf: {folder} was not finished: moved to {aside.name}, trained again", file=sys.stderr)
 

@@ -1,6 +1,8 @@
 """Which seeds of a job are still to be trained, told by what lies in their folders."""
 
 import json
+import os
+import shutil
 
 import pytest
 from filelock import FileLock
@@ -65,6 +67,9 @@ def test_seeds_of_one_stack_go_on_together_and_as_a_whole(job):
     for seed in (0, 2):
         lies(job, seed, stack=[0, 2], status=None)
     assert parts(job) == [((0, 2), True), ((1,), False)]
+    for seed in job.seeds:
+        lies(job, seed, stack=[0, 1, 2], status=None)
+    assert parts(job) == [((0, 1, 2), True)]
     lies(job, 1, stack=[1, 5], status=None)
     with pytest.raises(ValueError, match="sac holds seeds 1, 5 as one stack, which goes on as a whole: give these seeds"):
         missing(job)
@@ -158,3 +163,12 @@ def test_the_lock_of_a_study_leaves_what_was_there_and_what_was_made(tmp_path):
         with pytest.raises(ValueError, match="old is being written by another process"), locked(tmp_path / "old"):
             pass
         assert (tmp_path / "old" / ".lock").exists()
+
+
+def test_a_study_ends_where_its_folder_was_removed_and_does_not_begin_where_nothing_can_be_written(tmp_path, monkeypatch):
+    with locked(tmp_path / "new"):
+        shutil.rmtree(tmp_path / "new")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="new"), locked(tmp_path / "new"):
+        pass
+    assert list(tmp_path.iterdir()) == []
