@@ -1,13 +1,16 @@
 """wgf compare, where every run has finished before: what is read, told and written of runs that were written by hand."""
 
 import csv
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place
 from wgf.runs.trainer import compare
+from wgf.runs.trainer.figures import caption, figure
 
 SCHEDULE = Schedule(steps=60)
 
@@ -44,6 +47,7 @@ def test_a_comparison_says_where_its_figure_table_and_curves_are(contest, capsys
     end = f"\nfigure: {results / 'compare.png'} .pdf\ntable:  {results / 'compare.md'} .csv .txt"
     assert said[2:] == [f"\n{(results / 'compare.txt').read_text()}{end}", f"curves: tensorboard --logdir {contest[1].out}"]
     assert capsys.readouterr().err == ""
+    assert (results / "compare.png").exists()
     with open(results / "compare.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     assert [row["agent"] for row in rows] == ["sac,batch=8", "ddpg"]
@@ -51,6 +55,26 @@ def test_a_comparison_says_where_its_figure_table_and_curves_are(contest, capsys
     assert [row["steps/s, all seeds"] for row in rows] == ["30", "15"]
     assert "episodes to 100" in rows[0]  # of the paper's Table 2
     assert rows[1]["P(better than sac,batch=8)"] == "1 [1, 1]"
+
+
+def test_the_figure_shows_each_seed_of_each_agent_on_a_page(tmp_path, monkeypatch):
+    found = []
+
+    @contextmanager
+    def seen(*args, **options):
+        with figure(*args, **options) as axes:
+            yield axes
+            ax = axes[0, 0]
+            found.extend([ax.get_title(), ax.get_xlabel(), ax.get_ylabel(), options["note"]])
+            found.append([line.get_ydata().tolist() for line in ax.lines])
+        found.append((ax.figure.get_size_inches()[0], 5.0 < ax.figure.get_size_inches()[1] < 7.0))
+
+    monkeypatch.setattr(compare, "figure", seen)
+    three, one = np.array([[1.0, 2.0], [2.0, 3.0], [6.0, 4.0]]), np.array([[5.0, 7.0]])
+    runs = [compare.Curves(label, np.array([10.0, 20.0]), evals, [], 1.0) for label, evals in (("sac", three), ("ddpg", one))]
+    compare.draw(runs, "Swimmer-v5", tmp_path / "compare.png")
+    lines = [[3.0, 3.0], *three.tolist(), [5.0, 7.0], [5.0, 7.0]]
+    assert found == ["Swimmer-v5", "environment steps per seed", "evaluation return", caption(3), lines, (7.0, True)]
 
 
 def test_a_threshold_that_was_given_comes_first(contest):
