@@ -3,12 +3,17 @@
 from dataclasses import replace
 
 import pytest
+from gymnasium.envs.classic_control import PendulumEnv
+from gymnasium.wrappers import TimeLimit
 
 from wgf.agents import Agent
 from wgf.agents.registry import find
+from wgf.agents.training.checkpoint import write_sealed
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import LONGEST_NAME, Place
-from wgf.runs.trainer.training import Job, exit_code, finish, report, words
+from wgf.runs.trainer.training import Job, exit_code, finish, report, resume, words
+
+TINY = {"hidden": (8, 8), "batch": 8, "warmup": 20, "eval_every": 20, "eval_episodes": 1, "device": "cpu"}
 
 
 def job(label="sac", **changes):
@@ -33,15 +38,37 @@ def test_what_makes_an_experiment_is_neither_its_seed_nor_its_length():
 
 
 def test_a_training_says_what_memory_it_takes_how_long_it_is_and_where_it_goes_on(tmp_path):
-    tiny = {"hidden": (8, 8), "batch": 8, "warmup": 20, "eval_every": 20, "eval_episodes": 1, "device": "cpu"}
     for step, steps, gone in ((0, 40, ""), (40, 60, ", from step 40 on")):
-        agent, said = Agent("ddpg", "Pendulum-v1", seeds=(0, 1), **tiny), []
+        agent, said = Agent("ddpg", "Pendulum-v1", seeds=(0, 1), **TINY), []
         if step:
             agent.resume(tmp_path)
         needs = agent.needs(steps - step)
         assert f"2 x {2 * steps + 2} rows" in needs
         assert finish(agent, "mine", replace(agent.schedule, steps=steps), tmp_path, said.append) == ["finished", "finished"]
         assert said == [needs, f"mine on Pendulum-v1: seeds 0, 1, {steps} steps each{gone}, cpu, 1 thread"]
+
+
+def test_the_simulators_of_a_training_are_freed_at_its_end(tmp_path):
+    class Task(PendulumEnv):
+        opened, closed = [], []
+
+        def __init__(self):
+            super().__init__()
+            self.opened.append(self)
+
+        def close(self):
+            self.closed.append(self)
+
+    agent = Agent("ddpg", lambda: TimeLimit(Task(), 20), **TINY)
+    finish(agent, "mine", replace(agent.schedule, steps=22), tmp_path, str)
+    assert set(map(id, Task.opened)) == set(map(id, Task.closed))
+
+
+@pytest.mark.parametrize("change", [{"stack": 0}, {"threads": None}, {"schedule": {}}, {"schedule": {"steps": "60"}}])
+def test_a_run_that_does_not_say_how_it_goes_on_is_refused(tmp_path, change):
+    write_sealed(tmp_path / "config.json", {"stack": [0], "threads": 1, "schedule": {"steps": 60}} | change)
+    with pytest.raises(ValueError, match=r"config\.json does not say which seeds, threads and steps: it was not written by wgf train"):
+        resume(tmp_path, None, str)
 
 
 @pytest.mark.parametrize(
