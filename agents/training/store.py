@@ -9,6 +9,7 @@ A checkpoint counts when its json is there and every sha256 fits. Two are kept; 
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,11 +93,9 @@ class Store:
             if NAME.fullmatch(path.name) and path.name not in needed:
                 path.unlink()
         for step in keep:
-            try:
+            with suppress(ValueError):  # damaged: nothing of it can be used
                 about = self._about(step)
-            except ValueError:
-                continue  # damaged: nothing of it can be used
-            needed |= {part["file"] for part in (about["state"], *about["rows"])}
+                needed |= {part["file"] for part in (about["state"], *about["rows"])}
         for path in self.folder.iterdir():
             if path.name not in needed and (re.fullmatch(FILES, path.name) or path.name.endswith(".tmp")):
                 path.unlink()

@@ -205,8 +205,16 @@ def test_a_training_that_goes_back_forgets_what_came_later(store):
 def test_a_training_that_begins_anew_needs_no_rows_of_before(store):
     store.save(15, {}, numbered([24, 23], [-9, -9]), fresh=True)
     assert [piece["last"].tolist() for piece in store.load(15).pieces()] == [[24, 23]]
+    Store(store.folder).save(3, {}, {}, fresh=True)
+    assert names(store) == ["state-3", "training-3", "training-notes"]  # what came later is another training's
     Store(store.folder / "new" / "training").save(3, {"c": 1}, {}, fresh=True)
     assert newest(Store(store.folder / "new" / "training")).snapshot == {"c": 1}
+
+
+def test_a_damaged_checkpoint_needs_no_file(store):
+    (store.folder / "training-12.json").write_text("{")
+    store.save(15, {}, numbered([24, 23], [20, 20]), fresh=False)
+    assert names(store) == ["rows-15", "state-15", "training-12", "training-15", "training-notes"]
 
 
 def test_a_checkpoint_that_is_anothers_or_lacks_a_part_is_refused(store):
