@@ -112,8 +112,11 @@ class Source:
         self._factory = _factory(env) if self.own else None
         self.name: str = env
         if self._factory:
-            spec = getattr(env if isinstance(env, gym.Env) else made("given", self._factory), "spec", None)
+            one = env if isinstance(env, gym.Env) else made("given", self._factory)
+            spec = getattr(one, "spec", None)
             self.name = spec.id if spec else getattr(env, "__name__", type(env).__name__)
+            if one is not env and isinstance(one, gym.Env):
+                one.close()
 
     def simulators(self, n: int, limit: float = 0.0) -> "Gymnasium | EnvPool":
         """Makes ``n`` environments side by side. Raises as ``make`` does."""

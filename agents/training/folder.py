@@ -89,7 +89,7 @@ def opened(
         for s, (folder, seed) in enumerate(zip(folders, seeds, strict=True)):
             logs.append(_reopened(folder, {**about, "seed": seed, **where}, before["logs"].get(str(s)), step))
     except OSError as error:
-        for half in [] if goes_on else reversed(logs):
+        for half in reversed(logs):
             half.discard()
         raise ValueError(f"{error.filename} cannot be written: {error.strerror}; write to another folder") from None
     record = Record(logs, seeds, about)

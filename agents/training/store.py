@@ -9,6 +9,7 @@ A checkpoint counts when its json is there and every sha256 fits. Two are kept; 
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,15 +93,13 @@ class Store:
     def _prune(self, keep: list[int]) -> None:
         """Removes every other checkpoint, then the files that none of those kept names, and what a dead process left half-written."""
         needed = {f"training-{step}.json" for step in keep}
-        for path in self.folder.glob("training-*.json"):
-            if path.name not in needed:
+        for path in self.folder.iterdir():
+            if NAME.fullmatch(path.name) and path.name not in needed:
                 path.unlink()
         for step in keep:
-            try:
+            with suppress(ValueError):  # damaged: nothing of it can be used
                 about = self._about(step)
-            except ValueError:
-                continue  # damaged: nothing of it can be used
-            needed |= {part["file"] for part in (about["state"], *about["rows"])}
+                needed |= {part["file"] for part in (about["state"], *about["rows"])}
         for path in self.folder.iterdir():
             if path.name not in needed and (re.fullmatch(FILES, path.name) or path.name.endswith(".tmp")):
                 path.unlink()

@@ -40,11 +40,7 @@ class Scale(TorchFunctionMode):
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if function in (torch.rand, torch.randn):  # a draw without numbers; torch's own would load its compiler
-            kwargs.pop("generator", None)
-            function = torch.empty
-        found = function(*args, **kwargs)
+        found = function(*args, **(kwargs or {}))
         self.calls += 1
         for tensor in found if isinstance(found, (tuple, list)) else [found]:
             if isinstance(tensor, Tensor):

@@ -30,7 +30,7 @@ def stop_signals(promise: str) -> Iterator[Callable[[], bool]]:
         asked.append(name)
         if len(asked) == 1:
             with suppress(RuntimeError):  # it came while something was being printed
-                print(f"wgf: {'Ctrl-C' if name == 'SIGINT' else name}: {promise}; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+                print(f"wgf: {'Ctrl-C' if name == 'SIGINT' else name}: {promise}; Ctrl-C again stops at once", file=sys.stderr)
         elif name in URGENT:
             restore()
             raise KeyboardInterrupt

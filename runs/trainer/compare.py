@@ -25,10 +25,6 @@ THRESHOLDS = {"Swimmer": 100.0, "Walker2d": 3000.0, "Hopper": 2000.0, "Humanoid"
 def compare(what: Contest, schedule: Schedule, place: Place, say: Callable[[str], None]) -> int:
     """Trains what is missing, then writes and prints the comparison; returns an exit code."""
     jobs = [plan(token, what, schedule, place) for token in what.agents]
-    if not jobs:
-        raise ValueError("agents is empty; name at least one, as in --agents sac dp-wgf-v")
-    if twice := next((job.label for i, job in enumerate(jobs) if job.label in [j.label for j in jobs[:i]]), None):
-        raise ValueError(f"agent {twice!r} is named twice; name it once, or give one of the two other settings")
     if code := complete(jobs, say):
         return code
     threshold = what.threshold

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +52,7 @@ def missing(job: Job) -> list[Part]:
         elif config := _unfinished(job, seed):
             stack = tuple(config.get("stack", [seed]))
             if not checkpoints(job.folder(seed).parent, stack).steps():
-                if config.get("schedule", {}).get("steps", 0) < job.schedule.steps and _finished(job.folder(seed)):
+                if _finished(job.folder(seed)):
                     raise ValueError(f"{job.folder(seed)} has finished and left no checkpoint to go on from; give another --name or --out")
                 move_aside(job.folder(seed))
                 fresh.append(seed)
@@ -106,7 +107,7 @@ def move_aside(folder: Path) -> None:
         foreign = next((name for name in names if not OURS.fullmatch(name)), None)
     if foreign:
         raise ValueError(f"{folder} holds {foreign!r}, which wgf did not write; give another --name or --out")
-    aside = next(p for i in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.unfinished-{i}")).exists())
+    aside = next(p for i in count(1) if not (p := folder.with_name(f"{folder.name}.unfinished-{i}")).exists())
     folder.rename(aside)
     print(f"wgf: {folder} was not finished: moved to {aside.name}, trained again", file=sys.stderr)
 

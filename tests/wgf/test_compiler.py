@@ -1,14 +1,23 @@
 """What is recorded, and what is refused."""
 
 import shutil
+import sys
 
 import pytest
 import torch
 
 from wgf import kernels, svgd, transport
 from wgf.agents.training.descent import gradients
-from wgf.compiler import machine_code
+from wgf.compiler import available, machine_code
 from wgf.mlp import MLP
+
+
+@pytest.mark.parametrize(("program", "there"), [(sys.executable, True), ("/nowhere/g++", False)])
+def test_a_compiler_is_a_program_that_tells_its_version(program, there):
+    import torch._inductor.config as config
+
+    with config.patch({"cpp.cxx": (program,)}):
+        assert available() is there
 
 
 def test_a_recording_holds_for_other_numbers_and_for_what_it_changes(recordings):

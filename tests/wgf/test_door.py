@@ -119,6 +119,7 @@ def test_weights_are_non_negative_with_a_positive_sum(f, draw):
     refused(f, x, y, b=x.new_zeros(3), says="b must be non-negative weights with a positive sum; its least entry is 0")
     refused(f, x, y, b=x.new_ones(4), says=r"b has shape \(4,\); allowed is \(\*b, N\) with .*N = 3")
     refused(f, x, y, a=x.new_ones(4) * math.inf, says="a holds 4 non-finite values")
+    f(x, y, a=x.new_tensor([0.5, 0.25, 0.0, 0.25]))
 
 
 def test_numbers_are_checked_where_a_loop_or_a_step_is_made(draw):
@@ -171,6 +172,9 @@ def test_the_largest_value_let_in_has_finite_costs(draw):
         for f in (svgd.velocity, transport.eq9_sum, transport.debiased, transport.exact):
             assert f(x, -x).isfinite().all()
         refused(svgd.velocity, x, x * 1.002, says="squared distances overflow")
+        single = x.new_tensor((torch.finfo(dtype).max / 16) ** 0.5 * 0.999)
+        natural.gaussian_fisher(single)
+        refused(natural.gaussian_fisher, single * 1.002, says="squared distances overflow")
 
 
 def test_a_missing_argument_is_a_type_error_and_none_is_filled_in(draw):

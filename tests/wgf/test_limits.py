@@ -7,6 +7,8 @@ import torch
 
 from wgf import limits
 
+CPU = torch.device("cpu")
+
 
 def test_a_file_and_a_link_to_one_are_read_up_to_their_limit(tmp_path):
     (tmp_path / "file").write_bytes(b"12345")
@@ -57,8 +59,31 @@ def test_a_file_larger_than_a_third_of_the_free_memory_is_not_read(tmp_path, mon
         limits.contents(tmp_path / "file")
 
 
-def test_memory_is_that_of_the_device():
-    assert limits.free_memory(torch.device("cpu")) > 2**20
+def test_memory_is_the_least_of_machine_and_container(monkeypatch):
+    files = {"/proc/meminfo": "MemTotal:  9000 kB\nMemFree: 10 kB\nMemAvailable:   5000 kB\n"}
+    monkeypatch.setattr(limits, "_read", lambda path: files.get(path, ""))
+    assert limits.free_memory(CPU) == 5000 * 1024
+    files |= {"/sys/fs/cgroup/memory.max": "max\n", "/sys/fs/cgroup/memory.current": "1000"}
+    assert limits.free_memory(CPU) == 5000 * 1024
+    files |= {"/sys/fs/cgroup/memory.max": "4000\n"}
+    assert limits.free_memory(CPU) == 3000
+    files.clear()
+    monkeypatch.setattr(limits.os, "sysconf", {"SC_PHYS_PAGES": 700, "SC_PAGE_SIZE": 4096}.get)
+    assert limits.free_memory(CPU) == 700 * 4096
+
+
+def test_memory_is_that_of_the_device(monkeypatch):
+    assert limits.free_memory(CPU) > 2**20  # of this machine
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: {1: (5, 9)}[device.index])
+    assert limits.free_memory(torch.device("cuda", 1)) == 5
+
+
+def test_what_a_process_holds_is_in_the_second_word_of_its_pages(monkeypatch):
+    monkeypatch.setattr(limits, "_read", {"/proc/self/statm": "900 300 50 1 0 7 0\n"}.get)
+    monkeypatch.setattr(limits.os, "sysconf", {"SC_PAGE_SIZE": 4096}.get)
+    assert limits.resident() == 300 * 4096
+    monkeypatch.setattr(limits, "_read", lambda path: "")
+    assert limits.resident() == 0
 
 
 @pytest.mark.parametrize(("count", "words"), [(0, "0.0 MiB"), (2**20, "1.0 MiB"), (2**30 - 1, "1,024.0 MiB"), (1.5 * 2**30, "1.5 GiB")])

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -147,6 +149,51 @@ def test_a_save_that_fails_leaves_the_last_policy(saved, monkeypatch):
         checkpoint.save(saved, {"w": torch.zeros(1)}, {"step": 9})
     assert checkpoint.load(saved)[0]["step"] == 7
     assert sorted(p.name for p in saved.iterdir()) == ["policy-7.safetensors", "policy.json"]
+
+
+def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_what_follows(tmp_path, monkeypatch):
+    done, fsync, rename = [], os.fsync, os.replace
+
+    def synced(fd):
+        where = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        done.append((where.name, where.is_dir() or where.read_bytes()))
+        fsync(fd)
+
+    def renamed(one, other):
+        done.append((one.name, other.name))
+        rename(one, other)
+
+    monkeypatch.setattr(checkpoint.os, "fsync", synced)
+    monkeypatch.setattr(checkpoint.os, "replace", renamed)
+    held = os.listdir("/proc/self/fd")
+    checkpoint.replace(tmp_path / "a.json", b"new")
+    assert done == [(".a.json.tmp", b"new"), (".a.json.tmp", "a.json"), (tmp_path.name, True)]
+    assert os.listdir("/proc/self/fd") == held
+
+
+def test_an_error_of_a_disk_names_the_file_that_is_written():
+    for own, name in ((OSError(28, "full"), "a"), (OSError(28, "full", "b"), "b")):
+        with pytest.raises(OSError, match="full") as caught, checkpoint.named(Path("a")):
+            raise own
+        assert caught.value.filename == name
+
+
+def test_a_file_is_believed_by_what_a_sealed_one_says_of_it(tmp_path):
+    path = tmp_path / "metrics.csv"
+    for data in (b"", b"step\n"):
+        path.write_bytes(data)
+        named = checkpoint.digest(path)
+        assert named == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        assert checkpoint.read_whole(path, named, "result.json") == data
+    for other in (None, {}, [5], {"bytes": -1}, {"bytes": True}, {"bytes": 5.0}):
+        with pytest.raises(ValueError, match=r"metrics\.csv cannot be believed: result\.json does not say what it held; move them away"):
+            checkpoint.read_whole(path, other, "result.json")
+    for other in (named | {"bytes": 6}, named | {"sha256": "0" * 64}, {"bytes": 5}):
+        with pytest.raises(ValueError, match=r"metrics\.csv is damaged: its sha256 is not the one in result\.json; restore it from a copy"):
+            checkpoint.read_whole(path, other, "result.json")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"metrics\.csv cannot be read: No such file or directory$"):
+        checkpoint.read_whole(path, named, "result.json")
 
 
 @pytest.mark.parametrize("name", ["policy-7.safetensors", "policy.json"])

@@ -17,8 +17,6 @@ from wgf.agents import Agent, registry
 from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training import checkpoint, envs, loop
 from wgf.agents.training.folder import checkpoints, newest
-from wgf.agents.training.log import NoLog
-from wgf.agents.training.record import Record
 from wgf.agents.training.ring import Ring
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.snapshot import joined, parted, put_, set_states, states
@@ -174,7 +172,7 @@ def store(tmp_path):
     store = Store(tmp_path / "training")
     store.folder.mkdir()
     (store.folder / ".state-1.safetensors.tmp").write_bytes(b"half")
-    (store.folder / "notes.txt").write_text("a person's")
+    (store.folder / "training-notes.json").write_text("a person's")
     rows = {0: ([4, 4], [-9, -9]), 5: ([9, 8], [-4, -5]), 9: ([14, 13], [4, 3]), 12: ([19, 18], [9, 8])}
     for step, (last, oldest) in rows.items():
         store.save(step, {"a": {"b": torch.full((2,), float(step)), "c": step}}, numbered(last, oldest), fresh=step == 0)
@@ -187,10 +185,11 @@ def names(store):
 
 def test_two_checkpoints_are_kept_and_nothing_that_none_of_them_needs(store):
     held = ["state-12", "state-9", "training-12", "training-9"]
-    assert names(store) == ["notes.txt", "rows-0", "rows-12", "rows-5", "rows-9", *held]
+    assert names(store) == ["rows-0", "rows-12", "rows-5", "rows-9", *held, "training-notes"]
     assert [len(list(Store(store.folder).load(12).pieces()))] == [2]
     store.save(15, {}, numbered([24, 23], [14, 13]), fresh=False)
-    assert names(store) == ["notes.txt", "rows-12", "rows-15", "rows-9", "state-12", "state-15", "training-12", "training-15"]
+    held = ["state-12", "state-15", "training-12", "training-15", "training-notes"]
+    assert names(store) == ["rows-12", "rows-15", "rows-9", *held]
 
 
 def test_a_training_that_goes_back_forgets_what_came_later(store):
@@ -199,9 +198,33 @@ def test_a_training_that_goes_back_forgets_what_came_later(store):
     saved = again.load(9)
     assert (saved.step, saved.snapshot["a"]["c"], saved.snapshot["a"]["b"].tolist()) == (9, 9, [9.0, 9.0])
     assert [piece["last"].tolist() for piece in saved.pieces()] == [[4, 4], [9, 8], [14, 13]]
-    assert names(again) == ["notes.txt", "rows-0", "rows-5", "rows-9", "state-9", "training-9"]
+    assert names(again) == ["rows-0", "rows-5", "rows-9", "state-9", "training-9", "training-notes"]
     again.save(11, {}, numbered([16, 15], [6, 5]), fresh=False)
     assert [piece["last"].tolist() for piece in again.load(11).pieces()] == [[9, 8], [14, 13], [16, 15]]
+
+
+def test_a_training_that_begins_anew_needs_no_rows_of_before(store):
+    store.save(15, {}, numbered([24, 23], [-9, -9]), fresh=True)
+    assert [piece["last"].tolist() for piece in store.load(15).pieces()] == [[24, 23]]
+    Store(store.folder).save(3, {}, {}, fresh=True)
+    assert names(store) == ["state-3", "training-3", "training-notes"]  # what came later is another training's
+    Store(store.folder / "new" / "training").save(3, {"c": 1}, {}, fresh=True)
+    assert newest(Store(store.folder / "new" / "training")).snapshot == {"c": 1}
+
+
+def test_a_damaged_checkpoint_needs_no_file(store):
+    (store.folder / "training-12.json").write_text("{")
+    store.save(15, {}, numbered([24, 23], [20, 20]), fresh=False)
+    assert names(store) == ["rows-15", "state-15", "training-12", "training-15", "training-notes"]
+
+
+def test_a_checkpoint_that_is_anothers_or_lacks_a_part_is_refused(store):
+    path = store.folder / "training-12.json"
+    about = checkpoint.read_sealed(path)
+    for change, words in (({"format": 2}, "format 1"), ({"step": 9}, "step 12"), ({"rows": None}, "step 12"), ({"facts": [1]}, "step 12")):
+        checkpoint.write_sealed(path, about | change)
+        with pytest.raises(ValueError, match=rf"training-12\.json is not a checkpoint of {words}"):
+            store.load(12)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"format": 1, "step": 5}', "[1]"])
@@ -221,6 +244,7 @@ def test_a_snapshot_comes_apart_and_together():
     assert sorted(tensors) == ["b:c", "b:d:e/f"]
     assert rest == {"a": 1, "b": {"d": {"g": None}}, "h": {}}
     back = joined(tensors, rest)
+    assert rest == {"a": 1, "b": {"d": {"g": None}}, "h": {}}
     assert torch.equal(back["b"]["c"], whole["b"]["c"])
     assert torch.equal(back["b"]["d"]["e/f"], torch.ones(1))
     assert (back["a"], back["b"]["d"]["g"], back["h"]) == (1, None, {})
@@ -228,8 +252,14 @@ def test_a_snapshot_comes_apart_and_together():
 
 def test_a_tensor_of_another_shape_or_type_is_refused():
     own = torch.zeros(2)
-    for found in (torch.zeros(3), torch.zeros(2, dtype=torch.float64), 1.0, None):
-        with pytest.raises(ValueError, match=r"^the thing is .* in the checkpoint; it must be torch.float32 of shape \(2,\)$"):
+    wide = torch.zeros(2, dtype=torch.float64)
+    for found, words in (
+        (torch.zeros(3), r"torch.float32 of shape \(3,\)"),
+        (wide, r"torch.float64 of shape \(2,\)"),
+        (1.0, "1.0"),
+        (None, "None"),
+    ):
+        with pytest.raises(ValueError, match=rf"^the thing is {words} in the checkpoint; it must be torch.float32 of shape \(2,\)$"):
             put_(own, found, "the thing")
     put_(own, torch.ones(2), "the thing")
     assert own.tolist() == [1.0, 1.0]
@@ -369,14 +399,6 @@ def test_a_seed_that_failed_stays_failed_and_the_others_go_on(train_toy):
     assert record["endings"][0] == "running"
     assert record["endings"][1] == calm.endings[1]
     assert sorted(record["logs"]) == ["0"]
-
-
-def test_the_seconds_before_a_break_count(tmp_path):
-    one = Record([NoLog()], [0], {})
-    one._started -= 1000.0  # it has trained that long
-    two = Record([NoLog()], [0], {})
-    two.restore(one.snapshot())
-    assert 1000.0 <= two.snapshot()["seconds"] < 1100.0
 
 
 def test_a_saved_agent_goes_on_with_its_replay_where_its_training_is_saved_too(tmp_path):

@@ -71,6 +71,23 @@ def test_a_folder_takes_one_run(written):
     assert read_sealed(written / "result.json") == {"status": "finished", "metrics": metrics}
 
 
+def test_a_log_that_goes_on_forgets_what_came_after_its_position(written):
+    log = RunLog(written.with_name("again"), CONFIG)
+    log.scalars(10, {"eval/return": 1.5})
+    position = log.position()
+    log.scalars(20, {"eval/return": 2.5})
+    log.close({"status": "interrupted"})
+    again = RunLog(log.folder, CONFIG, position, 10)
+    assert again.position() == position
+    assert not (log.folder / "result.json").exists()
+    again.close({})
+    assert (log.folder / "metrics.csv").read_text().splitlines() == ["step,tag,value", "10,eval/return,1.5"]
+    assert read_sealed(log.folder / "result.json") == {"metrics": position}
+    events = read(log.folder)
+    assert [e.step for e in events.Scalars("eval/return")] == [10]
+    assert len(events.Tensors("config/text_summary")) == 1
+
+
 def test_a_flush_is_enough_to_be_read(tmp_path):
     log = RunLog(tmp_path, CONFIG)
     log.scalars(10, {"eval/return": 1.5})

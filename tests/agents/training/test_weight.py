@@ -1,5 +1,6 @@
 """What an agent takes is known before it is taken, and numbers without bound are refused in a line."""
 
+import math
 import resource
 from dataclasses import replace
 
@@ -22,6 +23,32 @@ def test_shapes_are_those_of_a_state_and_a_preset_is_lighter_than_its_bound(agen
     assert {name: (t.shape, t.dtype) for name, t in found.items()} == {name: (t.shape, t.dtype) for name, t in state.items()}
     held = sum(t.numel() * t.element_size() for t in state.values())
     assert held < weight.weight(agent, preset, 5, 2) < weight.weight(agent, preset, 376, 17) < weight.PRESET
+
+
+def test_the_scale_counts_the_bytes_that_live_at_once(monkeypatch):
+    with weight.Scale(math.inf) as scale:
+        one = torch.empty(10, device="meta")
+        parts = one.view(2, 5).unbind()  # the same bytes
+        two = torch.rand(5, generator=torch.Generator(), device="meta")
+        assert (scale.live, scale.peak) == (60, 60)
+        del one
+        assert scale.live == 60
+        del parts
+        assert (scale.live, scale.peak) == (20, 60)
+        del two
+        pair = torch.stack([torch.empty(5, device="meta")]).split(1)
+        assert (scale.live, scale.peak) == (20, 60)
+    assert pair[0].is_meta
+    with weight.Scale(40):
+        torch.empty(10, device="meta")
+        with pytest.raises(weight.Enough):
+            torch.empty(11, device="meta")
+    monkeypatch.setattr(weight, "CALLS", 3)
+    with weight.Scale(math.inf):
+        for _ in range(3):
+            torch.empty(1, device="meta")
+        with pytest.raises(weight.Enough):
+            torch.empty(1, device="meta")
 
 
 def test_a_weight_counts_the_minibatch_of_an_update():
@@ -83,12 +110,18 @@ def test_episodes_without_bound_are_refused_before_their_simulators_are_made(env
 
 
 def test_what_is_modest_costs_no_look(monkeypatch):
-    _, cfg = find("sac", "modern")
+    agent, cfg = find("sac", "modern")
     monkeypatch.setattr(weight, "free_memory", lambda device: 4 * weight.PRESET)
     assert weight.modest(cfg, cfg, 5, 4, CPU)
     assert weight.modest(replace(cfg, batch=512), cfg, 5, 1, CPU)
     for other, obs, seeds in ((cfg, 5, 5), (replace(cfg, batch=512), 5, 2), (replace(cfg, hidden=(512, 512)), 5, 1), (cfg, 1000, 1)):
         assert not weight.modest(other, cfg, obs, seeds, CPU)
+    looks = []
+    monkeypatch.setattr(weight, "weight", lambda *given: looks.append(given[-1]) or 0.0)
+    weight.check(agent, cfg, cfg, 5, 2, 4, CPU)
+    assert looks == []
+    weight.check(agent, cfg, cfg, 5, 2, 8, CPU)
+    assert looks == [weight.PRESET / 2]  # a seed's share of what is free
 
 
 @pytest.mark.parametrize(

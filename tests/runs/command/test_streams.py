@@ -1,13 +1,17 @@
 """Output that nobody reads any more: the computation goes on, and only what is lost is told."""
 
+import errno
+import io
 import json
 import os
 import pty
 import subprocess
+import sys
 
 import pytest
 
 from wgf.agents.training.checkpoint import load
+from wgf.runs.command.streams import GONE, Stream, open_standard
 
 RUN = "runs/main/InvertedPendulum-v5/sac/seed-0"
 
@@ -75,3 +79,66 @@ def test_a_letter_that_a_terminal_lacks_is_shown_by_its_number(script, tmp_path)
     python = [script.python, "-c", code]
     done = subprocess.run(python, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "4\\xb2 \\xb1 1\n", "")
+
+
+def test_a_stream_that_is_full_says_so_once_and_then_goes_nowhere(capsys):
+    with open("/dev/full", "w") as full:
+        stream = Stream(full, "the table")
+        assert stream.write("waits\n") == 6
+        assert (stream.lost, stream.encoding) == (False, full.encoding)
+        stream.flush()
+        assert stream.lost
+        full.write("more")
+        full.flush()  # which no longer fails
+    assert capsys.readouterr().err == "wgf: the table cannot be written: No space left on device\n"
+
+
+class Broken:
+    """A stream that cannot be written, and has no number that another could take."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def write(self, text):
+        raise OSError(self.number, os.strerror(self.number))
+
+    def fileno(self):
+        raise ValueError("no file")
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, True), *((number, False) for number in GONE)])
+def test_what_is_lost_is_told_unless_nobody_waits_for_it(capsys, number, told):
+    stream = Stream(Broken(number), "the table")
+    assert [stream.write("ab"), stream.write("c")] == [2, 1]
+    assert stream.lost is told
+    assert capsys.readouterr().err == f"wgf: the table cannot be written: {os.strerror(number)}\n" * told
+
+
+@pytest.mark.parametrize(("closed", "opened"), [((), []), ((0, 1, 2), [0, 1, 2, 3, 4]), ((1,), [1, 3])])  # and one for each that is written
+def test_standard_streams_that_are_missing_lead_nowhere_for_programs_that_are_started_too(closed, opened):
+    code = (
+        "import os, sys; from wgf.runs.command.streams import open_standard\n"
+        "def held(): return {n for n in range(9) if os.path.exists(f'/proc/self/fd/{n}')}\n"
+        "before = held(); out = open_standard(); out.write('a'); out.flush(); sys.stderr.flush()\n"
+        "handed = sys.stdout is out and not out.lost and all(map(os.get_inheritable, (0, 1, 2)))\n"
+        "sys.exit(7 * (handed and str(sorted(held() - before)) == sys.argv[1]))"
+    )
+
+    def close():
+        for number in closed:
+            os.close(number)
+
+    command = [sys.executable, "-c", code, str(opened)]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, preexec_fn=close).returncode == 7
+
+
+def test_a_stream_that_a_program_put_there_is_kept(monkeypatch):
+    ascii_only, errors = io.TextIOWrapper(io.BytesIO(), encoding="ascii"), io.StringIO()
+    for out in (ascii_only, errors):  # the second has no encoding to set
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", errors)
+        assert open_standard() is sys.stdout
+        print("4²", file=sys.stdout, flush=True)
+        print("±", file=sys.stderr)
+    assert ascii_only.buffer.getvalue() == b"4\\xb2\n"
+    assert errors.getvalue() == "±\n4²\n±\n"

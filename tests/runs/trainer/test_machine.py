@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from wgf import limits
 from wgf.agents.training import machine
 
 CPU = torch.device("cpu")
@@ -37,18 +36,6 @@ def test_large_updates_get_more_threads(monkeypatch, seeds, cfg, large):
     assert machine.find_threads(3, seeds, cfg) == 3
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: range(2), raising=False)
     assert machine.find_threads(0, seeds, cfg) == (2 if large else 1)
-
-
-def test_memory_is_the_least_of_machine_and_container(monkeypatch):
-    files = {"/proc/meminfo": "MemTotal:  9000 kB\nMemFree: 10 kB\nMemAvailable:   5000 kB\n"}
-    monkeypatch.setattr(limits, "_read", lambda path: files.get(path, ""))
-    assert machine.free_memory(CPU) == 5000 * 1024
-    files |= {"/sys/fs/cgroup/memory.max": "max\n", "/sys/fs/cgroup/memory.current": "1000"}
-    assert machine.free_memory(CPU) == 5000 * 1024
-    files |= {"/sys/fs/cgroup/memory.max": "4000\n"}
-    assert machine.free_memory(CPU) == 3000
-    files.clear()
-    assert machine.free_memory(CPU) > 2**20
 
 
 def test_the_device_is_what_was_asked():

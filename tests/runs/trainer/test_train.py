@@ -127,8 +127,9 @@ def test_a_run_that_has_finished_stays_as_it_is(person, tiny):
 
 def test_envpool_trains_and_evaluates(person, tiny):
     pytest.importorskip("envpool")
-    code, _, err = person("train", "sac", "--env", "InvertedPendulum-v5", "--backend", "envpool", *tiny)
+    code, out, err = person("train", "sac", "--env", "InvertedPendulum-v5", "--backend", "envpool", *tiny)
     assert (code, err) == (0, "")
+    assert "environments of backend envpool leave no checkpoint: a run that is stopped has to begin anew\n" in out
     code, out, _ = person("eval", "runs/main/InvertedPendulum-v5/sac/seed-0", "--episodes", 2)
     assert code == 0
     assert "over 2 episodes" in out

@@ -329,6 +329,7 @@ def test_every_flipped_bit_and_every_cut_of_a_file_is_noticed(small, tmp_path):
         ({}, {"particles": torch.full((1, 2, 15), torch.nan)}, "particles has a number that is not finite"),
         ({}, {"x_mean": torch.full((1, 1, 2), torch.inf, dtype=torch.float64)}, "x_mean has a number that is not finite"),
         ({}, {"log_gamma": torch.full((1, 2, 2), -1e5, dtype=torch.float64)}, "log_gamma has a scale of inf to inf"),
+        ({}, {"log_gamma": torch.tensor([[[2.0, 0.0], [0.0, -1e5]]], dtype=torch.float64)}, "log_gamma has a scale of 0.367879 to inf"),
         ({}, {"log_gamma": torch.full((1, 2, 2), 1e5, dtype=torch.float64)}, "log_gamma has a scale of 0 to 0"),
         ({}, {"log_gamma": torch.zeros(1, 2, 2)}, r"log_gamma is torch.float32 of shape \(1, 2, 2\); it must be torch.float64"),
         ({}, {"y_mean": torch.zeros(1, 1, 10**6, dtype=torch.float64)}, "it must be"),
@@ -343,6 +344,13 @@ def test_a_file_with_a_right_sum_and_numbers_of_no_fit_is_refused(small, tmp_pat
         about = {"parameters": facts["parameters"] | about["parameters"]}
     saved.write(tmp_path / "model", facts | about, parts | tensors)
     with pytest.raises(ValueError, match=rf"^\S*/model is not a saved BayesianRegressor: [^\n]*{words}"):
+        BayesianRegressor.load(tmp_path / "model")
+
+
+def test_a_file_that_says_no_names_is_refused(small, tmp_path):
+    (tmp_path / "good").write_bytes(small)
+    saved.write(tmp_path / "model", [1], saved.read(tmp_path / "good")[1])
+    with pytest.raises(ValueError, match=r"model is damaged: it does not say what it holds$"):
         BayesianRegressor.load(tmp_path / "model")
 
 
