@@ -17,7 +17,7 @@ from torch import Tensor
 from wgf.agents import tasks
 from wgf.agents.tasks.fleet import Fleet, Outcome
 from wgf.agents.training.gym import Gymnasium
-from wgf.agents.training.making import CPU, LEAST, Film, fitting, made, reward_threshold
+from wgf.agents.training.making import CPU, LEAST, Film, closed, fitting, made, reward_threshold
 from wgf.agents.training.pool import EnvPool
 from wgf.agents.training.snapshot import Snapshot
 from wgf.agents.training.spaces import Array, BrokenEnvironment, Mask, Step, raised
@@ -116,7 +116,7 @@ class Source:
             spec = getattr(one, "spec", None)
             self.name = spec.id if spec else getattr(env, "__name__", type(env).__name__)
             if one is not env and isinstance(one, gym.Env):
-                one.close()
+                closed(self.name, one)
 
     def simulators(self, n: int, limit: float = 0.0) -> "Gymnasium | EnvPool":
         """Makes ``n`` environments side by side. Raises as ``make`` does."""

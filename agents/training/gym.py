@@ -11,7 +11,7 @@ import torch
 
 from wgf.agents.training import spaces
 from wgf.agents.training.limit import Limit, TooLong
-from wgf.agents.training.making import refuse_statistics, several
+from wgf.agents.training.making import closed, refuse_statistics, several
 from wgf.agents.training.snapshot import Snapshot
 from wgf.agents.training.spaces import Array, BrokenEnvironment, Misfit, Scale, Step, cast, raised
 
@@ -91,8 +91,8 @@ class Gymnasium:
         """Frees the simulators. One that raises meanwhile is a RuntimeWarning."""
         for env in self.envs:
             try:
-                self._called("close", env.close)
-            except FAULTS as error:
+                self._called("close", closed, self.name, env)
+            except TooLong as error:
                 warnings.warn(f"{self._fault(error)}", RuntimeWarning, stacklevel=2)
         if self._limit:
             self._limit.close()

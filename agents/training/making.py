@@ -56,11 +56,19 @@ def several(name: str, n: int, factory: Callable[[], Any] | None) -> list[Any]:
                 fitting(name, n, max(LEAST, (resident() - before) // i), free)
             except ValueError:
                 for env in found:
-                    env.close()
+                    closed(name, env)
                 raise
             look *= 2  # the first may have found room in memory that was freed before
         found.append(made(name, factory))
     return found
+
+
+def closed(name: str, env: Any) -> None:
+    """Closes an environment; what it raises then is a RuntimeWarning."""
+    try:
+        env.close()
+    except (Exception, SystemExit) as error:
+        warnings.warn(f"environment {name!r} raised {raised(error)} as it was closed", RuntimeWarning, stacklevel=3)
 
 
 def fitting(name: str, n: int, each: int, free: int) -> None:

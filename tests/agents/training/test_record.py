@@ -48,11 +48,11 @@ def test_a_value_that_is_not_finite_ends_its_seed_and_each_result_says_how(two, 
     monkeypatch.setattr(record.time, "perf_counter", lambda: 107.5)
     two.close(40, "interrupted", "a person", "line 1")
     assert two.endings[1] == "interrupted: a person"
-    assert [tag for _, tag, _ in rows(two.logs[0])] == ["losses/v", "eval/return", "losses/q"]
+    assert [tag for _, tag, _ in rows(two.logs[0])] == ["losses/v", "eval/return", "losses/q", "health/failed"]
     failed = {"status": "failed", "reason": "losses/q is nan for seed 4 at step 10", "step": 10, "eval_return": 1.5}
     assert result(two.logs[0]) == failed | {"seconds": 0.0, "stack": 2}
     stopped = {"status": "interrupted", "reason": "a person", "step": 40, "eval_return": 3.5, "traceback": "line 1"}
-    assert result(two.logs[1]) == stopped | {"seconds": 7.5, "stack": 2}
+    assert result(two.logs[1]) == stopped | {"seconds": 7.5, "stack": 2, "health": {"failed_seeds": 1}}
 
 
 def test_a_result_has_no_return_where_none_was_measured_or_it_was_no_number(two):
