@@ -22,7 +22,7 @@ PLAINER = (  # Python's words, and a person's
     (r"Error parsing (\w[\w.]*): ", ""),
     (r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1 needs a value"),
     (r"Unrecognized options: (-?[\d.]+)$", r"argument '\1' is not understood; put commas between numbers, as in 64,64"),
-    (r"invalid choice (\S+) for argument '(\S+)'\. Expected one of \((.*)\)\.", r"\2 is \1; choose from \3"),
+    (r"invalid choice (\S+) for argument '(\S+)'\. Expected one of \((.*)\) ?\.", r"\2 is \1; choose from \3"),
     (r"Unrecognized options: (--[\w-]+)[^;]*", r"option \1 is unknown"),
     (r"Unrecognized options: ([^;]*)", r"argument '\1' is not understood"),
     (r"Missing from [\w .-]+: (\S+) .*", r"\1 is missing"),

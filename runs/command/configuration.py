@@ -109,7 +109,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).split(";")[0]
         raise ValueError(f"{path}{f' line {mark.line + 1}' if mark else ''} cannot be read as YAML: {problem}") from None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not found:
         raise ValueError(f"{path} holds no settings; write one in a line, as in steps: 1000")
     return found
 

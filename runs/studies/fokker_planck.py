@@ -23,6 +23,7 @@ from wgf.runs.trainer.figures import figure
 
 MEAN, STD, TIME, STEPS = 2.0, 0.5, 2.0, (0.4, 0.2, 0.1, 0.05)
 STIFF, INNER = 40.0, 200  # above Blob's Lipschitz constant; of a move the inner steps leave (1 - (1/h + 1) / (1/h + STIFF))^INNER
+MOST = 10_000  # particles: each step holds all pairs
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Options:
     """Number of particles."""
 
     def __post_init__(self) -> None:
-        check_range(self, particles=(2, None))
+        check_range(self, particles=(2, MOST))
 
 
 def law(time: Tensor) -> Tensor:

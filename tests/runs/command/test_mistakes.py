@@ -214,8 +214,8 @@ study bnn_spread --repeats -4                           | repeats is -4; it must
 study bnn_spread --steps 0                              | steps is 0; it must be at least 1
 study bnn_spread --out FILE                             | FILE
 study bnn_spread --out /proc/x                          | /proc/x
-study fokker_planck --particles 0                       | particles is 0; it must be at least 2
-study fokker_planck --particles 1                       | particles is 1; it must be at least 2
+study fokker_planck --particles 0                       | particles is 0; it must be from 2 to 10,000
+study fokker_planck --particles 1                       | particles is 1; it must be from 2 to 10,000
 study fokker_planck --out FILE                          | FILE
 study figure1 --tasks                                   | tasks is empty; name at least one
 study figure1 --tasks Hopper                            | tasks has 'Hopper'; it may have
@@ -230,6 +230,104 @@ study figure1 --iterations 1 --out /proc/x              | /proc/x
 study figure1 --iterations 1 --name LONG                | name has 400 bytes; a folder's name has at most 255
 study bnn --data . --name ../x                          | name is '../x'; it must be the name of one folder
 study multigoal --episodes -1                           | episodes is -1; it must be at least 1
+doctor --env Hopper-v5                                  | doctor needs an agent first
+doctor nobody                                           | agent 'nobody' is unknown
+doctor _                                                | agent '' is unknown
+doctor --helpp                                          | doctor needs an agent first
+doctor sac --steps x                                    | --steps is 'x'; it must be a whole number (see wgf doctor sac --help)
+doctor sac {CARTPOLE} --stepss 5                        | option --stepss is unknown; did you mean --steps?
+doctor sac --env Nothing-v0                             | environment 'Nothing-v0' cannot be made
+doctor sac {CARTPOLE} --device cuda:77                  | device 'cuda:77' is not available
+doctor sac {CARTPOLE} --seeds 0                         | seeds is 0; it must be at least 1
+doctor sac {CARTPOLE} --name a/b                        | name is 'a/b'; it must be the name of one folder
+doctor sac {CARTPOLE} --out _                           | out is ''; it must be a folder
+doctor sac more                                         | argument 'more' is not understood
+doctor own:Agent {CARTPOLE}                             | agent 'own:Agent' cannot be imported: No module named 'own'
+doctor --config nowhere.yaml                            | nowhere.yaml: No such file or directory
+doctor --config FILE                                    | FILE holds no settings
+train --config                                          | train needs an agent first
+train sac --config                                      | --config needs a value
+train --config _                                        | . is no regular file; only such files are read
+train --config nowhere.yaml                             | nowhere.yaml: No such file or directory
+train --config FILE                                     | FILE holds no settings; write one in a line, as in steps: 1000
+train sac --config=FILE                                 | FILE holds no settings
+train --config /dev/null                                | /dev/null is no regular file
+train --config LONG                                     | File name too long
+train --conf FILE                                       | train needs an agent first
+train sac --conf FILE                                   | option --conf is unknown; did you mean --config?
+compare --config                                        | --config needs a value
+compare --config _                                      | . is no regular file
+compare --config FILE                                   | FILE holds no settings
+compare --config nowhere.yaml                           | nowhere.yaml: No such file or directory
+eval . --config FILE                                    | option --config is unknown
+resume . --config FILE                                  | option --config is unknown
+resume . --threads 2                                    | option --threads is unknown
+resume . --steps 1e5                                    | --steps is '1e5'; it must be a whole number
+resume . --env                                          | --env needs a value
+resume LONG                                             | File name too long
+resume /dev/null                                        | /dev/null/config.json cannot be read: Not a directory
+resume a b                                              | argument 'b' is not understood
+eval . --episodes 1e3                                   | --episodes is '1e3'; it must be a whole number
+eval . --agent                                          | --agent needs a value
+eval . --video                                          | --video needs a value
+eval . --video _                                        | video '.' must be an .mp4 file
+eval . --video FILE/film.mp4                            | video 'FILE/film.mp4' must be an .mp4 file in a folder that exists
+eval . --device cpu                                     | option --device is unknown
+eval --episodes 3                                       | RUN is missing
+eval /dev/null                                          | /dev/null/policy.json cannot be read: Not a directory
+agents -v                                               | agents takes no arguments, not '-v'
+-v                                                      | command '-v' is unknown
+show FILE                                               | command 'show' is unknown
+train sac {CARTPOLE} --lr 1,5                           | --lr is '1,5'; it must be a number
+train sac {CARTPOLE} --lr 1e400                         | lr is inf; it must be above 0
+train sac {CARTPOLE} --lr 0x10                          | --lr is '0x10'; it must be a number
+train sac {CARTPOLE} --hidden 1e3                       | --hidden: '1e3' in '1e3' is not a whole number
+train sac {CARTPOLE} --hidden 99999999999999999999      | networks and one update take more than can be counted
+train sac {CARTPOLE} --eval-episodes 9999999999         | give fewer --episodes, --eval-episodes, --envs or --seeds
+train sac {CARTPOLE} --envs 9999999999                  | give a smaller --replay or fewer --seeds
+train sac {CARTPOLE} --first-seed 999999 --seeds 2      | first-seed is 999999; seeds must lie from 0 to 999,999
+train sac {CARTPOLE} --device cuda:                     | device 'cuda:' is unknown
+train sac {CARTPOLE} --device mps                       | device 'mps' is unknown
+train sac {CARTPOLE} --no-compile                       | option --no-compile is unknown; did you mean --compile?
+train sac {CARTPOLE} --backend Gymnasium                | --backend is 'Gymnasium'; choose from 'gymnasium', 'envpool'
+train sac {CARTPOLE} --preset Paper                     | preset 'Paper' is unknown; choose from
+train sac {CARTPOLE} --preset _                         | --preset is ''; choose from 'paper', 'modern'
+train sac {CARTPOLE} --horizon 5                        | option --horizon is unknown
+compare {CARTPOLE} --agents :sac                        | agent '' is unknown
+compare {CARTPOLE} --agents sac::lr=1                   | setting '' is not FIELD=VALUE
+compare {CARTPOLE} --agents sac:env=Hopper-v5           | setting 'env=Hopper-v5' is not FIELD=VALUE
+compare {CARTPOLE} --agents sac:batch=1,5               | --batch is '1,5'; it must be a whole number
+compare {CARTPOLE} --agents sac/../x                    | agent 'sac/../x' is unknown
+compare {CARTPOLE} --agents own:Agent                   | agent 'own' is unknown
+compare {CARTPOLE} --threshold -inf                     | threshold is -inf; it must be a finite number
+compare {CARTPOLE} --first-seed 1                       | option --first-seed is unknown
+compare sac {CARTPOLE}                                  | argument 'sac' is not understood
+compare {CARTPOLE} --seeds 99999999999999999999         | seeds must lie from 0 to 999,999
+bnn --data . --sets boston boston                       | set 'boston' is named twice
+bnn --data . --methods :svgd                            | method '' is unknown
+bnn --data . --methods svgd:lr                          | setting 'lr' is not FIELD=VALUE
+bnn --data . --sets boston,wine                         | set 'boston,wine' is unknown
+bnn --data . --iterations 1e3                           | --iterations is '1e3'; it must be a whole number
+bnn --dat .                                             | option --dat is unknown; did you mean --data?
+bnn --data . --tuned                                    | --tuned needs a value
+bnn-data fetch more --data a                            | argument 'more' is not understood
+bnn-data --help-me                                      | bnn-data needs a word first
+bnn-data fetch --data a --sets boston boston            | set 'boston' is named twice
+bnn-data fetch --data a --sets _                        | set '' is unknown
+study --version                                         | study '--version' is unknown
+study Natural                                           | (did you mean 'natural'?)
+study bnn --data                                        | --data needs a value
+study bnn_data --data a --sets mnist                    | set 'mnist' is unknown
+study bnn_spread --repeats x                            | --repeats is 'x'; it must be a whole number
+study figure1 --alphas 1;2                              | --alphas: '1;2' in '1;2' is not a number
+study figure1 --device gpu                              | device 'gpu' is unknown
+study fokker_planck --particles x                       | --particles is 'x'; it must be a whole number
+study fokker_planck --particles 99999999999999999999    | it must be from 2 to 10,000
+study multigoal --device gpu                            | device 'gpu' is unknown
+study natural more                                      | argument 'more' is not understood
+study natural --updates 1e3                             | --updates is '1e3'; it must be a whole number
+study wpo_mixture --lr inf                              | lr is inf; it must be above 0
+study wpo_mixture --seeds 99999999999999999999          | it must be from 1 to 999,999
 """
 TABLE = [[part.strip() for part in line.rsplit("|", 1)] for line in LINES.strip().splitlines()]
 
