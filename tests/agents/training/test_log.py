@@ -105,6 +105,34 @@ def test_a_log_does_not_go_on_behind_other_rows_than_its_own(tmp_path):
     assert b"1.6" in (tmp_path / "metrics.csv").read_bytes()
 
 
+def test_a_log_that_is_open_is_nobody_elses(tmp_path):
+    log = RunLog(tmp_path / "seed-0", CONFIG)
+    assert being_written(log.folder)
+    with pytest.raises(FileExistsError, match="another process writes into it"):
+        RunLog(log.folder, CONFIG, log.position(), 10)
+    log.scalars(20, {"eval/return": 2.5})
+    log.close({})
+    assert not being_written(log.folder)
+    assert (log.folder / "metrics.csv").read_text().splitlines()[1:] == ["20,eval/return,2.5"]
+
+
+def test_a_discarded_log_takes_the_folders_with_it_that_it_made(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "mine" / "seed-0").mkdir(parents=True)
+    RunLog(tmp_path / "a" / "b" / "seed-0", CONFIG).discard()
+    assert list((tmp_path / "a").iterdir()) == []
+    RunLog(tmp_path / "mine" / "seed-0", CONFIG).discard()
+    assert not being_written(tmp_path / "mine" / "seed-0")
+    one, other = (RunLog(tmp_path / "new" / f"seed-{k}", CONFIG) for k in (0, 1))
+    other.discard()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["seed-0"]
+    one.discard()  # which made the folder around them
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "mine"]
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        RunLog(tmp_path / "file", CONFIG)
+
+
 def test_events_alone_are_read_when_they_are_flushed(tmp_path):
     events = Events(tmp_path)
     events.add(scalar("a", 1.5), 10)
