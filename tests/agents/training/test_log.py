@@ -128,6 +128,9 @@ def test_a_discarded_log_takes_the_folders_with_it_that_it_made(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["seed-0"]
     one.discard()  # which made the folder around them
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "mine"]
+    with pytest.raises(TypeError, match="JSON"):
+        RunLog(tmp_path / "new" / "seed-0", {"config": object()})
+    assert not (tmp_path / "new").exists()
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         RunLog(tmp_path / "file", CONFIG)
