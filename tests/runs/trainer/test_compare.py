@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 from matplotlib import image
 
-from wgf.agents.training.checkpoint import digest, write_sealed
+from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.runs.trainer import compare
 
 SHORT = (
