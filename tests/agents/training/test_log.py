@@ -10,9 +10,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import plugin_data_pb2
+from torch.utils.tensorboard.summary import scalar
 
 from wgf.agents.training.checkpoint import read_sealed
-from wgf.agents.training.log import RunLog, being_written
+from wgf.agents.training.log import Events, RunLog, being_written
 
 CONFIG = {"agent": "sac", "preset": "paper", "env": "Hopper-v5", "seed": 3, "config": {"lr": 3e-4, "hidden": [8, 8], "activation": "tanh"}}
 
@@ -52,7 +53,9 @@ def test_hyper_parameters_are_in_the_runs_own_events(written):
 
 
 def test_the_configuration_is_a_text(written):
-    tensor = read(written).Tensors("config/text_summary")[0].tensor_proto
+    (event,) = read(written).Tensors("config/text_summary")
+    assert event.step == 0
+    tensor = event.tensor_proto
     assert json.loads(tensor.string_val[0].decode().removeprefix("```json\n").removesuffix("\n```")) == CONFIG
     assert read_sealed(written / "config.json") == CONFIG
 
@@ -75,7 +78,7 @@ def test_a_log_that_goes_on_forgets_what_came_after_its_position(written):
     log = RunLog(written.with_name("again"), CONFIG)
     log.scalars(10, {"eval/return": 1.5})
     position = log.position()
-    log.scalars(20, {"eval/return": 2.5})
+    log.scalars(11, {"eval/return": 2.5})
     log.close({"status": "interrupted"})
     again = RunLog(log.folder, CONFIG, position, 10)
     assert again.position() == position
@@ -86,6 +89,58 @@ def test_a_log_that_goes_on_forgets_what_came_after_its_position(written):
     events = read(log.folder)
     assert [e.step for e in events.Scalars("eval/return")] == [10]
     assert len(events.Tensors("config/text_summary")) == 1
+
+
+def test_a_log_does_not_go_on_behind_other_rows_than_its_own(tmp_path):
+    log = RunLog(tmp_path, CONFIG)
+    log.scalars(10, {"eval/return": 1.5})
+    position = log.position()
+    log.close({})
+    (tmp_path / "metrics.csv").write_bytes((tmp_path / "metrics.csv").read_bytes().replace(b"1.5", b"1.6"))
+    with pytest.raises(
+        ValueError, match=r"metrics\.csv is damaged: it does not begin with what the checkpoint says; restore it from a copy"
+    ):
+        RunLog(tmp_path, CONFIG, position, 10)
+    assert not being_written(tmp_path)
+    assert b"1.6" in (tmp_path / "metrics.csv").read_bytes()
+
+
+def test_a_log_that_is_open_is_nobody_elses(tmp_path):
+    log = RunLog(tmp_path / "seed-0", CONFIG)
+    assert being_written(log.folder)
+    with pytest.raises(FileExistsError, match="another process writes into it"):
+        RunLog(log.folder, CONFIG, log.position(), 10)
+    log.scalars(20, {"eval/return": 2.5})
+    log.close({})
+    assert not being_written(log.folder)
+    assert (log.folder / "metrics.csv").read_text().splitlines()[1:] == ["20,eval/return,2.5"]
+
+
+def test_a_discarded_log_takes_the_folders_with_it_that_it_made(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "mine" / "seed-0").mkdir(parents=True)
+    RunLog(tmp_path / "a" / "b" / "seed-0", CONFIG).discard()
+    assert list((tmp_path / "a").iterdir()) == []
+    RunLog(tmp_path / "mine" / "seed-0", CONFIG).discard()
+    assert not being_written(tmp_path / "mine" / "seed-0")
+    one, other = (RunLog(tmp_path / "new" / f"seed-{k}", CONFIG) for k in (0, 1))
+    other.discard()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["seed-0"]
+    one.discard()  # which made the folder around them
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "mine"]
+    with pytest.raises(TypeError, match="JSON"):
+        RunLog(tmp_path / "new" / "seed-0", {"config": object()})
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        RunLog(tmp_path / "file", CONFIG)
+
+
+def test_events_alone_are_read_when_they_are_flushed(tmp_path):
+    events = Events(tmp_path)
+    events.add(scalar("a", 1.5), 10)
+    events.flush()
+    assert [(e.step, e.value) for e in read(tmp_path).Scalars("a")] == [(10, 1.5)]
 
 
 def test_a_flush_is_enough_to_be_read(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from filelock import FileLock
@@ -25,7 +26,7 @@ def lies(job, seed, stack=None, steps=60, status="finished", kept=True, **change
     """A run in the folder of a seed: its settings, how it ended if it did, and a checkpoint if there is one."""
     folder, identity = job.folder(seed), job.identity()
     folder.mkdir(parents=True, exist_ok=True)
-    schedule, about = identity["schedule"] | {"steps": steps}, {"seed": seed, "stack": stack or [seed], "versions": {}}
+    schedule, about = identity["schedule"] | {"steps": steps}, {"seed": seed, "stack": stack or [seed], "versions": {}, "threads": 3}
     write_sealed(folder / "config.json", {**identity, **about, "schedule": schedule} | changes)
     if status:
         write_sealed(folder / "result.json", {"status": status})
@@ -36,22 +37,22 @@ def lies(job, seed, stack=None, steps=60, status="finished", kept=True, **change
 
 
 def parts(job):
-    return [(part.job.seeds, part.goes_on) for part in missing(job)]
+    return [(part.job.seeds, part.threads) for part in missing(job)]
 
 
 def test_what_is_not_there_is_trained_as_one_stack(job):
-    assert missing(job) == [Part(job, False)]
+    assert missing(job) == [Part(job)]
     job.folder(1).mkdir(parents=True)
     (job.folder(1) / ".lock").touch()
-    assert missing(job) == [Part(job, False)]
+    assert missing(job) == [Part(job)]
 
 
 def test_what_has_finished_stays_what_has_not_goes_on_and_the_rest_is_new(job):
     lies(job, 0)
     lies(job, 1, status=None)
-    assert parts(job) == [((1,), True), ((2,), False)]
+    assert parts(job) == [((1,), 3), ((2,), None)]
     lies(job, 1, status="interrupted")
-    assert parts(job) == [((1,), True), ((2,), False)]
+    assert parts(job) == [((1,), 3), ((2,), None)]
     lies(job, 1)
     lies(job, 2)
     assert parts(job) == []
@@ -60,16 +61,16 @@ def test_what_has_finished_stays_what_has_not_goes_on_and_the_rest_is_new(job):
 def test_a_run_of_fewer_steps_goes_on_though_it_has_finished(job):
     for seed in job.seeds:
         lies(job, seed, steps=30)
-    assert parts(job) == [((0,), True), ((1,), True), ((2,), True)]
+    assert parts(job) == [((0,), 3), ((1,), 3), ((2,), 3)]
 
 
 def test_seeds_of_one_stack_go_on_together_and_as_a_whole(job):
     for seed in (0, 2):
         lies(job, seed, stack=[0, 2], status=None)
-    assert parts(job) == [((0, 2), True), ((1,), False)]
+    assert parts(job) == [((0, 2), 3), ((1,), None)]
     for seed in job.seeds:
         lies(job, seed, stack=[0, 1, 2], status=None)
-    assert parts(job) == [((0, 1, 2), True)]
+    assert parts(job) == [((0, 1, 2), 3)]
     lies(job, 1, stack=[1, 5], status=None)
     with pytest.raises(ValueError, match="sac holds seeds 1, 5 as one stack, which goes on as a whole: give these seeds"):
         missing(job)
@@ -78,7 +79,7 @@ def test_seeds_of_one_stack_go_on_together_and_as_a_whole(job):
 @pytest.mark.parametrize(("status", "steps"), [(None, 60), ("interrupted", 60), ("interrupted", 30), (None, 30)])
 def test_what_left_no_checkpoint_is_moved_aside_and_trained_again(job, capsys, status, steps):
     lies(job, 1, status=status, steps=steps, kept=False)
-    assert parts(job) == [((0, 1, 2), False)]
+    assert parts(job) == [((0, 1, 2), None)]
     assert capsys.readouterr().err == f"wgf: {job.folder(1)} was not finished: moved to seed-1.unfinished-1, trained again\n"
     assert [path.name for path in job.folder(1).parent.iterdir()] == ["seed-1.unfinished-1"]
 
@@ -109,6 +110,17 @@ def test_a_run_of_other_settings_is_refused(job, changes, words):
         missing(job)
 
 
+def test_a_run_goes_on_with_the_threads_of_before(job):
+    lies(job, 1, status=None)
+    for asked in (0, 3):
+        assert parts(replace(job, place=replace(job.place, threads=asked)))[0] == ((1,), 3)
+    with pytest.raises(ValueError, match="seed-1 holds a run with threads = 3, not 2; give the same, or another --name or --out"):
+        missing(replace(job, place=replace(job.place, threads=2)))
+    lies(job, 1, status=None, threads=None)
+    with pytest.raises(ValueError, match=r"seed-1/config\.json does not say how many threads: it was not written by wgf train"):
+        missing(job)
+
+
 def test_a_run_that_is_being_written_is_waited_for(job):
     lies(job, 1)
     with FileLock(job.folder(1) / ".lock"), pytest.raises(ValueError, match="seed-1 is being written by another process; wait for it, or"):
@@ -119,7 +131,7 @@ def test_a_run_that_died_before_its_settings_is_moved_aside_and_the_next_one_bes
     for number in (1, 2):
         job.folder(1).mkdir(parents=True)
         (job.folder(1) / "metrics.csv").touch()
-        assert parts(job) == [((0, 1, 2), False)]
+        assert parts(job) == [((0, 1, 2), None)]
         assert (job.folder(1).with_name(f"seed-1.unfinished-{number}") / "metrics.csv").exists()
 
 
@@ -140,12 +152,12 @@ def test_what_wgf_did_not_write_is_not_moved(tmp_path):
 def test_jobs_are_trained_in_order_until_one_fails(job, monkeypatch):
     said, ran = [], []
     endings = iter([["finished"], ["finished", "failed: a"]])
-    monkeypatch.setattr(reuse, "run", lambda job, say, goes_on: ran.append((job.seeds, goes_on)) or next(endings))
+    monkeypatch.setattr(reuse, "run", lambda job, say, threads: ran.append((job.seeds, threads)) or next(endings))
     done = Job("ddpg", "ddpg", "paper", find("ddpg", "paper")[1], job.env, (3,), job.schedule, job.place)
     lies(done, 3)
     lies(job, 1, status=None)
     assert complete([done, job, job], said.append) == 70
-    assert ran == [((1,), True), ((0, 2), False)]
+    assert ran == [((1,), 3), ((0, 2), None)]
     assert said == [f"{done.folder(3).parent}: seed 3 finished before; with more --steps they would go on"]
     assert complete([done], said.append) == 0
 
