@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from wgf.shown import shown
+
 if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents at once
     from wgf.agents import ddpg, dp_wgf, dp_wgf_v, ip_wgf, pg, ppo, sac, sac_v, soft_q, svpg, trpo, wpo
     from wgf.agents.training.protocol import Agent, AnyAgent, B, C, S, X, Y
@@ -88,7 +90,9 @@ def named(what: str, name: str, option: str = "") -> str:
 def _known(what: str, name: str, known: Mapping[str, T]) -> T:
     if not isinstance(name, str) or name not in known:
         near = difflib.get_close_matches(str(name), known, n=1)
-        raise ValueError(f"{what} {name!r} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+        raise ValueError(
+            f"{what} {shown(name)} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
+        )
     return known[name]
 
 

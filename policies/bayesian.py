@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wgf.door import told
 from wgf.policies.gaussian import GaussianMixture, MixturePolicy, log_stds
 
 
@@ -20,6 +21,7 @@ class BayesianPolicy(MixturePolicy):
         """Makes a fresh theta (S, K, P)."""
         return self.net.init((len(generators), self.components), generators)
 
+    @told
     def law(self, theta: Tensor, obs: Tensor) -> GaussianMixture:
         """Returns the law of u at states (S, B, D): components of equal weight."""
         mean, raw = self.net(theta, obs[:, None]).movedim(1, 2).chunk(2, -1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from wgf.door import told
 from wgf.mlp import Network
 from wgf.residual import learning
 
@@ -31,6 +32,7 @@ class QNetwork:
         """Makes a fresh theta (S, E, P)."""
         return self.net.init((len(generators), members), generators)
 
+    @told
     def __call__(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
         """Returns Q: obs (S, B, D) with action (S, B, A) -> (S, E, B), or with action particles (S, B, M, A) -> (S, E, B, M)."""
         return self.value(self.net(theta, *_inputs(obs, action)))
@@ -39,11 +41,13 @@ class QNetwork:
         """Returns Q of what the network gives, (..., out) -> (...)."""
         return out.squeeze(-1)
 
+    @told
     def least(self, theta: Tensor, obs: Tensor, action: Tensor) -> Tensor:
         """Returns min_e Q_e(s, a), (S, B) or (S, B, M)."""
         q = self(theta, obs, action)
         return q.amin(1) if q.shape[1] > 1 else q.squeeze(1)
 
+    @told
     def slope(self, theta: Tensor, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Returns min_e Q_e and its gradient in the action, held fixed both: shaped as ``action`` less its last axis and as ``action``."""
         at = action.detach().requires_grad_()
@@ -87,6 +91,7 @@ class QNetwork:
     def _loss(self, now: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return squared_error(self.value(now), y)
 
+    @told
     def best(self, theta: Tensor, obs: Tensor, actions: Tensor) -> Tensor:
         """Returns the one of the candidate actions (S, B, K, A) with the largest min_e Q_e(s, a), (S, B, A)."""
         k = self.least(theta, obs, actions).argmax(-1)[..., None, None]
@@ -175,6 +180,7 @@ class VNetwork:
         """Makes a fresh theta (*stack, P)."""
         return self.net.init(stack, generators)
 
+    @told
     def __call__(self, theta: Tensor, obs: Tensor) -> Tensor:
         """Returns V: (S, [M,] *rest, D) -> (S, [M,] *rest)."""
         return self.net(theta, obs).squeeze(-1)

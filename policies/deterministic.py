@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wgf.door import told
 from wgf.mlp import Network
 
 
@@ -15,10 +16,12 @@ class DeterministicPolicy:
 
     net: Network
 
+    @told
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Makes a fresh theta (S, P)."""
         return self.net.init((len(generators),), generators)
 
+    @told
     def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
         """Returns mu(s), (S, B, D) -> (S, B, A)."""
         return torch.tanh(self.net(theta, obs))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from wgf.door import told
 from wgf.mlp import Network
 
 LOG_STD = (-20.0, 2.0)  # bounds of log std, as in Haarnoja et al. 2018 and in today's SACs
@@ -30,21 +31,25 @@ class Draw(NamedTuple):
 # --- laws -------------------------------------------------------------------------------------------------------------
 
 
+@told
 def log_prob(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Returns log N(u; mean, diag std^2) = -sum [ (u - mean)^2 / (2 std^2) + log std + log(2 pi) / 2 ], (...)."""
     return standard_log_prob((u - mean) * torch.exp(-log_std), log_std)
 
 
+@told
 def standard_log_prob(xi: Tensor, log_std: Tensor) -> Tensor:
     """Returns log N(mean + std xi; mean, diag std^2) = -sum [ xi^2 / 2 + log std + log(2 pi) / 2 ], (...)."""
     return -(0.5 * xi.square() + log_std).sum(-1) - 0.5 * xi.shape[-1] * math.log(2.0 * math.pi)
 
 
+@told
 def entropy(log_std: Tensor) -> Tensor:
     """Returns the entropy of N(mean, diag std^2) in nats: sum [ log std + (1 + log(2 pi)) / 2 ], (...)."""
     return (log_std + 0.5 * (1.0 + math.log(2.0 * math.pi))).sum(-1)
 
 
+@told
 def kl(mean: Tensor, log_std: Tensor, mean2: Tensor, log_std2: Tensor) -> Tensor:
     """Returns KL(N(mean, std^2) || N(mean2, std2^2)) = sum [ log(std2/std) + (std^2 + (mean - mean2)^2) / (2 std2^2) - 1/2 ], (...)."""
     ratio = torch.exp(2.0 * (log_std - log_std2))
@@ -52,11 +57,13 @@ def kl(mean: Tensor, log_std: Tensor, mean2: Tensor, log_std2: Tensor) -> Tensor
     return (log_std2 - log_std + 0.5 * (ratio + shift - 1.0)).sum(-1)
 
 
+@told
 def tanh_log_det(u: Tensor) -> Tensor:
     """Returns sum log(1 - tanh^2 u), (...): log |da/du| of a = tanh(u); to subtract from a log-density of u."""
     return (2.0 * (math.log(2.0) - u - softplus(-2.0 * u))).sum(-1)
 
 
+@told
 def squashed(u: Tensor, log_density: Tensor) -> Draw:
     """Returns a = tanh(u) with log pi(a) = log density of u - sum log(1 - tanh^2 u)."""
     return Draw(torch.tanh(u), log_density - tanh_log_det(u), u)
@@ -76,6 +83,7 @@ class GaussianMixture(NamedTuple):
         """Returns the same numbers, held fixed."""
         return GaussianMixture(*(t.detach() for t in self))
 
+    @told
     def draw(self, noise: Tensor) -> Tensor:
         """Returns mean_k + std_k xi, (*b, *n, A), for noise ~ N(0, I) (*b, *n, ``noise_size``): xi and, of several, what picks k."""
         points = noise.flatten(self.logits.ndim - 1, -2) if noise.ndim > self.logits.ndim else noise[..., None, :]
@@ -86,11 +94,13 @@ class GaussianMixture(NamedTuple):
         k = (pick > edges).sum(-1, keepdim=True).expand(xi.shape)
         return (self.mean.gather(-2, k) + self.std.gather(-2, k) * xi).reshape(*noise.shape[:-1], -1)
 
+    @told
     def stratified(self, xi: Tensor) -> Tensor:
         """Returns mean_k + std_k xi, (*b, M, A), M / K draws of each component in their order, for xi ~ N(0, I) (*b, M, A)."""
         deviation = self.std[..., None, :] * torch.unflatten(xi, -2, (self.mean.shape[-2], -1))
         return (self.mean[..., None, :] + deviation).flatten(-3, -2)
 
+    @told
     def log_prob(self, u: Tensor) -> Tensor:
         """Returns log density at points u (*b, *n, A), (*b, *n)."""
         n = u.ndim - self.logits.ndim
@@ -98,6 +108,7 @@ class GaussianMixture(NamedTuple):
         z = (u[..., None, :] - law.mean) * law.std.reciprocal()
         return torch.logsumexp(law.logits.log_softmax(-1) + standard_log_prob(z, law.std.log()), -1)
 
+    @told
     def squashed_log_prob(self, u: Tensor) -> Tensor:
         """Returns log density of a = tanh(u), (*b, *n)."""
         return self.log_prob(u) - tanh_log_det(u)
@@ -127,10 +138,12 @@ class GaussianPolicy:
     net: Network
     smooth: bool = False
 
+    @told
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Makes a fresh theta (S, P)."""
         return self.net.init((len(generators),), generators)
 
+    @told
     def draw(self, theta: Tensor, obs: Tensor, xi: Tensor) -> Draw:
         """Returns one action per state, obs (S, B, D), for xi ~ N(0, I) (S, B, A): u = mean + std xi, a = tanh(u).
 
@@ -144,6 +157,7 @@ class GaussianPolicy:
         constant = xi.shape[-1] * (0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0))
         return Draw(torch.tanh(u), -constant - terms.sum(-1), u)
 
+    @told
     def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
         """Returns tanh(mean), (S, B, A): the deterministic action of evaluation."""
         return torch.tanh(self.net(theta, obs).chunk(2, -1)[0])
@@ -161,10 +175,12 @@ class MixturePolicy:
     action: int
     smooth: bool = False
 
+    @told
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Makes a fresh theta (S, P)."""
         return self.net.init((len(generators),), generators)
 
+    @told
     def law(self, theta: Tensor, obs: Tensor) -> GaussianMixture:
         """Returns the law of u at states (S, B, D)."""
         k, a = self.components, self.action
@@ -172,12 +188,14 @@ class MixturePolicy:
         mean, std = (torch.unflatten(t, -1, (k, a)) for t in (mean, log_stds(raw, self.smooth).exp()))
         return GaussianMixture(logits, mean, std)
 
+    @told
     def draw(self, theta: Tensor, obs: Tensor, noise: Tensor) -> Draw:
         """Returns actions (S, B, *n, A) at states (S, B, D), for noise ~ N(0, I) (S, B, *n, ``noise_size``)."""
         law = self.law(theta, obs)
         u = law.draw(noise)
         return Draw(torch.tanh(u), law.squashed_log_prob(u), u)
 
+    @told
     def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
         """Returns tanh(mean_k), (S, B, K, A): the actions among which evaluation chooses."""
         return torch.tanh(self.law(theta, obs).mean)

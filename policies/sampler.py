@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wgf.door import told
 from wgf.mlp import Network
 
 
@@ -16,14 +17,17 @@ class SamplingNetwork:
     net: Network
     noise: int
 
+    @told
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Makes a fresh theta (S, P)."""
         return self.net.init((len(generators),), generators)
 
+    @told
     def particles(self, theta: Tensor, obs: Tensor, xi: Tensor) -> Tensor:
         """Particles u = f(s, xi) (S, B, M, A), before tanh, at states (S, B, D) for xi ~ N(0, I) (S, B, M, Z)."""
         return self.net(theta, obs[..., None, :], xi)
 
+    @told
     def mode(self, theta: Tensor, obs: Tensor, candidates: int) -> Tensor:
         """Returns actions tanh f(s, xi) (S, B, M, A) for the same M draws of xi at every call; evaluation, deterministic, chooses one."""
         generator = torch.Generator(obs.device).manual_seed(0)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wgf.door import told
 from wgf.policies.gaussian import tanh_log_det
 
 
@@ -19,6 +20,7 @@ class Squash(NamedTuple):
     action: Callable[[Tensor], Tensor]
     log_det: Callable[[Tensor], Tensor]
 
+    @told
     def score(self, q: Callable[[Tensor], Tensor], x: Tensor, alpha: Tensor | float) -> tuple[Tensor, Tensor]:
         """Returns Q (..., M) and grad_x log p (..., M, A) at particles x, both held fixed; ``q``: actions (..., M, A) -> Q."""
         at = x.detach().requires_grad_()
@@ -28,6 +30,7 @@ class Squash(NamedTuple):
         return value.detach(), score
 
 
+@told
 def barrier(a: Tensor) -> Tensor:
     """Returns sum log(1 - a^2 + 1e-6), (...): what the public soft Q-learning code adds to Q / alpha at actions a."""
     return torch.log(1.0 - a.square() + 1e-6).sum(-1)

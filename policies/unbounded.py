@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from wgf.conjugate import Product
+from wgf.door import told
 from wgf.mlp import MLP
 from wgf.policies.gaussian import GaussianMixture
 
@@ -36,6 +37,7 @@ class UnboundedPolicy:
     action: int
     std0: float
 
+    @told
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Makes a fresh theta (S, P)."""
         theta = self.net.init((len(generators),), generators)
@@ -47,6 +49,7 @@ class UnboundedPolicy:
             bias[..., self.components : self.components + means] += self.std0 * apart
         return theta
 
+    @told
     def law(self, theta: Tensor, obs: Tensor) -> GaussianMixture:
         """Returns the law of u at states (S, B, D)."""
         k, a = self.components, self.action
@@ -55,11 +58,13 @@ class UnboundedPolicy:
         return GaussianMixture(logits, mean, std)
 
 
+@told
 def flat(law: GaussianMixture) -> Tensor:
     """Returns (*b, P), P = K (1 + 2 A): logits, means, stds."""
     return torch.cat([law.logits, law.mean.flatten(-2), law.std.flatten(-2)], -1)
 
 
+@told
 def unflat(phi: Tensor, like: GaussianMixture) -> GaussianMixture:
     """Returns the law of ``flat``, with as many components and numbers as ``like``."""
     k, a = like.mean.shape[-2:]
@@ -76,6 +81,7 @@ def block_fisher(law: GaussianMixture) -> Product:
     w = law.logits.softmax(-1)
     each = w[..., None] / law.std.square()
 
+    @told
     def product(v: Tensor) -> Tensor:
         d = unflat(v, law)
         logits = w * (d.logits - (w * d.logits).sum(-1, keepdim=True))

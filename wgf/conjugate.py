@@ -47,7 +47,7 @@ def conjugate_gradient(product: Product, b: Tensor, *, steps: int, tol: float | 
         ap = product(p)
         curvature, pp = _dot(p, ap), _dot(p, p)
         steepest = torch.maximum(steepest, curvature / pp)
-        active = active & (rr > tol**2) & (curvature > least * steepest * pp)
+        active = active & (rr > tol * tol) & (curvature > least * steepest * pp)
         step = torch.where(active, rr / curvature, 0.0)[..., None]
         x = torch.where(active[..., None], x + step * p, x if k else unit)
         r = r - step * ap

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
+from wgf.shown import shown
+
 _trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 NUMBERS = {
     ">0": "a positive, finite number",
@@ -38,7 +40,7 @@ RANGES: dict[str, Callable[[float], bool]] = {
     "share": lambda x: 0 < x < 1,
 }
 POWERS = {"scale": 1.0, "length": 2.0}  # of a scale, which the tensors' dtype has to hold
-LONGEST = 100  # characters of a value that an error shows
+MOST = 200  # characters of another's error that is passed on
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -89,19 +91,32 @@ def door(**rules: str) -> Callable[[_F], _F]:
     return decorate
 
 
-def shown(value: Any) -> str:
-    """Writes a value for a person, in one line of moderate length; of a tensor, its dtype and shape."""
-    if isinstance(value, torch.Tensor):
-        return f"a tensor of {value.dtype}, shape {tuple(value.shape)}"
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # whatever somebody's own class raises, and a whole number of thousands of digits
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+class Misfit(ValueError):
+    """Arguments with which a function of ``told`` could not be computed."""
+
+
+def told(function: _F) -> _F:
+    """A function that looks at nothing before it computes, for use in every step of a training: where it fails, a ValueError of one line
+    says what it was given. What a compiler or a transform of ``torch.func`` raises is left as it is, and so is a lack of memory."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def tried(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (AttributeError, IndexError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or traced() or torch._C._are_functorch_transforms_active():
+                raise
+            given = ", ".join(f"{k} = {shown(v)}" for k, v in signature.bind(*args, **kwargs).arguments.items() if k != "self")
+            why = error.__cause__ if isinstance(error, Misfit) else error
+            raise Misfit(f"{function.__name__} cannot be computed with {given}: {' '.join(str(why).split())[:MOST]}") from why
+
+    return cast(_F, tried)
 
 
 def _check(rules: dict[str, str], arguments: dict[str, Any]) -> None:
     axes: dict[str, Any] = {}
+    seen: list[str] = []
     like: tuple[str, torch.Tensor] | None = None
     for name, rule in rules.items():
         if name not in arguments:
@@ -118,7 +133,8 @@ def _check(rules: dict[str, str], arguments: dict[str, Any]) -> None:
                 _scale(name, value, rule, like, axes)
             continue
         like = _tensor(name, value, like)
-        _shape(name, value, rule.removeprefix("weights ").removeprefix("positive "), axes)
+        _shape(name, value, rule.removeprefix("weights ").removeprefix("positive "), axes, seen)
+        seen.append(name)
         if not _trusted.get():
             _values(name, value, rule)
 
@@ -137,13 +153,14 @@ def _tensor(name: str, value: Any, like: tuple[str, torch.Tensor] | None) -> tup
     return like or (name, value)
 
 
-def _shape(name: str, value: torch.Tensor, rule: str, axes: dict[str, Any]) -> None:
+def _shape(name: str, value: torch.Tensor, rule: str, axes: dict[str, Any], seen: list[str]) -> None:
     letters = rule.split()[1:]
     batch = value.shape[: value.ndim - len(letters)]
     sizes = dict(zip(letters, value.shape[value.ndim - len(letters) :], strict=False))
     if value.ndim < len(letters) or any(axes.setdefault(k, n) != n for k, n in {"*b": batch, **sizes}.items()):
-        known = ", ".join(f"{k} = {tuple(n) if k == '*b' else n}" for k, n in axes.items())
-        raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed is ({', '.join(rule.split())}) with {known or 'any sizes'}")
+        known = ", ".join(f"{k} = {tuple(n) if k == '*b' else n}" for k, n in axes.items()) or "any sizes"
+        others = f", as {', '.join(seen)} {'has' if len(seen) == 1 else 'have'} it" if seen else ""
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; allowed is ({', '.join(rule.split())}) with {known}{others}")
     if any(n == 0 for n in value.shape):
         raise ValueError(f"{name} has shape {tuple(value.shape)}; every axis needs at least one entry")
 
@@ -187,7 +204,7 @@ def _scale(name: str, value: Any, rule: str, like: tuple[str, torch.Tensor] | No
         if not least <= value <= most:
             raise ValueError(f"{name} is {value!r}; allowed in {dtype} is a number from {least:.2g} to {most:.2g}")
         return
-    if value.ndim:
+    if value.ndim or value.is_meta:
         _tensor(name, value, like)
     batch = axes["*b"]
     if value.ndim > len(batch) or any(n not in (1, m) for n, m in zip(value.shape[::-1], batch[::-1], strict=False)):

@@ -17,7 +17,7 @@ KLVelocity = Callable[[Tensor, Tensor], Tensor]
 W2Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
-@door(x="*b M d", score="*b M d", x_prev="*b N d", scale="real")
+@door(x="*b M d", score="*b M d", x_prev="*b N d", scale="real", kl="function", w2="function")
 def velocity(
     x: Tensor,
     score: Tensor,
@@ -51,7 +51,7 @@ class Flow(NamedTuple):
     step: Callable[[State], State]
 
 
-@door(score="function", h=">0", lr=">0", inner_steps=">=1")
+@door(score="function", h=">0", lr=">0", inner_steps=">=1", kl="function", w2="function")
 def jko(
     score: Callable[[Tensor], Tensor],
     *,

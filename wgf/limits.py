@@ -4,8 +4,11 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from wgf.shown import shown
 
 
 def free_memory(device: torch.device) -> int:
@@ -29,6 +32,13 @@ def resident() -> int:
 def size(count: float) -> str:
     """Writes a number of bytes for a person."""
     return f"{count / 2**20:,.1f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"
+
+
+def as_path(name: str, value: Any) -> Path:
+    """Returns a path that a person gave. Raises ValueError, naming the argument, for anything that is none."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"{name} is {shown(value)}; it must be a path")
+    return Path(value)
 
 
 def contents(path: str | Path, most: int | None = None) -> bytes:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu_, layer_norm
 
-from wgf.door import traced
+from wgf.door import told, traced
+from wgf.shown import shown
 
 
 class Network(Protocol):
@@ -60,12 +61,15 @@ class MLP:
     def __post_init__(self) -> None:
         whole = isinstance(self.sizes, Sequence) and all(isinstance(n, int) and not isinstance(n, bool) for n in self.sizes)
         if not whole or len(self.sizes) < 2 or min(self.sizes) < 1:
-            raise ValueError(f"sizes is {self.sizes!r}; it must be at least two whole numbers of at least 1")
-        if self.activation != "layernorm" and self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation is {self.activation!r}; choose from {', '.join([*ACTIVATIONS, 'layernorm'])}")
+            raise ValueError(f"sizes is {shown(self.sizes)}; it must be at least two whole numbers of at least 1")
+        if not isinstance(self.activation, str) or self.activation not in (*ACTIVATIONS, "layernorm"):
+            raise ValueError(f"activation is {shown(self.activation)}; choose from {', '.join([*ACTIVATIONS, 'layernorm'])}")
         if self.activation == "layernorm" and len(self.sizes) < 3:
             raise ValueError("hidden is empty; LayerNorm follows the first hidden layer: give at least one")
+        if self.gain is not None and not (isinstance(self.gain, (int, float)) and abs(self.gain) <= 1e30):
+            raise ValueError(f"gain is {shown(self.gain)}; allowed is a number from -1e30 to 1e30, or None")
 
+    @told
     def __call__(self, theta: Tensor, *inputs: Tensor) -> Tensor:
         """inputs (*stack, *rest, d_k) each -> (*stack, *rest, out)."""
         stack = theta.shape[:-1]
@@ -76,6 +80,7 @@ class MLP:
             y = torch.bmm(self._activate(y, cells, i), w).add_(b)
         return y.view(*stack, *inputs[-1].shape[len(stack) : -1], -1)
 
+    @told
     def init(self, stack: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
         """A fresh theta (*stack, P).
 
@@ -96,7 +101,10 @@ class MLP:
         """Views of theta (..., P), layer by layer: W (..., in, out) and b (..., 1, out)."""
         lead, shapes = theta.shape[:-1], list(pairwise(self.sizes))
         numbers = [n for i, o in shapes for n in (i * o, o)]
-        parts = iter(torch.split(theta, [*numbers, theta.shape[-1] - sum(numbers)], -1))
+        extra = theta.shape[-1] - sum(numbers)
+        if extra != (2 * self.sizes[1] if self.activation == "layernorm" else 0):
+            raise TypeError(f"theta has {theta.shape[-1]} numbers; {self} has another number")
+        parts = iter(torch.split(theta, [*numbers, extra], -1))
         return [(w.view(*lead, i, o), b.view(*lead, 1, o)) for (i, o), w, b in zip(shapes, parts, parts, strict=False)]
 
     def affine(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,6 +132,11 @@ class ModuleNetwork:
 
     module: nn.Module
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.module, nn.Module):
+            raise ValueError(f"module is {shown(self.module)}; it must be a torch module")
+
+    @told
     def __call__(self, theta: Tensor, *inputs: Tensor) -> Tensor:
         """inputs (*stack, *rest, d_k) each -> (*stack, *rest, out)."""
         stack, rest = theta.shape[:-1], inputs[-1].shape[theta.ndim - 1 : -1]
@@ -131,6 +144,7 @@ class ModuleNetwork:
         y: Tensor = torch.vmap(self._one)(theta.reshape(-1, theta.shape[-1]), x.flatten(0, len(stack) - 1))
         return torch.unflatten(y, 0, stack)
 
+    @told
     def init(self, stack: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
         """A fresh theta (*stack, P)."""
         cells = math.prod(stack[1:])

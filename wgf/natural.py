@@ -20,6 +20,7 @@ from torch.func import grad, jvp, vjp
 
 from wgf.conjugate import Product, conjugate_gradient
 from wgf.door import door, traced, vouched
+from wgf.shown import shown
 
 
 @door(divergence="function", theta="*b P")
@@ -105,8 +106,8 @@ def _held(entries: Diagonal, std: Tensor) -> Diagonal:
 
 
 def _slope(phi: str) -> Callable[[Tensor], Tensor]:
-    if phi not in tuple(SLOPES):
-        raise ValueError(f"phi is {phi!r}; choose from {', '.join(SLOPES)}")
+    if not isinstance(phi, str) or phi not in SLOPES:
+        raise ValueError(f"phi is {shown(phi)}; choose from {', '.join(SLOPES)}")
     return SLOPES[phi]
 
 

@@ -35,7 +35,7 @@ def gaussian(xi: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     return slope.sum(-2), (xi * slope).sum(-2)
 
 
-@door(phi="*b P", a="*b N A", slope="*b N A", draws="*b F A", damping=">0", steps=">=1")
+@door(log_prob="function", phi="*b P", a="*b N A", slope="*b N A", draws="*b F A", damping=">0", steps=">=1", likely="function")
 def direction(
     log_prob: Density,
     phi: Tensor,

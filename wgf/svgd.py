@@ -14,7 +14,7 @@ from wgf.door import door
 from wgf.kernels import RBF, Kernel, by_rows, median_rbf, median_svgd
 
 
-@door(x="*b M d", score="*b M d")
+@door(x="*b M d", score="*b M d", kernel="function")
 def velocity(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     """SVGD: phi(x_i) = (1/M) sum_j [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ].
 
@@ -46,7 +46,7 @@ def _weighted(x: Tensor, score: Tensor, weights: Callable[[slice], Tensor | floa
     return by_rows(x, x, lambda rows: move(rows, gram(rows) * weights(rows)))
 
 
-@door(x="*b M d", score="*b M d", groups=">=1")
+@door(x="*b M d", score="*b M d", kernel="function", groups=">=1")
 def unbiased(x: Tensor, score: Tensor, kernel: Kernel | None = None, *, groups: int = 1) -> Tensor:
     """SVGD for fresh draws x_i ~ q: (1/(M-1)) sum_{j != i} [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ].
 
@@ -85,7 +85,7 @@ def unbiased(x: Tensor, score: Tensor, kernel: Kernel | None = None, *, groups: 
     return by_rows(x, x, phi)
 
 
-@door(x="*b M d", score="*b M d")
+@door(x="*b M d", score="*b M d", kernel="function")
 def blob(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     """w-SGLD-B: v_i = score_i + sum_j grad_{x_j} k(x_j, x_i) (1/k_i + 1/k_j), k_i = sum_j k(x_i, x_j).
 
@@ -104,7 +104,7 @@ def blob(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     return score + by_rows(x, x, push)
 
 
-@door(x="*b M d", score="*b M d")
+@door(x="*b M d", score="*b M d", kernel="function")
 def gfsd(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     """Smoothed density: v_i = score_i - grad log mu_k(x_i) = score_i + sum_j grad_{x_j} k(x_j, x_i) / k_i.
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from wgf.limits import free_memory as free_memory
+from wgf.shown import shown
 
 LARGE = 60e6
 PACKAGES = ("wgflow", "torch", "gymnasium", "mujoco", "numpy", "envpool", "dm-control", "gymtorax")
@@ -21,10 +22,10 @@ PACKAGES = ("wgflow", "torch", "gymnasium", "mujoco", "numpy", "envpool", "dm-co
 
 def find_device(name: str) -> torch.device:
     """Returns the device that auto, cpu, cuda or cuda:N names. Raises ValueError for one that is not there."""
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not isinstance(name, str) or not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
-        raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N")
+        raise ValueError(f"device {shown(name)} is unknown; use auto, cpu, cuda or cuda:N")
     device, gpus = torch.device(name), torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise ValueError(f"device {name!r} is not available: torch {torch.__version__} sees {gpus} CUDA GPUs; use --device cpu")

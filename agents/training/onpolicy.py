@@ -51,6 +51,8 @@ class Settings:
     weights do (Zhang et al. 2018, Eq. 22); Fortunato et al. 2018 start at 0.017."""
 
     def __post_init__(self) -> None:
+        if self.envs < 1:
+            raise ValueError(f"envs is {self.envs}; it must be at least 1")
         if self.batch % self.envs:
             raise ValueError(f"batch is {self.batch}; it must be a multiple of envs, {self.envs}")
         if self.critic_steps > self.batch // self.envs:

@@ -134,7 +134,7 @@ def test_numbers_are_checked_where_a_loop_or_a_step_is_made(draw):
     refused(svgd.langevin, x, x, lr=0, says="lr is 0; allowed is a positive, finite number")
     flow.velocity(x, x, x, scale=-1)
     refused(svgd.langevin, x, x, lr=10**400, says="lr is 1000.*000...; allowed is a positive, finite number")
-    refused(svgd.langevin, x, x, lr=10**5000, says="lr is a int; allowed is a positive, finite number")
+    refused(svgd.langevin, x, x, lr=10**5000, says="lr is something of type int; allowed is a positive, finite number")
 
 
 def test_numbers_of_numpy_are_numbers(draw):

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wgf.limits import contents
+from wgf.limits import as_path, contents
+from wgf.shown import shown
 
 Array = NDArray[np.float64]
 
@@ -77,7 +78,7 @@ class Split(NamedTuple):
 
 def load(folder: Path, name: str, about: Set | None = None) -> Rows:
     """Set ``name`` from ``folder``. Raises ValueError, in one line with file, line and what was expected, where the data are not these."""
-    about = about or SETS[name]
+    about, folder = about or known(name), as_path("folder", folder)
     plain = folder / name / about.file
     path = next((p for p in (plain, plain.with_name(plain.name + ".gz")) if p.is_file()), None)  # no pipe and no device
     if path is None:
@@ -99,6 +100,13 @@ def load(folder: Path, name: str, about: Set | None = None) -> Rows:
         whose = f"the published {name}" if about.sha256 else "those that were fetched"
         raise ValueError(f"{path} holds other numbers than {whose}: their SHA-256 is {found}, expected {expected}")
     return Rows(numbers[:, :-1], numbers[:, -1])
+
+
+def known(name: str) -> Set:
+    """Returns what is known about a set. Raises ValueError for a name that is none."""
+    if not isinstance(name, str) or name not in SETS:
+        raise ValueError(f"name is {shown(name)}; choose from {', '.join(SETS)}")
+    return SETS[name]
 
 
 def note(folder: Path, name: str) -> None:
@@ -129,7 +137,7 @@ def _noted(plain: Path) -> str | None:
 def splits(name: str, about: Set | None = None) -> list[Split]:
     """The standard splits: with numpy's legacy generator of seed 1, split i is the i-th permutation, its first 90 % train; ``year`` is
     split by order."""
-    about = about or SETS[name]
+    about = about or known(name)
     if about.first_test_row is not None:
         order = np.arange(about.rows)
         return [Split(order[: about.first_test_row], order[about.first_test_row :])]

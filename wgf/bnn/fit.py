@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,11 +19,15 @@ from wgf.bnn import flows
 from wgf.bnn.compiled import compiled
 from wgf.bnn.model import Model, Prior, log_density
 from wgf.bnn.network import Net
-from wgf.door import trusted
+from wgf.door import door, told, trusted
 from wgf.limits import free_memory, size
+from wgf.shown import shown
 from wgf.transport import VELOCITIES, W2Name
 
 DTYPE = torch.float32  # of the particles
+LARGEST = 10**18  # of a whole number: tensors count no further
+MOST = 1e30  # of other numbers: float32 holds them and their products
+FLAGS = (True, False)
 MOST_LAYERS = 100  # of hidden units: more of them cost time and train nothing
 LOOKS = 20  # at a fit, evenly spaced
 WIDEST = 1e100  # deviation of a column, and 1 over the narrowest: squares stay within float64
@@ -65,27 +70,40 @@ class Settings:
     """Their rate."""
 
     def __post_init__(self) -> None:
-        for name, allowed in {"flow": flows.FLOWS, "w2": tuple(VELOCITIES), "keep": ("best", "last")}.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(allowed)}")
+        for name, allowed in {
+            "flow": flows.FLOWS,
+            "w2": tuple(VELOCITIES),
+            "keep": ("best", "last"),
+            "anneal": FLAGS,
+            "centred": FLAGS,
+        }.items():
+            value = getattr(self, name)
+            if not isinstance(value, (str, bool, np.bool_)) or value not in allowed:
+                raise ValueError(f"{name} is {shown(value)}; choose from {', '.join(map(str, allowed))}")
+        if not isinstance(self.hidden, (tuple, list)):
+            raise ValueError(f"hidden is {shown(self.hidden)}; allowed are whole numbers, one a layer")
         if len(self.hidden) > MOST_LAYERS:
             raise ValueError(f"hidden has {len(self.hidden)} layers; allowed are at most {MOST_LAYERS}")
         whole = {name: getattr(self, name) for name in ("particles", "iterations", "batch", "inner_steps")}
         for name, value in {**whole, **{f"hidden[{i}]": units for i, units in enumerate(self.hidden)}}.items():
-            if not (isinstance(value, Integral) and int(value) >= 1):
-                raise ValueError(f"{name} is {value!r}; allowed is a whole number of at least 1")
+            if not (_within(value, Integral, LARGEST) and value >= 1):
+                raise ValueError(f"{name} is {shown(value)}; allowed is a whole number of at least 1, with at most 18 digits")
         for name in ("lr", "prior_shape", "prior_rate", "w2_scale"):
             value, least = getattr(self, name), " or 0" if name == "w2_scale" else ""
-            if not (isinstance(value, Real) and 0.0 <= float(value) < math.inf and (float(value) > 0.0 or least)):
-                raise ValueError(f"{name} is {value!r}; allowed is a positive, finite number{least}")
-        rate: object = self.dropout
-        if not (isinstance(rate, Real) and 0.0 <= float(rate) < 1.0):
-            raise ValueError(f"dropout is {rate!r}; allowed is a number from 0 to below 1")
+            if not (_within(value, Real, MOST) and (value > 0.0 or least)):
+                raise ValueError(f"{name} is {shown(value)}; allowed is a positive, finite number{least}, at most {MOST:g}")
+        if not (_within(self.dropout, Real, 1.0) and self.dropout < 1.0):
+            raise ValueError(f"dropout is {shown(self.dropout)}; allowed is a number from 0 to below 1")
 
     def model(self, features: int, outputs: int = 1) -> Model:
         """The networks of a data set, and their prior."""
         net = Net((features, *self.hidden, outputs))
         return Model(net, self.particles, self.centred, Prior(self.prior_shape, self.prior_rate))
+
+
+def _within(value: Any, kind: type, most: float) -> bool:
+    """Whether it is a number of the kind from 0 to ``most``."""
+    return isinstance(value, kind) and not isinstance(value, bool) and 0 <= value <= most  # type: ignore[operator]
 
 
 class Fit(NamedTuple):
@@ -100,15 +118,18 @@ class Fit(NamedTuple):
     y_std: Tensor
     log_gamma: Tensor
 
+    @told
     def predict(self, x: Tensor) -> Tensor:
         """f_m(x) in the targets' units, (S, M, B, K), for x (S, B, d), both float64."""
         f = self.model.predict(self.particles, ((x - self.x_mean) / self.x_std).to(self.particles))
         return f.double() * self.y_std[:, None] + self.y_mean[:, None]
 
+    @told
     def rmse(self, x: Tensor, y: Tensor) -> Tensor:
         """Root mean squared error of the particles' mean, (S,), over rows and outputs y (S, B, K)."""
         return (self.predict(x).mean(1) - y).square().mean((-2, -1)).sqrt()
 
+    @told
     def log_densities(self, x: Tensor, y: Tensor) -> Tensor:
         """log (1/M) sum_m prod_k N(y_k; f_mk(x), 1 / gamma_mk) of every row, (S, B), in nats."""
         return log_density(self.predict(x), self.log_gamma, y)
@@ -159,6 +180,7 @@ def dev_likelihood(found: Fit, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
     return _mean(found.log_densities(x, y), weights, -1)
 
 
+@door(x="*b n d", y="*b n K", weights="*b n", look="function", tick="function")
 def fit(
     settings: Settings,
     x: Tensor,
@@ -182,6 +204,18 @@ def fit(
     **Raises** ValueError as ``room`` does and for columns whose squares are beyond the range of numbers, FloatingPointError where the
     particles are not finite.
     """
+    if not isinstance(settings, Settings):
+        raise ValueError(f"settings is {shown(settings)}; pass a wgf.bnn.Settings")
+    if x.ndim != 3:
+        raise ValueError(f"x has shape {tuple(x.shape)}; allowed is (S, n, d), and y (S, n, K)")
+    for name, given in {"seeds": seeds, **({} if isinstance(rates, (tuple, list)) and not rates else {"rates": rates})}.items():
+        if (
+            not isinstance(given, Sequence)
+            or isinstance(given, (str, bytes))
+            or len(given) != len(x)
+            or not all(isinstance(k, (int, float)) for k in given)
+        ):
+            raise ValueError(f"{name} is {shown(given)}; allowed are {len(x)} numbers, one for each data set")
     room(settings, x, y)
     weights = torch.ones_like(x[..., 0]) if weights is None else weights
     n = x.shape[1] - dev_size(x.shape[1])

@@ -1,5 +1,6 @@
 """Bayesian neural regression as scikit-learn knows it: fit, predict, score; and what a posterior adds: intervals, samples, densities."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -17,9 +18,11 @@ from torch import Tensor
 from torch.special import ndtr
 
 from wgf.bnn import saved
-from wgf.bnn.fit import Fit, Settings
+from wgf.bnn.fit import LARGEST, Fit, Settings
 from wgf.bnn.model import deviation, log_density
 from wgf.bnn.rates import best_rate
+from wgf.limits import as_path
+from wgf.shown import shown
 
 Array = NDArray[np.float64]
 RATES = (0.001, 0.004)  # the better of two by the dev part: tests/bench/bnn_defaults.py
@@ -96,10 +99,10 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         if (constant := np.ptp(targets, 0) == 0.0).any():
             which = targets[0, constant.argmax()]
             raise ValueError(f"y is constant: every target is {which:g}; a regression needs at least two different targets")
-        settings, rates = self._settings(), self._rates()
+        settings, rates, device = self._settings(), self._rates(), self._device()
         random = check_random_state(self.random_state)
         order, seed = random.permutation(len(targets)), int(random.randint(2**31 - 1))
-        x_all, y_all, w_all = (torch.from_numpy(t[order])[None].to(self.device, torch.float64) for t in (x, targets, weights))
+        x_all, y_all, w_all = (torch.from_numpy(t[order])[None].to(device, torch.float64) for t in (x, targets, weights))
         with Progress(*Progress.get_default_columns()[:2], TimeRemainingColumn(), disable=not self.verbose) as bar:
             task = bar.add_task(f"{self.flow}, {self.particles} particles", total=self.iterations)
             show = partial(bar.update, task)
@@ -112,6 +115,8 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
 
         Mean of f_m over particles; variance of f_m over particles plus the mean of 1 / gamma_m.
         """
+        if not isinstance(return_std, (bool, np.bool_)):
+            raise ValueError(f"return_std is {shown(return_std)}; choose from True, False")
         f = self._predictions(X)
         mean = self._shaped(f.mean(0))
         if not return_std:
@@ -120,8 +125,8 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def predict_interval(self, X: ArrayLike, level: float = 0.9) -> tuple[Array, Array]:
         """Ends (n,) or (n, K) of the central interval that holds ``level`` of each output's mixture (1/M) sum_m N(f_m, 1 / gamma_m)."""
-        if not 0.0 < level < 1.0:
-            raise ValueError(f"level is {level!r}; allowed is a number between 0 and 1")
+        if not isinstance(level, (int, float)) or not 0.0 < level < 1.0:
+            raise ValueError(f"level is {shown(level)}; allowed is a number between 0 and 1")
         f, std = self._predictions(X), self._noise()
         low, high = (self._shaped(_quantile(f, std, 0.5 + side * level)) for side in (-0.5, 0.5))
         return low, high
@@ -129,6 +134,8 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     def sample(self, X: ArrayLike, n_samples: int = 1, random_state: Any = None) -> Array:
         """Draws of y from the predictive distribution, (n, n_samples) or (n, K, n_samples): a particle a draw, the same for all rows
         and outputs, and noise."""
+        if isinstance(n_samples, bool) or not isinstance(n_samples, (int, np.integer)) or not 1 <= n_samples < LARGEST:
+            raise ValueError(f"n_samples is {shown(n_samples)}; allowed is a whole number of at least 1")
         f, std = self._predictions(X).numpy(), self._noise().numpy()
         random = check_random_state(random_state)
         which = random.randint(len(f), size=n_samples)
@@ -148,6 +155,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file: particles and units, and as JSON in its header the parameters. Loading it runs no code."""
         check_is_fitted(self)
+        path = as_path("path", path)
         parameters: dict[str, Any] = {k: v for k, v in self.get_params().items() if k != "random_state"}
         names = getattr(self, "feature_names_in_", None)
         about = {
@@ -166,7 +174,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         **Raises** ValueError, in one line with the file's name, for another file, one that is damaged, and one whose parameters, shapes
         or numbers are none of a fit: then it takes no memory beyond the file's.
         """
-        about, tensors = saved.read(path)
+        about, tensors = saved.read(as_path("path", path))
         try:
             return cls._described(about, tensors)
         except KeyError as error:
@@ -194,6 +202,18 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+    def _device(self) -> torch.device:
+        if not isinstance(self.compile, (bool, np.bool_)):
+            raise ValueError(f"compile is {shown(self.compile)}; choose from True, False")
+        if not isinstance(self.verbose, (int, np.bool_)):
+            raise ValueError(f"verbose is {shown(self.verbose)}; choose 0 or 1, which shows a bar")
+        if not isinstance(self.device, str) or not re.fullmatch(r"cpu|cuda(:\d{1,3})?", self.device):
+            raise ValueError(f"device is {shown(self.device)}; choose cpu, cuda or cuda:N")
+        device = torch.device(self.device)
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(f"device is {self.device!r}; torch sees {torch.cuda.device_count()} CUDA GPUs here")
+        return device
 
     def _rates(self) -> list[float]:
         rates: list[float] = np.atleast_1d(np.asarray(self.lr)).tolist()
