@@ -30,7 +30,8 @@ def test_a_replay_says_what_it_needs():
     assert (memory.policies, memory.envs, memory.size, memory.warmup) == (1, 4, 4, 7)
     assert memory.place(torch.device("meta")) == CPU
     assert memory.starts(3) == [3, 10_003_001, 10_003_002, 10_003_003]
-    assert memory.needs(2, 11, 3) == (Ring.bytes(8, 23, 11, 3), "replay: 2 x 4 x 23 rows of 11 + 3 + 2 numbers", "--replay")
+    held = Ring.bytes(8, 23, 11, 3)
+    assert memory.needs(2, 11, 3) == (held, "replay: 2 x 4 x 23 rows of 11 + 3 + 2 numbers", "--replay", held)
     alone = Replay(Schedule(steps=100), 16, 0.9)
     assert alone.starts(3) == [3]
     assert alone.needs(2, 11, 3).words == "replay: 2 x 202 rows of 11 + 3 + 2 numbers"

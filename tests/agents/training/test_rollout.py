@@ -70,7 +70,7 @@ def test_a_rollout_says_what_it_needs():
     memory.collect(pushed)
     (segment,) = memory.batches()
     held = sum(t.numel() * 4 for t in segment)  # an end is a byte, counted as four
-    assert memory.needs(3, 4, 1) == (2 * held, "segment: 3 x 2 x 3 x 40 steps", "--batch")
+    assert memory.needs(3, 4, 1) == (2 * held, "segment: 3 x 2 x 3 x 40 steps", "--batch", 0)
 
 
 def test_exploration_is_left_to_the_agent_before_each_segment():

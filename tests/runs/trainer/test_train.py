@@ -92,7 +92,8 @@ def test_the_configuration_says_all_that_a_result_depends_on(person, tiny):
     config = json.loads((person.folder / "deep/er/try/InvertedPendulum-v5/sac/seed-7/config.json").read_text())
     assert config["config"] == {
         "hidden": [8, 8], "activation": "tanh", "batch": 8, "envs": 1, "n_step": 1, "lr": 3e-4, "gamma": 0.99, "tau": 0.01,
-        "components": 4, "regularization": 0.001, "reward_scale": 1.0,
+        "components": 4, "regularization": 0.001, "reward_scale": 1.0, "network": "mlp", "expansion": 4, "norm": "batch", "unit": True,
+        "atoms": 1, "bound": 5.0,
     }  # fmt: skip
     assert config["schedule"] == {
         "steps": 60, "warmup": 20, "replay": 1_000_000, "log_every": 15, "eval_every": 30, "checkpoint_every": 0, "eval_episodes": 2,
@@ -142,7 +143,7 @@ def test_envpool_trains_and_evaluates(person, tiny):
         (["--env", "Hopper-v5"], "train needs an agent first"),
         (["sacc"], "agent 'sacc' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, "),
         (["sacc"], "trpo, wpo (did you mean 'sac'?)"),
-        (["sac", "--preset", "papre"], "preset 'papre' is unknown; choose from paper, modern (did you mean 'paper'?)"),
+        (["sac", "--preset", "papre"], "preset 'papre' is unknown; choose from paper, modern, strong, strong-small (did you mean 'paper'?)"),
         (["sac", "--stesp", "5"], "option --stesp is unknown; did you mean --steps or --n-step? (see wgf train sac --help)"),
         (["sac", "more"], "argument 'more' is not understood (see wgf train sac --help)"),
         (["sac", "--steps", "1e5"], "--steps is '1e5'; it must be a whole number"),
