@@ -192,6 +192,16 @@ def main() -> None:
         times = timed(cases, 1, args.rounds)
         parts.append((f"{name} as machine code, {preset} preset, one thread", [row(times, case, name) for case in cases]))
 
+    cases = {
+        "modern": update("sac", "modern", compile=True, batch=128),
+        "strong-small": update("sac", "strong-small", compile=True, policy_delay=1),
+        "strong-small, the policy every second time": update("sac", "strong-small", compile=True),
+    }
+    times = timed(cases, 1, args.rounds)
+    parts.append(
+        ("SAC's strong-small and modern presets, batch 128, as machine code, one thread", [row(times, name, "modern") for name in cases])
+    )
+
     for title, preset, threads in (("batch 256, 256-256", "modern", 2), ("paper preset", "paper", 2)):
         cases = {f"{n} seed{'s' * (n > 1)}": update("sac", preset, seeds=n) for n in (1, 4, 8)}
         times = timed(cases, threads, args.rounds)
