@@ -320,7 +320,7 @@ def regression(home: Path) -> dict[str, Call]:
     fast = Settings(particles=2, hidden=(2,), iterations=2)
     found = {
         f"BayesianRegressor's {name}": Call(
-            lambda **k: BayesianRegressor(**{**small, **k}).fit(x, y), {name: value}, borrowed=("random_state",)
+            lambda **k: BayesianRegressor(**{**small, **k}).fit(x, y), {name: small.get(name, value)}, borrowed=("random_state",)
         )
         for name, value in BayesianRegressor().get_params().items()
     }
@@ -405,12 +405,12 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def attack(home: Path, every: int = 1, door: bool = True) -> tuple[Counter[str], list[str]]:
-    """Makes every ``every``-th mistake, with ``door`` those of ``Agent`` too; returns how often each answer came, and the faults."""
+def attack(home: Path, every: int = 1) -> tuple[Counter[str], list[str]]:
+    """Makes every ``every``-th mistake; returns how often each answer came, and the faults."""
     answers, faults = Counter[str](), list[str]()
     with redirect_stdout(io.StringIO()):
         quiet = {name: call._replace(blind=True) for name, call in policies().items()}
-        calls = {**engine(), **quiet, **regression(home), **(agents(home) if door else {})}
+        calls = {**engine(), **quiet, **regression(home), **agents(home)}
     for name, call in calls.items():
         if (said := answer("", call, dict(call.right))) != "worked":
             faults.append(f"{name}, as it should be: {said}")

@@ -11,7 +11,7 @@ from tests.mistakes import Call
 
 def test_a_wrong_call_is_refused_in_a_line_that_names_the_argument_or_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    answers, faults = mistakes.attack(tmp_path, 149, door=False)
+    answers, faults = mistakes.attack(tmp_path, 149)
     assert faults == []
     assert answers["refused in a line"] > 50
 

@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 
 from wgf.agents.training import checkpoint, machine, saved, weight
 from wgf.agents.training.compiled import pays
-from wgf.agents.training.description import Description
+from wgf.agents.training.description import Description, mapped
 from wgf.agents.training.envs import Array, one_line
 from wgf.agents.training.evaluate import Episodes, deterministic, evaluate
 from wgf.agents.training.folder import checkpoints, opened, resumable
 from wgf.agents.training.log import NoLog
 from wgf.agents.training.loop import Keeper, Task, Tell, Tick, Training, begin, restore, train
 from wgf.agents.training.protocol import Streams
-from wgf.agents.training.ranges import whole
+from wgf.agents.training.ranges import LARGEST, counted, flag, function, whole
 from wgf.agents.training.record import RUNNING, Record
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.spaces import rows
-from wgf.limits import size
+from wgf.limits import as_path, size
+from wgf.shown import shown
 
 Metrics = dict[str, Array]
 Callback = Callable[[int, Metrics, "Agent"], bool | None]
@@ -52,12 +53,11 @@ class Agent(Description):
         self, agent: Any, env: Any, *, seeds: int | Sequence[int] = 1, preset: str = "paper", device: str = "auto",
         backend: str = "gymnasium", compile: bool | Literal["auto"] = "auto", nets: Mapping[str, Any] | None = None, **settings: Any,
     ) -> None:  # fmt: skip
-        if not (compile == "auto" or isinstance(compile, bool)):
-            raise ValueError(f"compile is {compile!r}; choose from 'auto', True, False")
-        if nets is not None and not isinstance(nets, Mapping):
-            raise ValueError(f"nets is {nets!r}; it must be a dict of networks by their names")
-        super().__init__(agent, env, seeds, preset, device, backend, settings, nets or {})
-        self._begin(compile, nets or {})
+        if not (isinstance(compile, bool) or (isinstance(compile, str) and compile == "auto")):
+            raise ValueError(f"compile is {shown(compile)}; choose from 'auto', True, False")
+        own = mapped(nets)
+        super().__init__(agent, env, seeds, preset, device, backend, settings, own)
+        self._begin(compile, own)
 
     def _begin(self, compile: bool | Literal["auto"], nets: Mapping[str, Any]) -> None:
         """Makes its state. Raises ValueError, before it takes memory, where the networks or an update do not fit."""
@@ -87,8 +87,7 @@ class Agent(Description):
         **Raises** what the callback raised, RuntimeError where every seed failed, and ValueError, before anything is written, for a
         folder that holds a run already, for a replay that does not fit the memory, and for an environment that does not begin.
         """
-        if not whole(steps):
-            raise ValueError(f"steps is {steps!r}; it must be a whole number")
+        counted("steps", steps)
         replace(self.schedule, steps=steps)  # refuses what is no number of steps
         if self._behind is not None:
             self.resume(self._behind)
@@ -103,11 +102,15 @@ class Agent(Description):
         self, total: int, callback: Callback | None = None, log: str | Path | None = None, stopping: Callable[[], bool] = lambda: False
     ) -> list[str]:
         """Trains as ``learn`` does, until there are ``total`` steps in all, and returns how each seed ended where that raises."""
+        counted("total", total)
         schedule = replace(self.schedule, steps=total)
+        function("stopping", stopping)
+        if callback is not None:
+            function("callback", callback)
+        place = None if log is None else as_path("log", log)
         self.needs(total - self.step)
         task, training = self._prepared(schedule)
         where = {**machine.about(self.device, torch.get_num_threads()), "compile": task.compile, "stack": list(self.seeds)}
-        place = None if log is None else Path(log)
         record, self._keeper = opened(place, self.seeds, self.about(schedule), where, self._keeper, training.step, task.envs.continues)
         with machine.tuned():
             self.endings = train(task, training, record, self._keeper, tell=self._told(callback, training), stopping=stopping)
@@ -125,7 +128,7 @@ class Agent(Description):
         """
         self.close()
         self._behind = None
-        store, last = resumable(Path(log), self.seeds, self.about(self.schedule), self.compile)
+        store, last = resumable(as_path("log", log), self.seeds, self.about(self.schedule), self.compile)
         endings, schedule = last.snapshot["record"]["endings"], Schedule(**last.snapshot["about"]["schedule"])
         ended = [seed for seed, ending in zip(self.seeds, endings, strict=True) if ending != RUNNING]
         task, training = self._prepared(schedule, last.snapshot["compile"], ended)
@@ -136,6 +139,7 @@ class Agent(Description):
 
     def needs(self, steps: int) -> str:
         """Says in a line what memory a training of ``steps`` steps takes. Raises ValueError where it is not there."""
+        counted("steps", steps)
         memory = self.module.memory(self.cfg, replace(self.schedule, steps=self.step + steps))
         needed, free = memory.needs(len(self.seeds), self.obs_size, self.action_size), machine.free_memory(self.device)
         text = f"{needed.words} = {size(needed.bytes)} on {self.device}"
@@ -148,6 +152,7 @@ class Agent(Description):
 
         By itself it does where the updates are many and large enough to save twice what compiling costs, on a CPU with a compiler.
         """
+        counted("steps", steps)
         if self._training is not None:  # which goes on as it began
             return self._task.compile
         if self.compile != "auto":
@@ -164,7 +169,8 @@ class Agent(Description):
         numbers = rows(self.space, obs, self.obs_size)
         for what, value, count in (("seed", seed, len(self.seeds)), ("policy", policy, self.policies)):
             if not whole(value) or not 0 <= value < count:
-                raise ValueError(f"{what} is {value}; it must be from 0 to {count - 1}, a place in the stack")
+                raise ValueError(f"{what} is {shown(value)}; it must be from 0 to {count - 1}, a place in the stack")
+        flag("deterministic", deterministic)
         n = numbers.size // self.obs_size
         seen = torch.from_numpy(numbers.reshape(1, n, -1)).to(self.device).repeat(len(self.seeds), self.policies, 1)
         if deterministic:
@@ -181,8 +187,8 @@ class Agent(Description):
 
         **Raises** ValueError, in one line, where the environment raises.
         """
-        if not whole(episodes) or episodes < 1:
-            raise ValueError(f"episodes is {episodes!r}; it must be at least 1")
+        if not whole(episodes) or not 1 <= episodes < LARGEST:
+            raise ValueError(f"episodes is {shown(episodes)}; it must be at least 1, with at most 18 digits")
         each = self.policies * episodes
         policy = deterministic(self.module, self.cfg, self.state, self.device)
         with one_line(), closing(self.source.make(len(self.seeds) * each, limit=self.schedule.step_limit)) as envs:
@@ -198,7 +204,8 @@ class Agent(Description):
         ``training`` adds everything else that the next step depends on, replay and environments too: loaded again, the agent goes on as
         if it had not been away. **Raises** ValueError where it has not learned yet.
         """
-        folder = saved.path(folder)
+        folder = as_path("folder", folder)
+        flag("training", training)
         for s, seed in enumerate(self.seeds):
             (mine := folder / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
             about = {**self.about(self.schedule), "seed": seed, "step": self.step}
@@ -225,13 +232,13 @@ class Agent(Description):
 
         **Raises** ValueError, in one line, for a folder that holds no policy, or one of another version.
         """
-        folder = saved.path(folder)
+        folder, own = as_path("folder", folder), mapped(nets)
         policies, found = saved.read(folder, seeds), cls.__new__(cls)
         with policies.doubted():
-            Description.__init__(found, device=device, **policies.arguments(env, agent, nets or {}))
+            Description.__init__(found, device=device, **policies.arguments(env, agent, own))
         policies.check(found)
         with policies.doubted():
-            found._begin("auto", nets or {})
+            found._begin("auto", own)
             checkpoint.restore_(found.state, policies.slices)
         found.step = policies.step
         found._behind = folder if policies.first != folder and checkpoints(folder, found.seeds).steps() else None

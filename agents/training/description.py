@@ -17,6 +17,9 @@ from wgf.agents.training.ranges import check, chosen, whole
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.targets import REWARD_SCALE
 from wgf.mlp import ModuleNetwork
+from wgf.shown import shown
+
+MOST_SEEDS = 1_000_000
 
 
 class Description:
@@ -35,8 +38,8 @@ class Description:
         self.source = Source(env, backend)
         self.module, _ = registry.find(agent, preset)
         self.name, self.preset, self.nets = registry.label(agent), preset, sorted(nets)
-        if backend not in ("gymnasium", "envpool"):
-            raise ValueError(f"backend is {backend!r}; choose from 'gymnasium', 'envpool'")
+        if not isinstance(backend, str) or backend not in ("gymnasium", "envpool"):
+            raise ValueError(f"backend is {shown(backend)}; choose from 'gymnasium', 'envpool'")
         self.seeds, self.device = numbered(seeds), machine.find_device(device)
         self.usual, schedule = resolve(agent, preset, self.source.name), Schedule()
         kinds = {f.name: self.usual for f in fields(self.usual)} | {f.name: schedule for f in fields(schedule) if f.name != "steps"}
@@ -71,7 +74,7 @@ class Description:
                 raise ValueError(f"nets has {field!r}; the networks of {self.name} are {', '.join(nets._fields)}")
             net = ModuleNetwork(net) if isinstance(net, torch.nn.Module) else net
             if not (callable(net) and hasattr(net, "init")):
-                raise ValueError(f"nets has {net!r} for {field!r}; it must be a torch module, or a network as wgf.mlp.Network says")
+                raise ValueError(f"nets has {shown(net)} for {field!r}; it must be a torch module, or a network as wgf.mlp.Network says")
             nets = nets._replace(**{field: replace(getattr(nets, field), net=net)})
         return nets
 
@@ -89,14 +92,23 @@ def resolve(agent: Any, preset: str, env: str) -> Any:
 def numbered(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """Returns so many seeds from 0 on, or the seeds themselves.
 
-    **Raises** ValueError for none, for one that comes twice, and for one that environments do not take.
+    **Raises** ValueError for none, for more than a million, for one that comes twice, and for one that environments do not take.
     """
-    given: Any = seeds
-    if not (whole(given) or (isinstance(given, Sequence) and all(whole(k) for k in given))) or given == "":
-        raise ValueError(f"seeds is {seeds!r}; it must be a whole number, or several")
-    found = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(k) for k in seeds)
+    given: Any = range(seeds) if whole(seeds) and seeds <= MOST_SEEDS else seeds
+    if whole(given):
+        raise ValueError(f"seeds is {shown(seeds)}; it must be at most {MOST_SEEDS:,}, or the seeds themselves")
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence) or not all(map(whole, given)):
+        raise ValueError(f"seeds is {shown(seeds)}; it must be a whole number, or several")
+    found = tuple(map(int, given))
     if not found or len(set(found)) < len(found):
-        raise ValueError(f"seeds is {seeds}; it must be at least 1, or different numbers")
-    if not all(0 <= k < 1_000_000 for k in found):
-        raise ValueError(f"seeds is {seeds}; seeds must lie from 0 to 999,999")
+        raise ValueError(f"seeds is {shown(seeds)}; it must be at least 1, or different numbers")
+    if not all(0 <= k < MOST_SEEDS for k in found):
+        raise ValueError(f"seeds is {shown(seeds)}; seeds must lie from 0 to {MOST_SEEDS - 1:,}")
     return found
+
+
+def mapped(nets: Any) -> Mapping[str, Any]:
+    """Returns the networks that a program gave, none for None. Raises ValueError unless they are a dict by names."""
+    if nets is not None and not (isinstance(nets, Mapping) and all(isinstance(name, str) for name in nets)):
+        raise ValueError(f"nets is {shown(nets)}; it must be a dict of networks by their names")
+    return nets or {}

@@ -22,6 +22,7 @@ from wgf.agents.training.pool import EnvPool
 from wgf.agents.training.snapshot import Snapshot
 from wgf.agents.training.spaces import Array, BrokenEnvironment, Mask, Step, raised
 from wgf.limits import free_memory
+from wgf.shown import shown
 
 __all__ = [
     "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Source", "Step", "one_line", "returned",
@@ -152,7 +153,7 @@ def _factory(env: Any) -> Callable[[], Any]:
 
         return copied
     if not callable(env):
-        raise ValueError(f"env is {env!r}; it must be a Gymnasium id, an environment of Gymnasium, or a function that makes one")
+        raise ValueError(f"env is {shown(env)}; it must be a Gymnasium id, an environment of Gymnasium, or a function that makes one")
     return env  # type: ignore[no-any-return]
 
 

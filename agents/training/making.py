@@ -14,6 +14,7 @@ import torch
 from wgf.agents import tasks
 from wgf.agents.training.spaces import near, quiet, raised
 from wgf.limits import free_memory, resident, size
+from wgf.shown import shown
 
 try:
     import mujoco
@@ -34,7 +35,10 @@ def made(name: str, factory: Callable[[], Any] | None, **options: Any) -> Any:
         with quiet():
             if owner := tasks.OWNERS.get(rest.partition("/")[0]):
                 import_module(owner)  # registers them
-            return factory() if factory else gym.make(name, **options)
+            found = factory() if factory else gym.make(name, **options)
+        if hasattr(found, "observation_space") and hasattr(found, "action_space"):
+            return found
+        reason = f"{shown(found)} has no spaces, as environments of Gymnasium have"
     except ModuleNotFoundError as error:
         if error.name in tasks.EXTRAS:
             extra = tasks.EXTRAS[error.name]

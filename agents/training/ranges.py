@@ -8,6 +8,8 @@ from numbers import Integral
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+from wgf.shown import shown as line
+
 
 class Range(NamedTuple):
     """A test of a value, and the words for it."""
@@ -23,6 +25,7 @@ UNITS = Range(
     "at most 100 layers of at least 1 unit",
 )
 AT_LEAST_ZERO = Range(lambda x: 0.0 <= x < math.inf, "at least 0")
+LARGEST = 10**18  # of a whole number: tensors count no further
 KINDS: dict[Any, Any] = {int: int, float: (int, float), str: str, bool: bool, NoneType: NoneType}
 WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "True or False", NoneType: "nothing"}
 RANGES = {
@@ -83,7 +86,9 @@ RANGES = {
 
 
 def chosen(owners: Mapping[str, Any], name: str, value: Any) -> Any:
-    """Returns the value of a setting, a list as a tuple, by the type of its field; ``owners`` are the dataclass objects by their fields.
+    """Returns the value of a setting by the type of its field: a list as a tuple, a number of numpy or torch as Python's.
+
+    ``owners`` are the dataclass objects by their fields.
 
     **Raises** ValueError for a field that is not there, with the nearest one, and for a value of another type.
     """
@@ -92,18 +97,24 @@ def chosen(owners: Mapping[str, Any], name: str, value: Any) -> Any:
         raise ValueError(
             f"setting {name!r} is unknown" + (f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(owners)}")
         )
-    value, kind = tuple(value) if isinstance(value, list) else value, get_type_hints(type(owners[name]))[name]
+    value, kind = tuple(map(_plain, value)) if type(value) in (list, tuple) else _plain(value), get_type_hints(type(owners[name]))[name]
     if not _fits(value, kind):
         said = "choose from" if get_origin(kind) is Literal else "it must be"
-        raise ValueError(f"{name} is {value!r}; {said} {_words(kind)}")
+        raise ValueError(f"{name} is {line(value)}; {said} {_words(kind)}")
+    if any(isinstance(n, int) and abs(n) >= LARGEST for n in (value if isinstance(value, tuple) else (value,))):
+        raise ValueError(f"{name} is {line(value)}; it must be {_words(kind)} of at most 18 digits")
     return value
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def _fits(value: Any, kind: Any) -> bool:
     """Says whether a value is of a field's type; of a type that no setting of wgf has, any is."""
     parts = get_args(kind)
     if get_origin(kind) is Literal:
-        return value in parts
+        return any(type(value) is type(part) and value == part for part in parts)
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_fits(part, parts[0]) for part in value)
     if parts:
@@ -123,6 +134,24 @@ def _words(kind: Any) -> str:
 def whole(value: Any) -> bool:
     """Says whether a value is a whole number, of Python or of numpy."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def counted(name: str, value: Any) -> None:
+    """Raises ValueError, naming the argument, for what is no whole number, or one beyond what tensors count."""
+    if not whole(value) or abs(value) >= LARGEST:
+        raise ValueError(f"{name} is {line(value)}; it must be a whole number of at most 18 digits")
+
+
+def flag(name: str, value: Any) -> None:
+    """Raises ValueError, naming the argument, for what is neither True nor False."""
+    if not isinstance(_plain(value), bool):
+        raise ValueError(f"{name} is {line(value)}; choose from True, False")
+
+
+def function(name: str, value: Any) -> None:
+    """Raises ValueError, naming the argument, for what cannot be called."""
+    if not callable(value):
+        raise ValueError(f"{name} is {line(value)}; it must be a function")
 
 
 def shown(value: Any) -> str:

@@ -1,6 +1,5 @@
 """The policies in a folder, of which an agent is made again: nothing is believed before it is checked, no name in a file is imported."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ from wgf.agents import registry
 from wgf.agents.training import checkpoint, weight
 from wgf.agents.training.description import Description
 from wgf.agents.training.folder import seed_folder
+from wgf.agents.training.ranges import whole
+from wgf.shown import shown
 
 SAVED = {"agent": str, "preset": str, "config": dict, "schedule": dict, "env": str, "backend": str} | dict.fromkeys(
     ("seed", "step", "obs_size", "action_size"), int
@@ -74,14 +75,9 @@ class Policies(NamedTuple):
 
 def read(folder: Path, seeds: Sequence[int] = ()) -> Policies:
     """Reads the policy of a folder, or those of the seeds in it, or of some. Raises ValueError, in one line, where one is not whole."""
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Sequence) or not all(map(whole, seeds)):
+        raise ValueError(f"seeds is {shown(seeds)}; it must be a sequence of whole numbers")
     there = sorted({int(p.parent.name[5:]) for p in folder.glob("seed-*/policy*") if p.parent.name[5:].isdigit()})
     places = [seed_folder(folder, seed) for seed in seeds or there] or [folder]  # one whose policy.json is gone is not passed over
     saved = [checkpoint.load(place) for place in places]
     return Policies(places[0], [about for about, _ in saved], [tensors for _, tensors in saved])
-
-
-def path(folder: Any) -> Path:
-    """Returns a folder that a program named as a path. Raises ValueError for what is none."""
-    if not isinstance(folder, (str, os.PathLike)):
-        raise ValueError(f"folder is {folder!r}; it must be a path")
-    return Path(folder)

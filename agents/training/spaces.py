@@ -116,7 +116,7 @@ def rows(space: Any, obs: Any, size: int) -> Array:
         found = np.asarray(vector(space, obs), np.float32)
     except (KeyError, IndexError):
         raise ValueError(f"obs must be a dict of {', '.join(space)}, as the environment gives it") from None
-    except TypeError:
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last from torch, for a tensor that asks for its gradient
         raise ValueError(f"obs is a {type(obs).__name__}; it must be numbers, as the environment gives them") from None
     if found.ndim not in (1, 2) or found.shape[-1] != size:
         raise ValueError(f"obs has shape {found.shape}; it must be ({size},) or (n, {size})")
