@@ -1,14 +1,17 @@
 """On a one-step task Q is the reward, so the law that each agent must reach is known: exp(r / alpha) / Z on (-1, 1)."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
 from wgf import svgd
 from wgf.agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q
+from wgf.agents.registry import AGENTS, find
+from wgf.agents.training import checkpoint
 from wgf.agents.training.descent import Adam
 from wgf.agents.training.protocol import Batch, Streams
+from wgf.agents.training.settings import ReplaySettings
 
 SMALL = {"hidden": (32, 32), "activation": "tanh", "batch": 64, "lr": 1e-2, "tau": 0.05}
 PARTICLES = {**SMALL, "w2": "common_noise", "squash": "exact"}
@@ -31,17 +34,18 @@ def two_goals(a):
     return torch.logsumexp(-0.5 * ((a[..., None] - torch.tensor([-0.5, 0.5])) / 0.2) ** 2, -1)
 
 
-def trained(agent, cfg, reward, updates, device):
-    """State of two seeds after updates on uniform actions of a one-step task."""
+def trained(agent, cfg, reward, updates, device, spread=0.0):
+    """State of two seeds after updates on uniform actions of a one-step task, in states that say nothing of the reward."""
     generators = [torch.Generator().manual_seed(k) for k in range(2)]
     state = agent.init(cfg, 1, 1, generators, torch.device(device))
     draw = Streams([torch.Generator(device).manual_seed(k) for k in range(2)])
-    obs = torch.zeros(2, cfg.batch, 1, device=device)
+    rows = cfg.batch * getattr(cfg, "policy_delay", 1)
+    obs = spread * torch.randn(2, rows, 1, generator=torch.Generator().manual_seed(0)).to(device)
     for i in range(updates):
         if i == 2 * updates // 3:  # the last third at a tenth of the step, so that the noise of the minibatches averages out
             for adam in (v for v in vars(state).values() if isinstance(v, Adam)):
                 adam.lr *= 0.1
-        action = 2.0 * draw.uniform(cfg.batch, 1) - 1.0
+        action = 2.0 * draw.uniform(rows, 1) - 1.0
         batch = Batch(obs, action, reward(action[..., 0].cpu()).to(device), torch.zeros_like(action[..., 0]), obs)
         info = agent.update(cfg, state, batch, agent.noise(cfg, 1, draw))()
     return state, draw, info
@@ -132,3 +136,23 @@ def test_a_gaussian_policy_cannot_keep_both_goals(device):
     agent, cfg = CASES["sac"]
     state, draw, _ = trained(agent, cfg, two_goals, 900, device)
     assert (near_both_goals(draws(agent, cfg, state, draw)) < 0.15).all()
+
+
+# --- every preset -----------------------------------------------------------------------------------------------------
+
+TINY = {"hidden": (16, 16), "critic_hidden": (16, 16), "policy_hidden": (16,), "expansion": 2, "batch": 16, "particles": 8, "samples": 4}
+QUICK = {"lr": 1e-2, "critic_lr": 1e-2, "tau": 0.05, "copy_every": 10, "value_particles": 8, "entropy_std": 0.02}
+
+
+@pytest.mark.parametrize(("name", "preset"), [(n, p) for n in AGENTS for p in AGENTS[n] if isinstance(find(n, p)[1], ReplaySettings)])
+def test_every_preset_goes_to_the_best_action_at_the_bound(name, preset, device):
+    """r = a: the best action is where tanh ends. Its law has r / alpha = 20 or an entropy far below -A, so that it lies there too."""
+    agent, cfg = find(name, preset)
+    cfg = replace(cfg, **{f.name: value for f in fields(cfg) if (value := {**TINY, **QUICK}.get(f.name))})
+    if cfg.atoms == 1:  # a law of Q ends at its bound
+        cfg = replace(cfg, reward_scale=20.0)
+    state, draw, info = trained(agent, cfg, lambda a: a, 360, device, spread=1.0)
+    assert all(bool(t.isfinite().all()) for t in (*checkpoint.tensors(state).values(), *info.values()))
+    best = agent.greedy(cfg, state, torch.linspace(-1.0, 1.0, 5, device=device).expand(2, 5)[..., None])[..., 0]
+    assert (best.mean(-1) > 0.9).all()
+    assert (draws(agent, cfg, state, draw, 500).mean(-1) > 0.6).all()

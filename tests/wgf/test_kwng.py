@@ -90,6 +90,24 @@ def test_the_metric_is_j_transposed_l_pseudo_inverse_j():
     torch.testing.assert_close(metric.product(v), (expected @ v[..., None])[..., 0], rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_another_unit_of_the_samples_is_that_unit_squared_of_the_metric(unit):
+    """L is then larger by unit^-4: which of its eigenvalues count is a matter of their share alone."""
+    theta, x, over = example()
+    there = kwng.reparameterised(lambda t: unit * samples(t), theta, kwng.basis(unit * x, M, seeded(3)))
+    here, v = kwng.reparameterised(samples, theta, over), draw(S, P, seed=5)
+    torch.testing.assert_close(there.product(v) / unit**2, here.product(v), rtol=1e-6, atol=1e-12)
+
+
+def test_a_function_that_is_another_but_for_a_millionth_does_not_count():
+    """Their difference has a 1e-12th of the largest eigenvalue, and a direction of its own that would count as much as any."""
+    theta, _, over = example()
+    near = over._replace(points=torch.cat([over.points[:, :3], over.points[:, :1] + 1e-6], 1), axes=over.axes[:, [0, 1, 2, 0]])
+    few, v = kwng.Basis(over.points[:, :3], over.axes[:, :3], over.lengthscale), draw(S, P, seed=5)
+    found, expected = (kwng.reparameterised(samples, theta, b).product(v) for b in (near, few))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_the_score_form_is_the_mean_of_functions_times_scores():
     theta, x, over = example()
 

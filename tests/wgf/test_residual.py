@@ -103,6 +103,15 @@ def test_a_fresh_theta_is_orthogonal_and_a_seed_starts_as_it_does_alone(norm):
     assert not one.last.bias.any()
 
 
+@NORMS
+def test_fresh_weights_that_stay_free_are_orthonormal_on_their_smaller_side(norm):
+    net = ResidualNetwork((D, W, OUT), BLOCKS, WIDE, norm, unit=False)
+    one = plain(norm).take(net.init((1,), seeds(0))[0])
+    for matrix in (layer.weight.detach() for layer in (*one.layers, one.last)):
+        out, into = matrix.shape
+        close(matrix @ matrix.T if out < into else matrix.T @ matrix, torch.eye(min(out, into)))
+
+
 def test_its_learning_mode_stands_in_its_place():
     (net, theta), x = network(), draw(S, E, B, D, seed=1)
     mode = learner(net)
