@@ -242,7 +242,7 @@ doctor sac {CARTPOLE} --seeds 0                         | seeds is 0; it must be
 doctor sac {CARTPOLE} --name a/b                        | name is 'a/b'; it must be the name of one folder
 doctor sac {CARTPOLE} --out _                           | out is ''; it must be a folder
 doctor sac more                                         | argument 'more' is not understood
-doctor own:Agent {CARTPOLE}                             | agent 'own:Agent' cannot be imported: No module named 'own'
+doctor nowhere:Agent {CARTPOLE}                         | agent 'nowhere:Agent' cannot be imported: No module named 'nowhere'
 doctor --config nowhere.yaml                            | nowhere.yaml: No such file or directory
 doctor --config FILE                                    | FILE holds no settings
 train --config                                          | train needs an agent first
