@@ -119,7 +119,8 @@ def test_what_a_training_is_given_is_checked_before_anything_is_written(tmp_path
         says = SHOWN if value is TENSOR else value
         refused(f"callback is {says}; it must be a function", lambda value=value: agent.learn(2, value, log=tmp_path / "log"))
         refused(f"stopping is {says}; it must be a function", lambda value=value: agent.learn(2, stopping=value, log=tmp_path / "log"))
-    assert not (tmp_path / "log").exists() and agent.step == 0
+    assert not (tmp_path / "log").exists()
+    assert agent.step == 0
 
 
 def test_what_an_agent_is_loaded_with_is_checked(tmp_path):

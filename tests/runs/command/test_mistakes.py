@@ -282,7 +282,7 @@ train sac {CARTPOLE} --lr 1,5                           | --lr is '1,5'; it must
 train sac {CARTPOLE} --lr 1e400                         | lr is inf; it must be above 0
 train sac {CARTPOLE} --lr 0x10                          | --lr is '0x10'; it must be a number
 train sac {CARTPOLE} --hidden 1e3                       | --hidden: '1e3' in '1e3' is not a whole number
-train sac {CARTPOLE} --hidden 99999999999999999999      | networks and one update take more than can be counted
+train sac {CARTPOLE} --hidden 99999999999999999999      | it must be a list, each a whole number of at most 18 digits
 train sac {CARTPOLE} --eval-episodes 9999999999         | give fewer --episodes, --eval-episodes, --envs or --seeds
 train sac {CARTPOLE} --envs 9999999999                  | give a smaller --replay or fewer --seeds
 train sac {CARTPOLE} --first-seed 999999 --seeds 2      | first-seed is 999999; seeds must lie from 0 to 999,999
