@@ -94,7 +94,9 @@ def numbered(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
     **Raises** ValueError for none, for more than a million, for one that comes twice, and for one that environments do not take.
     """
-    given: Any = range(seeds) if whole(seeds) and seeds <= MOST_SEEDS else seeds
+    given: Any = seeds
+    if whole(given) and given <= MOST_SEEDS:
+        given = range(given)
     if whole(given):
         raise ValueError(f"seeds is {shown(seeds)}; it must be at most {MOST_SEEDS:,}, or the seeds themselves")
     if isinstance(given, (str, bytes)) or not isinstance(given, Sequence) or not all(map(whole, given)):
