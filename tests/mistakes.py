@@ -13,7 +13,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -430,7 +430,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="every how manieth of the mistakes is made")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as home, chdir(home):  # some of what is wrong is a path
         answers, faults = attack(Path(home), options.every)
     for fault in faults:
         print(fault)
