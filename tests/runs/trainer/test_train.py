@@ -309,10 +309,14 @@ def test_a_terminal_that_hangs_up_twice_is_waited_for_and_nohup_holds(script, ti
     def nohup():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    with stop_signals("it stops") as stopping:
-        signal.raise_signal(signal.SIGHUP)
-        signal.raise_signal(signal.SIGHUP)
-        assert stopping()
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests themselves may run under nohup
+    try:
+        with stop_signals("it stops") as stopping:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
+            assert stopping()
+    finally:
+        signal.signal(signal.SIGHUP, before)
     process = script("train", "sac", "--env", "InvertedPendulum-v5", *tiny, "--steps", 2000, preexec_fn=nohup)
     running(process, tmp_path / "runs/main/InvertedPendulum-v5/sac/seed-0")
     process.send_signal(signal.SIGHUP)
