@@ -87,6 +87,8 @@ def _job(command: str, args: Sequence[str]) -> Any:
     path, settings = _file(args, own)
     name = settings.pop("agent", None)
     name = name if own is None else own
+    if name is None and path is not None:
+        raise UsageError(f"{path} names no agent; write one in it, as in agent: dp-wgf-v, or first: wgf {command} dp-wgf-v --config {path}")
     if name is None:
         raise UsageError(f"{command} needs an agent first, as in: wgf {command} dp-wgf-v --env Hopper-v5 (see wgf agents)")
     from wgf.agents.training.schedule import Schedule

@@ -140,6 +140,7 @@ def test_a_run_that_only_a_program_can_begin_says_so(person):
 
 
 WRONG = {
+    "agnet: sac\n": "mine.yaml names no agent; write one in it, as in agent: dp-wgf-v, or first: wgf train dp-wgf-v --config mine.yaml",
     "": "holds no settings; write one in a line, as in steps: 1000",
     "- sac": "holds no settings",
     "a: !!python/object/apply:os.system ['touch PWNED']": "line 1 cannot be read as YAML: could not determine a constructor",
