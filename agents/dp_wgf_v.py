@@ -22,7 +22,7 @@ from wgf.agents.training.mixing import MixtureSettings, Nets, act, greedy
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.settings import ActorSettings
+from wgf.agents.training.settings import SMALL, STRONG, ActorSettings
 from wgf.agents.training.targets import against, entropy_target, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
 from wgf.policies.bayesian import BayesianPolicy
 from wgf.policies.critics import QNetwork, VNetwork, squared_error
@@ -70,25 +70,11 @@ MODERN = Config(
     w2="common_noise",
     previous="average",
 )
-STRONG = replace(
-    MODERN,
-    policy_hidden=(128, 128),
-    network="residual",
-    atoms=101,
-    batch=512,
-    tau=0.01,
-    particles=8,
-    policy_delay=2,
-    smooth=True,
-    alpha0=0.01,
-    held=16,
-    entropy_std=0.15,
-)
 PRESETS = {
     "paper": Config(),
     "modern": MODERN,
-    "strong": STRONG,
-    "strong-small": replace(STRONG, hidden=(128, 128), policy_hidden=(64, 64), expansion=2, batch=128),
+    "strong": replace(MODERN, particles=8, **STRONG),
+    "strong-small": replace(MODERN, particles=8, **SMALL),
 }
 
 

@@ -5,7 +5,7 @@ Its strong presets have the networks, the law of Q and the settings of FlashSAC 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from wgf.agents.training.descent import Adam, descend_, train_
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.settings import ActorSettings, SmoothedSettings
+from wgf.agents.training.settings import SMALL, STRONG, ActorSettings, SmoothedSettings
 from wgf.agents.training.targets import entropy_target
 from wgf.policies.critics import Pairs, QNetwork
 from wgf.policies.gaussian import GaussianPolicy
@@ -33,24 +33,7 @@ class Config(ActorSettings, SmoothedSettings):
     """Q networks; targets and the policy use the least of them."""
 
 
-STRONG = Config(
-    hidden=(256, 256),
-    policy_hidden=(128, 128),
-    network="residual",
-    atoms=101,
-    batch=512,
-    tau=0.01,
-    policy_delay=2,
-    smooth=True,
-    alpha0=0.01,
-    held=16,
-    entropy_std=0.15,
-)
-PRESETS = {
-    "modern": Config(),
-    "strong": STRONG,
-    "strong-small": replace(STRONG, hidden=(128, 128), policy_hidden=(64, 64), expansion=2, batch=128),
-}
+PRESETS = {"modern": Config(), "strong": Config(**STRONG), "strong-small": Config(**SMALL)}
 
 
 class Nets(NamedTuple):

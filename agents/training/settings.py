@@ -1,7 +1,7 @@
 """What the configurations of agents that learn from a replay have in common. Free of torch, so that a command line can show it at once."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -76,3 +76,20 @@ class ActorSettings:
     """Most steps for which the noise of an action that explores is held, so many with a chance as 1 / steps^2; 1: it is never held."""
     entropy_std: float = 0.0
     """Deviation of a Gaussian whose entropy the temperature aims at; 0: it aims at -A."""
+
+
+# FlashSAC's (Kim et al. 2026), and the same in a size for a processor
+STRONG: dict[str, Any] = {
+    "hidden": (256, 256),
+    "policy_hidden": (128, 128),
+    "network": "residual",
+    "atoms": 101,
+    "batch": 512,
+    "tau": 0.01,
+    "policy_delay": 2,
+    "smooth": True,
+    "alpha0": 0.01,
+    "held": 16,
+    "entropy_std": 0.15,
+}
+SMALL: dict[str, Any] = STRONG | {"hidden": (128, 128), "policy_hidden": (64, 64), "expansion": 2, "batch": 128}
