@@ -22,6 +22,7 @@ NAMES = {
     "soft-q": "soft Q-learning",
     "svpg": "SVPG",
     "trpo": "TRPO",
+    "wgf-sac": "WGF-SAC",
     "wpo": "WPO",
 }
 STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True}

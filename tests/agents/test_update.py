@@ -15,7 +15,7 @@ import torch
 from torch.distributions import Normal
 
 from wgf import transport
-from wgf.agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q
+from wgf.agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q, wgf_sac
 from wgf.agents.training.protocol import Batch, Streams
 
 D, A, B, M = 3, 2, 3, 4
@@ -63,8 +63,8 @@ def vectors(state):
 
 
 def tensors_of(state, name, theta):
-    """Weights, then biases, of a vector (of a target, or of moments) shaped as the theta of that name; a temperature itself."""
-    if name == "log_alpha":
+    """Weights, then biases, of a vector (of a target, or of moments) shaped as the theta of that name; a temperature or a scale itself."""
+    if name in ("log_alpha", "log_factor"):
         return [theta]
     net = getattr(state.nets, {"previous": "policy"}.get(name, name.removesuffix("_target"))).net
     return [t for pair in zip(*net.layers(theta), strict=True) for t in pair]
@@ -76,7 +76,7 @@ class Alone:
     def __init__(self, state, s, cfg):
         self.cfg = cfg
         self.p = {name: [p[s].clone().requires_grad_() for p in tensors_of(state, name, t)] for name, t in vectors(state).items()}
-        steps = {"q": getattr(cfg, "critic_lr", cfg.lr)}
+        steps = {"q": getattr(cfg, "critic_lr", cfg.lr), "log_factor": getattr(cfg, "dual_lr", cfg.lr)}
         moved = [f.name for f in fields(state) if hasattr(getattr(state, f.name), "theta")]
         self.adam = {name: Adam(self.p[name], steps.get(name, cfg.lr)) for name in moved}
 
@@ -149,6 +149,19 @@ def svgd(x, score, groups):
     return v
 
 
+def blob(x, score):
+    """v_i = score_i + sum_j grad_j k_ij (1 / k_i + 1 / k_j), k_i = sum_j k_ij, with h as above."""
+    n = len(x)
+    lengths = sorted(torch.dist(x[i], x[j]).item() for i in range(n) for j in range(i))
+    h = ((lengths[(len(lengths) - 1) // 2] + lengths[len(lengths) // 2]) / 2.0) ** 2 / math.log(n)
+    k = [[torch.exp(-(x[i] - x[j]).square().sum() / h) for j in range(n)] for i in range(n)]
+    v = score.clone()
+    for i in range(n):
+        for j in range(n):
+            v[i] += 2.0 / h * (x[i] - x[j]) * k[i][j] * (1.0 / sum(k[i]) + 1.0 / sum(k[j]))
+    return v
+
+
 def eq9(x, y, total):
     """Eq. 9 with lam = med^2 / log M, its sum or its mean."""
     n = len(x)
@@ -177,27 +190,41 @@ W2 = {
 }
 
 
-def flow(alone, batch, u, alpha, u_prev=None):
-    """Descends the policy's parameters along the particles u (B, M, A): -d/dphi <x, SVGD + scale W2> / (B M). Returns Info."""
+def flow(alone, batch, u, alpha, u_prev=None, factor=1.0, density=None):
+    """Descends the policy's parameters along the particles u (B, M, A): -d/dphi <x, KL velocity + scale W2> / (B M). Returns Info.
+
+    ``density(b, u)``: log density of u at state b, where the KL velocity may take it.
+    """
     cfg = alone.cfg
-    x = u if cfg.squash == "exact" else torch.tanh(u)
+    exact = getattr(cfg, "squash", "exact") == "exact"
+    x = u if exact else torch.tanh(u)
     score, value = torch.zeros_like(u), torch.zeros(B, M)
     for b in range(B):
         for m in range(M):
             at = x[b, m].detach().requires_grad_()
-            a = torch.tanh(at) if cfg.squash == "exact" else at
+            a = torch.tanh(at) if exact else at
             value_at = alone.q(batch.obs[b], a).min()
-            barrier = torch.log(1.0 - a.square() + (0.0 if cfg.squash == "exact" else 1e-6)).sum()
+            barrier = torch.log(1.0 - a.square() + (0.0 if exact else 1e-6)).sum()
             (score[b, m],) = torch.autograd.grad(value_at / alpha + barrier, at)
             value[b, m] = value_at.detach()
-    kl = torch.stack([svgd(x[b].detach(), score[b], getattr(cfg, "components", 1)) for b in range(B)])
+    kind = getattr(cfg, "kl", "svgd")
+    if kind == "density":
+        kl = torch.zeros_like(u)
+        for b in range(B):
+            for m in range(M):
+                at = x[b, m].detach().requires_grad_()
+                kl[b, m] = score[b, m] - torch.autograd.grad(density(b, at), at)[0]
+    else:
+        kl = torch.stack(
+            [blob(x[b].detach(), score[b]) if kind == "blob" else svgd(x[b].detach(), score[b], getattr(cfg, "components", 1)) for b in range(B)]
+        )
     info = {"losses/policy": -value.mean(), "flow/kl_speed": kl.norm(dim=-1).mean()}
     v = kl
     if u_prev is not None:
-        x_prev = u_prev if cfg.squash == "exact" else torch.tanh(u_prev)
+        x_prev = u_prev if exact else torch.tanh(u_prev)
         w2 = torch.zeros_like(kl)
         if cfg.w2_scale:
-            w2 = cfg.w2_scale * W2[cfg.w2](x.detach(), x_prev.detach())
+            w2 = factor * cfg.w2_scale * W2[cfg.w2](x.detach(), x_prev.detach())
         v = kl + w2
         info |= {"flow/w2_speed": w2.norm(dim=-1).mean(), "flow/w2": (x - x_prev).square().sum(-1).mean()}
         alone.smooth("previous", "policy", 1.0 if cfg.previous == "last" else cfg.tau)  # before the policy moves: phi_{k-1}
@@ -330,25 +357,41 @@ def dp_wgf_by_hand(alone, batch, noise):
     return info | {"policy/spread": spread(u)}
 
 
-def dp_wgf_v_by_hand(alone, batch, noise):
-    cfg, alpha, k = alone.cfg, alone.alpha(), alone.cfg.components
+class Mixture:
+    """The policy of K weight particles at the states of one seed."""
 
-    def heads(name, obs):
-        return [gaussian(network(alone.p[name], obs, cfg, i)) for i in range(k)]
+    def __init__(self, alone):
+        self.alone, self.k = alone, alone.cfg.components
 
-    def particles(name):
+    def heads(self, name, obs):
+        return [gaussian(network(self.alone.p[name], obs, self.alone.cfg, i)) for i in range(self.k)]
+
+    def particles(self, name, batch, noise):
         rows = []
         for b in range(B):
-            pairs = [pair for pair in heads(name, batch.obs[b]) for _ in range(M // k)]
+            pairs = [pair for pair in self.heads(name, batch.obs[b]) for _ in range(M // self.k)]
             rows.append(torch.stack([mean + log_std.exp() * xi for (mean, log_std), xi in zip(pairs, noise[b], strict=True)]))
         return torch.stack(rows)
 
-    def log_prob_of(obs, u):
-        return torch.log(sum(normal_log_prob(u, *pair).exp() for pair in heads("policy", obs)) / k) - jacobian(u)
+    def density(self, obs, u):
+        return torch.log(sum(normal_log_prob(u, *pair).exp() for pair in self.heads("policy", obs)) / self.k)
 
+    def log_prob(self, batch, u):
+        """log pi~ of the particles' actions, (B, M), held fixed."""
+        return torch.stack([torch.stack([self.density(s, z) - jacobian(z) for z in each]) for s, each in zip(batch.obs, u)]).detach()
+
+    def pick(self, obs, noise):
+        """u at one state: the last number of the noise picks a component, where there are several."""
+        chosen = int(Normal(0.0, 1.0).cdf(noise[A]) * self.k) if self.k > 1 else 0
+        mean, log_std = self.heads("policy", obs)[chosen]
+        return mean + log_std.exp() * noise[:A]
+
+
+def dp_wgf_v_by_hand(alone, batch, noise):
+    cfg, alpha, policy = alone.cfg, alone.alpha(), Mixture(alone)
     info = alone.fit_q(batch, lambda b: alone.v(batch.next_obs[b], "v_target"))
-    u = particles("policy")
-    log_prob = torch.stack([torch.stack([log_prob_of(batch.obs[b], u[b, m]) for m in range(M)]) for b in range(B)]).detach()
+    u = policy.particles("policy", batch, noise)
+    log_prob = policy.log_prob(batch, u)
 
     def target(b):
         q = torch.stack([alone.q(batch.obs[b], torch.tanh(u[b, m])).min() for m in range(M)])
@@ -357,11 +400,31 @@ def dp_wgf_v_by_hand(alone, batch, noise):
         return alpha * torch.log((torch.exp(q / alpha) / torch.exp(log_prob[b])).mean()) + alpha * log_prob[b].mean()
 
     info |= alone.fit_v(batch, target)
-    info |= flow(alone, batch, u, alpha, particles("previous"))
+    info |= flow(alone, batch, u, alpha, policy.particles("previous", batch, noise))
     if cfg.temperature == "automatic":
         alone.fit_alpha(log_prob)
     alone.smooth("v_target", "v", cfg.tau)
     return info | {"policy/entropy": -log_prob.mean(), "policy/alpha": alpha}
+
+
+def wgf_sac_by_hand(alone, batch, noise):
+    cfg, alpha, policy = alone.cfg, alone.alpha(), Mixture(alone)
+    factor = alone.p["log_factor"][0].detach().exp()
+
+    def next_value(b):
+        u = policy.pick(batch.next_obs[b], noise.after[b])
+        log_prob = policy.density(batch.next_obs[b], u) - jacobian(u)
+        return alone.q(batch.next_obs[b], torch.tanh(u), "q_target").min() - alpha * log_prob
+
+    info = alone.fit_q(batch, next_value)
+    u, u_prev = policy.particles("policy", batch, noise.now), policy.particles("previous", batch, noise.now)
+    log_prob = policy.log_prob(batch, u)
+    info |= flow(alone, batch, u, alpha, u_prev, factor, lambda b, u: policy.density(batch.obs[b], u))
+    if cfg.w2_radius:  # d/dlog factor of log factor (radius^2 - mean |u - u_prev|^2 / A)
+        alone.descend("log_factor", [cfg.w2_radius**2 - (u - u_prev).detach().square().mean()])
+    alone.fit_alpha(log_prob)
+    alone.smooth("q_target", "q", cfg.tau)
+    return info | {"flow/w2_scale": cfg.w2_scale * factor, "policy/entropy": -log_prob.mean(), "policy/alpha": alpha}
 
 
 # --- the comparison ---------------------------------------------------------------------------------------------------
@@ -373,6 +436,7 @@ BY_HAND = {
     soft_q: soft_q_by_hand,
     dp_wgf: dp_wgf_by_hand,
     dp_wgf_v: dp_wgf_v_by_hand,
+    wgf_sac: wgf_sac_by_hand,
 }
 
 
@@ -411,6 +475,15 @@ CASES = [
         {"w2": "entropic", "squash": "soft_q", "components": 1},
         {"w2": "debiased"},
         {"w2_scale": 0.0},
+    ),
+    *variants(
+        wgf_sac,
+        {**FLOW, "w2": "eq9_sum", "previous": "last", "components": 2},
+        {"w2": "common_noise", "previous": "average", "w2_radius": 0.5, "dual_lr": 3e-2, "members": 1, "components": 1},
+        {"w2": "exact", "kl": "density", "activation": "tanh"},
+        {"w2": "entropic", "kl": "density", "components": 1},
+        {"w2": "debiased", "kl": "blob"},
+        {"w2": "eq9_mean", "w2_scale": 0.0, "components": 4},
     ),
 ]
 
@@ -482,7 +555,7 @@ def test_every_choice_of_a_configuration_is_updated_by_hand(agent):
         assert {getattr(cfg, name) for cfg in configurations} == values
 
 
-@pytest.mark.parametrize("agent", [dp_wgf, dp_wgf_v], ids=["dp_wgf", "dp_wgf_v"])
+@pytest.mark.parametrize("agent", [dp_wgf, dp_wgf_v, wgf_sac], ids=["dp_wgf", "dp_wgf_v", "wgf_sac"])
 @pytest.mark.parametrize("w2", ["eq9_sum", "exact"])
 def test_w2_scale_of_zero_is_the_kl_flow_alone(agent, w2):
     """Whatever the W2 velocity and the previous policy, the policy moves as without them."""
@@ -505,7 +578,7 @@ def candidates(agent, cfg, alone, obs):
         return torch.tanh(network(alone.p["policy"], obs, cfg)[:A])[None]
     if agent is sac_v:
         return torch.tanh(network(alone.p["policy"], obs, cfg)[cfg.components : cfg.components * (1 + A)].reshape(-1, A))
-    if agent is dp_wgf_v:
+    if agent in (dp_wgf_v, wgf_sac):
         return torch.stack([torch.tanh(network(alone.p["policy"], obs, cfg, i)[:A]) for i in range(cfg.components)])
     xi = torch.randn(cfg.particles, A, generator=torch.Generator().manual_seed(0))
     return torch.tanh(sampled(alone, "policy", obs[None], xi[None]))[0]
@@ -547,10 +620,8 @@ def test_act_draws_what_update_draws(agent):
                 chosen = int((Normal(0.0, 1.0).cdf(noise[s, b, A]) > out[:k].softmax(0).cumsum(0)).sum())
                 mean, log_std = out[k : k + k * A].reshape(k, A)[chosen], out[k + k * A :].reshape(k, A)[chosen].clamp(-20.0, 2.0)
                 u = mean + log_std.exp() * noise[s, b, :A]
-            elif agent is dp_wgf_v:
-                chosen = int(Normal(0.0, 1.0).cdf(noise[s, b, A]) * cfg.components)
-                mean, log_std = gaussian(network(alone.p["policy"], obs[s, b], cfg, chosen))
-                u = mean + log_std.exp() * noise[s, b, :A]
+            elif agent in (dp_wgf_v, wgf_sac):
+                u = Mixture(alone).pick(obs[s, b], noise[s, b])
             else:
                 u = network(alone.p["policy"], torch.cat([obs[s, b], noise[s, b, 0]]), cfg)
             torch.testing.assert_close(action[s, b], torch.tanh(u), rtol=1e-11, atol=1e-12)
@@ -583,10 +654,12 @@ LAWS = [
     (dp_wgf, {"particles": M}, [("policy", NORMAL), ("value", SIGNED)]),
     (dp_wgf, {"particles": M, "backup": "expected"}, [("policy", NORMAL), ("value", NORMAL)]),
     (dp_wgf_v, {"particles": M}, [(None, NORMAL)]),
+    (wgf_sac, {"particles": M}, [("after", NORMAL), ("now", NORMAL)]),
+    (wgf_sac, {"particles": M, "components": 2}, [("after", NORMAL), ("now", NORMAL)]),
 ]
 
 
-@pytest.mark.parametrize(("agent", "change", "laws"), LAWS, ids=["sac", "sac_v", "soft_q", "dp_wgf soft", "dp_wgf expected", "dp_wgf_v"])
+@pytest.mark.parametrize(("agent", "change", "laws"), LAWS, ids=lambda case: None if isinstance(case, (dict, list)) else case.__name__)
 def test_noise_has_the_law_that_its_docstring_states(agent, change, laws):
     cfg = replace(agent.Config(), batch=2000, **change)
     noise = agent.noise(cfg, A, Streams([torch.Generator().manual_seed(k) for k in (0, 1)]))
