@@ -70,7 +70,7 @@ def init(
     """Makes a fresh state of len(generators) seeds."""
     nets = nets or networks(cfg, obs, action)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(1, generators).to(device)
-    return State(nets, Adam(policy, cfg.lr), policy.clone(), Adam(q, cfg.critic_lr), q.clone())
+    return State(nets, Adam(policy, cfg.lr, cfg.lr_fall), policy.clone(), Adam(q, cfg.critic_lr, cfg.lr_fall), q.clone())
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:

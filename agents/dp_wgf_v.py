@@ -111,8 +111,9 @@ def init(
     nets, seeds = nets or networks(cfg, obs, action), len(generators)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     v, log_alpha = nets.v.init((seeds,), generators).to(device), torch.full((seeds,), math.log(cfg.alpha0), device=device)
-    adams = Adam(policy, cfg.lr), Adam(q, cfg.lr), Adam(v, cfg.lr)
-    return State(nets, *adams, v.clone(), previous=policy.clone(), log_alpha=Adam(log_alpha, cfg.lr))
+    fall = cfg.lr_fall // cfg.policy_delay
+    adams = Adam(policy, cfg.lr, fall), Adam(q, cfg.lr, cfg.lr_fall), Adam(v, cfg.lr, fall)
+    return State(nets, *adams, v.clone(), previous=policy.clone(), log_alpha=Adam(log_alpha, cfg.lr, fall))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:

@@ -46,7 +46,7 @@ def init(
     nets, seeds = nets or networks(cfg, obs, action), len(generators)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(1, generators).to(device)
     v = nets.v.init((seeds,), generators).to(device)
-    return State(nets, Adam(policy, cfg.lr), Adam(q, cfg.lr), Adam(v, cfg.lr), v.clone())
+    return State(nets, *(Adam(theta, cfg.lr, cfg.lr_fall) for theta in (policy, q, v)), v.clone())
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:

@@ -144,7 +144,7 @@ def init(
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     weights = torch.tensor([cfg.kl_mean, cfg.kl_std], device=device, dtype=policy.dtype)
     log_weight = weights.log()[:, None].repeat(seeds, 1, action)
-    adams = Adam(policy, cfg.lr), Adam(q, cfg.lr), Adam(log_weight, cfg.dual_lr)
+    adams = Adam(policy, cfg.lr, cfg.lr_fall), Adam(q, cfg.lr, cfg.lr_fall), Adam(log_weight, cfg.dual_lr)
     return State(nets, adams[0], policy.clone(), adams[1], q.clone(), adams[2], torch.zeros_like(log_weight))
 
 

@@ -17,12 +17,13 @@ Function = TypeVar("Function", bound=Any)  # a policy or a critic, with its netw
 class Adam:
     """m <- .9 m + .1 g, v <- .999 v + .001 g^2, theta <- theta - lr m^ / (sqrt(v^) + 1e-8), m^ and v^ corrected for their start at 0.
 
-    ``theta`` is what it moves, in place. **Source** Kingma & Ba 2015, Algorithm 1 with its defaults. On one tensor, by torch's fused
+    ``theta`` is what it moves, in place. ``fall``: steps over which lr falls by half a cosine to lr / 2, where it stays; 0: lr is constant.
+    **Source** Kingma & Ba 2015, Algorithm 1 with its defaults. On one tensor, by torch's fused
     kernel and without the bookkeeping of torch.optim, which costs more than the step of a small network.
     """
 
-    def __init__(self, theta: Tensor, lr: float) -> None:
-        self.theta, self.lr = theta, lr
+    def __init__(self, theta: Tensor, lr: float, fall: int = 0) -> None:
+        self.theta, self.lr, self.fall = theta, lr, fall
         self.m, self.v = torch.zeros_like(theta), torch.zeros_like(theta)
         self.steps = torch.zeros((), device=theta.device, dtype=torch.float32)
 
@@ -33,15 +34,21 @@ class Adam:
             return self._plain(gradient)
         torch._fused_adam_(
             [self.theta], [gradient], [self.m], [self.v], [], [self.steps],
-            lr=self.lr, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
+            lr=self.rate(), beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
         )  # fmt: skip
+
+    def rate(self) -> Tensor | float:
+        """Returns the step size of the step that was begun last."""
+        if not self.fall:
+            return self.lr
+        return self.lr * (0.75 + 0.25 * torch.cos(self.steps.double().clamp_max(self.fall) * (math.pi / self.fall)))
 
     def _plain(self, gradient: Tensor) -> None:
         """Does the same arithmetic, which a compiler makes one pass of."""
         self.m.lerp_(gradient, 0.1)
         self.v.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
         started_m, started_v = (-torch.expm1(self.steps.double() * math.log(beta)) for beta in (0.9, 0.999))  # 1 - beta^steps
-        self.theta.sub_(self.lr * (self.m / started_m) / (self.v / started_v).sqrt_().add_(1e-8))
+        self.theta.sub_(self.rate() * (self.m / started_m) / (self.v / started_v).sqrt_().add_(1e-8))
 
 
 @overload

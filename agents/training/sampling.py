@@ -63,7 +63,7 @@ def init(
     """Makes a fresh state of len(generators) seeds."""
     nets = nets or networks(cfg, obs, action)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
-    return State(nets, Adam(policy, cfg.lr), Adam(q, cfg.lr), q.clone())
+    return State(nets, Adam(policy, cfg.lr, cfg.lr_fall), Adam(q, cfg.lr, cfg.lr_fall), q.clone())
 
 
 def act_noise(cfg: object, action: int, n: int, draw: Streams) -> Tensor:

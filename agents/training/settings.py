@@ -30,6 +30,8 @@ class ReplaySettings:
     """Steps of a return before it bootstraps."""
     lr: float = 3e-4
     """Adam's step size, all networks and the temperature."""
+    lr_fall: int = 0
+    """Updates of Q over which every step size falls to a half of itself, by half a cosine; then it stays. 0: it never falls."""
     gamma: float = 0.99
     """Discount."""
     reward_scale: float = 1.0
@@ -91,5 +93,6 @@ STRONG: dict[str, Any] = {
     "alpha0": 0.01,
     "held": 16,
     "entropy_std": 0.15,
+    "lr_fall": 1_000_000,
 }
-SMALL: dict[str, Any] = STRONG | {"hidden": (128, 128), "policy_hidden": (64, 64), "expansion": 2, "batch": 128}
+SMALL: dict[str, Any] = STRONG | {"hidden": (128, 128), "policy_hidden": (64, 64), "expansion": 2, "batch": 128, "lr_fall": 100_000}

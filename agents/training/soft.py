@@ -44,7 +44,8 @@ def begin(cfg: SoftSettings, nets: Any, generators: Sequence[torch.Generator], d
     """Makes a fresh state of len(generators) seeds."""
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     log_alpha = torch.full((len(generators),), math.log(cfg.alpha0), device=device)
-    return State(nets, Adam(policy, cfg.lr), Adam(q, cfg.lr), q.clone(), Adam(log_alpha, cfg.lr))
+    fall = cfg.lr_fall // cfg.policy_delay
+    return State(nets, Adam(policy, cfg.lr, fall), Adam(q, cfg.lr, cfg.lr_fall), q.clone(), Adam(log_alpha, cfg.lr, fall))
 
 
 def memory(cfg: SoftSettings, schedule: Schedule) -> replay.Replay:

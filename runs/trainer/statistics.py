@@ -1,11 +1,11 @@
-"""Statistics of runs: interquartile mean, bootstrap intervals, probability of improvement, episodes until a threshold."""
+"""Statistics of runs: interquartile mean, intervals, differences and their tests, probability of improvement, episodes until a threshold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import trim_mean
+from scipy.stats import mannwhitneyu, trim_mean, ttest_ind
 
 Values = NDArray[np.float64]
 
@@ -57,3 +57,38 @@ def episodes_to(returns: Values, threshold: float, window: int = 10) -> float:
     means = np.convolve(returns, np.ones(window), mode="valid") / window
     above = np.flatnonzero(means >= threshold)
     return float(above[0] + window) if len(above) else np.inf
+
+
+class Difference(NamedTuple):
+    """How much larger the mean of one sample is than that of another: with its 95 % interval, and two p-values of no difference."""
+
+    interval: Interval
+    welch: float
+    ranks: float
+
+
+def difference(x: Values, y: Values) -> Difference:
+    """Returns mean(x) - mean(y) of independent runs (n,) and (m,), at least two each.
+
+    Interval and ``welch``: Welch's t, variances that may differ. ``ranks``: Mann and Whitney's test, exact without ties: with five
+    runs each it can say no less than 2 / 252 = 0.008. **Raises** ValueError for fewer than two runs.
+    """
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"a difference of {len(x)} and {len(y)} runs has no interval; it takes at least two each")
+    found = ttest_ind(x, y, equal_var=False)
+    low, high = found.confidence_interval(0.95)
+    method = "exact" if len({*x.tolist(), *y.tolist()}) == len(x) + len(y) else "auto"
+    ranks = mannwhitneyu(x, y, alternative="two-sided", method=method).pvalue
+    return Difference(Interval(float(x.mean() - y.mean()), float(low), float(high)), float(found.pvalue), float(ranks))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Returns p-values that hold for all comparisons of a table together: sorted, times n, n - 1, ... 1, each no less than those before.
+
+    **Source** Holm 1979. All those below 0.05 are differences, with at most 5 % chance that any of them is none.
+    """
+    order, found, largest = np.argsort(p), [0.0] * len(p), 0.0
+    for k, i in enumerate(order.tolist()):
+        largest = max(largest, min(1.0, (len(p) - k) * p[i]))
+        found[i] = largest
+    return found

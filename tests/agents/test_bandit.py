@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wgf import svgd
-from wgf.agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q
+from wgf.agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q, wgf_sac
 from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint
 from wgf.agents.training.descent import Adam
@@ -21,6 +21,8 @@ CASES = {
     "soft_q": (soft_q, replace(soft_q.Config(), **SMALL, squash="exact")),
     "dp_wgf": (dp_wgf, replace(dp_wgf.Config(), **PARTICLES)),
     "dp_wgf_v": (dp_wgf_v, replace(dp_wgf_v.Config(), **PARTICLES)),
+    "wgf_sac": (wgf_sac, replace(wgf_sac.Config(), **SMALL)),
+    "wgf_sac density": (wgf_sac, replace(wgf_sac.Config(), **SMALL, kl="density", w2_scale=0.4, w2_radius=0.1)),
 }
 
 
@@ -103,14 +105,22 @@ def test_components_shrink_where_their_own_draws_weigh_less_than_the_others(devi
     assert spread_of_components(device) < 0.5 * alike
 
 
-def test_sac_reaches_the_law_at_the_temperature_that_gives_its_entropy(device):
-    agent, cfg = CASES["sac"]
+@pytest.mark.parametrize("name", ["sac", "wgf_sac", "wgf_sac density"])
+def test_soft_actor_critics_reach_the_law_at_the_temperature_that_gives_their_entropy(name, device):
+    agent, cfg = CASES[name]
     state, draw, info = trained(agent, cfg, gaussian, 900, device)
     a = draws(agent, cfg, state, draw)
     mean, std = law(gaussian, info["policy/alpha"].mean().item())
     assert (a.mean(-1).mean() - mean).abs().item() < TOLERANCE * 0.25  # of the width of the reward, which is what the critic fits
     assert (a.std(-1).mean() - std).abs().item() < TOLERANCE * std
     assert info["policy/entropy"].mean().item() == pytest.approx(-1.0, abs=TOLERANCE)
+
+
+def test_blobs_own_term_leaves_the_law_too_narrow(device):
+    cfg = replace(wgf_sac.Config(), **SMALL, kl="blob")
+    state, draw, info = trained(wgf_sac, cfg, gaussian, 900, device)
+    _, std = law(gaussian, info["policy/alpha"].mean().item())
+    assert 0.75 * std < draws(wgf_sac, cfg, state, draw).std(-1).mean().item() < (1.0 - TOLERANCE) * std
 
 
 def test_ddpg_reaches_the_action_of_the_largest_reward(device):

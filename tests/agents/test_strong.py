@@ -9,12 +9,12 @@ import torch
 from torch.distributions import Normal
 
 from tests.policies.plain import Residual, draw
-from wgf.agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q, wpo
+from wgf.agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q, wgf_sac, wpo
 from wgf.agents.training.protocol import Batch, Streams
 
 pytestmark = pytest.mark.usefixtures("double")
 D, A, B, ATOMS, BOUND, DELAY, LR = 3, 2, 5, 7, 2.0, 2, 1e-2
-TINY = {"hidden": (6, 6), "policy_hidden": (4,), "expansion": 2, "batch": B, "lr": LR, "tau": 0.2, "reward_scale": 0.7}
+TINY = {"hidden": (6, 6), "policy_hidden": (4,), "expansion": 2, "batch": B, "lr": LR, "lr_fall": 4, "tau": 0.2, "reward_scale": 0.7}
 STRONG = replace(sac.PRESETS["strong-small"], atoms=ATOMS, bound=BOUND, policy_delay=DELAY, **TINY)
 CHOICES = [STRONG, replace(STRONG, norm="layer"), replace(STRONG, unit=False, policy_delay=1), replace(STRONG, atoms=1, members=1)]
 
@@ -44,7 +44,7 @@ class ByHand:
         def adam(parameters):
             return torch.optim.Adam(parameters, lr=cfg.lr)
 
-        self.cfg = cfg
+        self.cfg, self.steps = cfg, {}
         self.policy = made((D, cfg.policy_hidden[0], 2 * A), len(cfg.policy_hidden), state.policy.theta[s])
         sizes = (D + A, cfg.hidden[0], cfg.atoms)
         self.q = [made(sizes, len(cfg.hidden), theta) for theta in state.q.theta[s]]
@@ -92,6 +92,10 @@ class ByHand:
         return loss, torch.stack(means).mean()
 
     def step(self, adam, loss, nets):
+        self.steps[adam] = self.steps.get(adam, 0) + 1
+        fall = self.cfg.lr_fall if adam is self.adams[1] else self.cfg.lr_fall // self.cfg.policy_delay
+        share = min(1.0, self.steps[adam] / fall)
+        adam.param_groups[0]["lr"] = self.cfg.lr * (0.5 + 0.5 * (0.5 + 0.5 * math.cos(math.pi * share)))
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -143,7 +147,7 @@ def test_sac_with_the_strong_critic_by_hand(cfg):
                 torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.parametrize("agent", [ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q, wpo], ids=lambda agent: agent.__name__.split(".")[-1])
+@pytest.mark.parametrize("agent", [ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q, wgf_sac, wpo], ids=lambda agent: agent.__name__.split(".")[-1])
 def test_every_replay_agent_has_the_critic(agent):
     """Its law, its scaled weights and what it remembers, through an update of two seeds; and no network is left out."""
     sizes = {f.name: (6, 6) for f in fields(agent.Config) if f.name in ("hidden", "critic_hidden")}
@@ -166,7 +170,7 @@ def test_every_replay_agent_has_the_critic(agent):
         torch.testing.assert_close(again, theta)
 
 
-@pytest.mark.parametrize("agent", [dp_wgf, dp_wgf_v], ids=["dp_wgf", "dp_wgf_v"])
+@pytest.mark.parametrize("agent", [dp_wgf, dp_wgf_v, wgf_sac], ids=["dp_wgf", "dp_wgf_v", "wgf_sac"])
 def test_a_policy_that_has_not_moved_is_at_no_distance_from_itself(agent):
     """Both see the statistics of the minibatch; by what one remembers and the other sees they would lie apart."""
     cfg = replace(agent.PRESETS["modern"], network="residual", hidden=(6, 6), batch=B, particles=4, w2_scale=0.3)
@@ -207,7 +211,7 @@ def test_a_stream_that_is_restored_goes_on_with_the_noise_that_it_held():
         assert torch.equal(again.held(5, A, 16), streams.held(5, A, 16))
 
 
-@pytest.mark.parametrize("agent", [sac, dp_wgf_v], ids=["sac", "dp_wgf_v"])
+@pytest.mark.parametrize("agent", [sac, dp_wgf_v, wgf_sac], ids=["sac", "dp_wgf_v", "wgf_sac"])
 def test_an_actor_that_explores_holds_its_noise_where_that_is_asked_for(agent):
     generator = [torch.Generator().manual_seed(0)]
     for held, same in ((1, False), (16, True)):

@@ -30,9 +30,22 @@ def test_adam_is_algorithm_1_of_its_paper(device):
     assert adam.steps.item() == 4
 
 
-def test_the_plain_steps_that_a_compiler_sees_are_the_fused_ones(device):
+def test_a_step_size_falls_by_half_a_cosine_to_a_half_and_stays(device):
+    """A gradient that is always 1 has m^ = v^ = 1: then a step is the step size."""
+    theta = torch.zeros((), device=device)
+    adam, went = Adam(theta, 0.01, fall=4), []
+    for _ in range(6):
+        before = theta.clone()
+        adam.step(torch.ones_like(theta))
+        went.append((before - theta).item())
+    cosines = [math.cos(math.pi * min(t, 4) / 4) for t in range(1, 7)]
+    assert went == pytest.approx([0.01 * (1.0 + 1.0 + 1.0 + c) / 4.0 for c in cosines], rel=1e-7)
+
+
+@pytest.mark.parametrize("fall", [0, 3])
+def test_the_plain_steps_that_a_compiler_sees_are_the_fused_ones(fall, device):
     theta, slopes = draw(3).to(device), draw(4, 3, seed=1).to(device)
-    fused, plain = Adam(theta.clone(), 0.01), Adam(theta.clone(), 0.01)
+    fused, plain = Adam(theta.clone(), 0.01, fall), Adam(theta.clone(), 0.01, fall)
     recorded = make_fx(lambda g, *held: _step(plain, g, held))(slopes[0], *(t.clone() for t in _held(plain)))
     for slope in slopes:
         fused.step(slope)
@@ -46,7 +59,7 @@ def _held(adam):
 
 
 def _step(adam, slope, held):
-    copy = Adam(held[0], adam.lr)
+    copy = Adam(held[0], adam.lr, adam.fall)
     copy.m, copy.v, copy.steps = held[1:]
     copy.step(slope)
     return held

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from wgf.runs.trainer.statistics import COVERAGE, band, bootstrap, episodes_to, improvement, iqm
+from wgf.runs.trainer.statistics import COVERAGE, band, bootstrap, difference, episodes_to, holm, improvement, iqm
 
 
 def test_iqm_of_five_values_drops_the_least_and_the_largest():
@@ -119,3 +119,28 @@ def test_episodes_are_counted_until_the_moving_mean_reaches_the_threshold(return
 
 def test_the_window_is_ten_episodes():
     assert episodes_to(np.array([0.0] * 5 + [1.0] * 20), 1.0) == 15
+
+
+def test_a_difference_of_means_is_welchs_and_its_ranks_are_counted_over_all_orders():
+    x, y = np.array([3.0, 5.0, 8.0]), np.array([1.0, 2.0, 4.0, 2.5])
+    found = difference(x, y)
+    error = np.sqrt(x.var(ddof=1) / 3 + y.var(ddof=1) / 4)
+    freedom = error**4 / ((x.var(ddof=1) / 3) ** 2 / 2 + (y.var(ddof=1) / 4) ** 2 / 3)
+    assert found.interval.value == pytest.approx(x.mean() - y.mean())
+    assert found.interval.high - found.interval.value == pytest.approx(t.ppf(0.975, freedom) * error)
+    assert found.interval.value - found.interval.low == pytest.approx(t.ppf(0.975, freedom) * error)
+    assert found.welch == pytest.approx(2.0 * t.sf((x.mean() - y.mean()) / error, freedom))
+    both = np.concatenate([x, y])
+    splits = [[i for i in range(7) if i not in chosen] for chosen in itertools.combinations(range(7), 3)]
+    wins = np.array([(np.delete(both, rest)[:, None] > both[rest][None]).sum() for rest in splits])
+    seen = (x[:, None] > y[None]).sum()
+    assert found.ranks == pytest.approx(min(1.0, 2.0 * (wins >= seen).mean()))
+    assert difference(y, x).interval.value == -found.interval.value
+    with pytest.raises(ValueError, match="a difference of 1 and 4 runs has no interval; it takes at least two each"):
+        difference(x[:1], y)
+
+
+def test_holm_multiplies_the_least_p_by_their_number_and_never_falls():
+    assert holm([0.03, 0.001, 0.02, 0.6]) == pytest.approx([0.06, 0.004, 0.06, 0.6])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])

@@ -1,0 +1,139 @@
+"""The ladder from SAC to a Wasserstein gradient flow: what each step of it is worth, in returns and in time.
+
+    python -m wgf.runs.studies ladder --env Hopper-v5
+
+Each rung changes one thing of the one below it. sac: SAC. draws: its policy's step as the velocity of KL at M draws per state, by the
+policy's own density. kernel: the same through SVGD's kernel. On top of it noise: a trust region of common noise; radius: one whose scale
+is learned, so that it has a radius; eq9: Eq. 9 as Zhang et al. 2018 print it. Critics, backup and temperature are SAC's on every rung.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from wgf.agents.training.schedule import Schedule
+from wgf.runs.command.options import Contest, Place, check_range
+from wgf.runs.command.options import seeds as seeds_of
+from wgf.runs.trainer import tables
+from wgf.runs.trainer.compare import Curves, plan, read
+from wgf.runs.trainer.figures import caption, figure, returns
+from wgf.runs.trainer.reuse import complete
+from wgf.runs.trainer.statistics import difference, holm
+from wgf.runs.trainer.training import Job
+
+
+class Rung(NamedTuple):
+    """What is trained, as in `wgf compare`, and the rung that it is compared with."""
+
+    agent: str
+    below: str
+
+
+RUNGS = {
+    "sac": Rung("sac", ""),
+    "draws": Rung("wgf-sac:kl=density", "sac"),
+    "kernel": Rung("wgf-sac:kl=svgd", "draws"),
+    "noise": Rung("wgf-sac:kl=svgd:w2=common_noise:w2_scale=0.4:previous=average", "kernel"),
+    "radius": Rung("wgf-sac:kl=svgd:w2=common_noise:w2_scale=0.4:previous=average:w2_radius=0.1", "kernel"),
+    "eq9": Rung("wgf-sac:kl=svgd:w2=eq9_sum:w2_scale=0.4:previous=last", "kernel"),
+}
+SIZE = "preset=modern:hidden=128,128:batch=64"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train every rung from SAC to a Wasserstein gradient flow, and compare each with the one below."""
+
+    env: str = "Hopper-v5"
+    """Gymnasium id of an environment with Box actions."""
+    rungs: tuple[str, ...] = tuple(RUNGS)
+    """Which rungs; one whose rung below is left out is compared with SAC."""
+    size: str = SIZE
+    """What all rungs have in common, as in `wgf compare`: a preset and settings."""
+    particles: int = 8
+    """Draws per state, M."""
+    steps: int = 100_000
+    """Environment steps per seed."""
+    seeds: int = 10
+    """Seeds per rung, trained as one stack."""
+    first_seed: int = 0
+    """The first seed; the others follow it."""
+    warmup: int = 1_000
+    """Environment steps of uniform actions before the first update."""
+    place: Place = field(default_factory=lambda: Place(name="ladder", threads=1))
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.rungs) - set(RUNGS)):
+            raise ValueError(f"rungs has {unknown[0]!r}; it may have {', '.join(RUNGS)}")
+        if "sac" not in self.rungs:
+            raise ValueError(f"rungs is {', '.join(self.rungs)}; it needs sac, which the others are compared with")
+        check_range(self, particles=(2, None), steps=(1, None), seeds=(2, None))
+        seeds_of(self.seeds, self.first_seed)
+
+    def job(self, rung: str) -> Job:
+        """Returns the training of a rung: twenty looks of five episodes."""
+        agent, flow = RUNGS[rung].agent, f":particles={self.particles}" if rung != "sac" else ""
+        every = max(1, self.steps // 20)
+        schedule = Schedule(steps=self.steps, warmup=self.warmup, eval_every=every, eval_episodes=5)
+        found = plan(f"{agent}:{self.size}{flow}", Contest((agent,), self.env, self.seeds), schedule, self.place)
+        return replace(found, label=rung, seeds=seeds_of(self.seeds, self.first_seed))
+
+
+def below(rung: str, rungs: Sequence[str]) -> str:
+    """Returns the rung that one is compared with: the one below it, or SAC where that was not trained."""
+    return RUNGS[rung].below if RUNGS[rung].below in rungs else "sac"
+
+
+def rows(curves: dict[str, Curves]) -> list[tables.Row]:
+    """Returns a line per rung: mean returns over the training and at the end, how they differ from those of the rung below, and the time."""
+    lines, compared = [], [rung for rung in curves if rung != "sac"]
+    found = {}
+    for part, of in (("over training", lambda c: c.evals.mean(1)), ("at the end", lambda c: c.evals[:, -1])):
+        pairs = [difference(of(curves[rung]), of(curves[below(rung, list(curves))])) for rung in compared]
+        welch, ranks = (holm([getattr(pair, test) for pair in pairs]) for test in ("welch", "ranks"))
+        for rung, pair, p, q in zip(compared, pairs, welch, ranks, strict=True):
+            found[rung, part] = f"{pair.interval}, p {p:.2g} and {q:.2g}"
+    sac = curves["sac"].rate
+    for rung, c in curves.items():
+        lines.append(
+            {
+                "rung": rung,
+                "compared with": "-" if rung == "sac" else below(rung, list(curves)),
+                "return over training, mean": f"{c.evals.mean():,.4g}",
+                "difference": found.get((rung, "over training"), "-"),
+                "return at the end, mean": f"{c.evals[:, -1].mean():,.4g}",
+                "difference at the end": found.get((rung, "at the end"), "-"),
+                "time of SAC": f"{sac / c.rate:.2f}",
+            }
+        )
+    return lines
+
+
+NOTE = (
+    "Differences of means with 95 % t-intervals (Welch), and p of no difference by Welch's t and by Mann and Whitney's exact test, "
+    "both by Holm for all rungs of the column together."
+)
+
+
+def main(options: Options, say: Callable[[str], None]) -> int:
+    """Trains what is missing, then writes the table, every evaluation, and a figure; returns an exit code."""
+    jobs = {rung: options.job(rung) for rung in options.rungs}
+    if code := complete(list(jobs.values()), say):
+        return code
+    curves = {rung: read(rung, [job.folder(seed) for seed in job.seeds]) for rung, job in jobs.items()}
+    folder = Path(options.place.out) / options.place.name
+    say(tables.write(folder / "ladder", rows(curves), NOTE))
+    looks = [
+        (options.env, rung, seed, int(step), f"{value:.2f}")
+        for rung, c in curves.items()
+        for seed, evals in zip(jobs[rung].seeds, c.evals.tolist(), strict=True)
+        for step, value in zip(c.steps.tolist(), evals, strict=True)
+    ]
+    tables.write_rows(folder / "evaluations.csv", ["environment", "rung", "seed", "step", "return"], looks)
+    with figure(folder / "ladder.png", note=caption(options.seeds), panel=(7.0, 5.0)) as axes:
+        for rung, c in curves.items():
+            returns(axes[0, 0], c.steps, c.evals, rung)
+        axes[0, 0].set(title=options.env, xlabel="environment steps per seed", ylabel="evaluation return")
+    say(f"table: {folder / 'ladder.md'} .csv .txt\nrows: {folder / 'evaluations.csv'}\nfigure: {folder / 'ladder.png'} .pdf")
+    return 0
