@@ -10,11 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wgf.agents.training import soft
 from wgf.agents.training.descent import train_
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.settings import SMALL, STRONG
-from wgf.agents.training.soft import SoftSettings, State, begin, evaluate_, memory, temper_
+from wgf.agents.training.soft import SoftSettings, evaluate_, memory, temper_
 from wgf.policies.critics import QNetwork
 from wgf.policies.gaussian import GaussianPolicy
 
@@ -36,6 +37,13 @@ class Nets(NamedTuple):
     q: QNetwork
 
 
+@dataclass
+class State(soft.State):
+    """SAC's, with its networks."""
+
+    nets: Nets
+
+
 def networks(cfg: Config, obs: int, action: int) -> Nets:
     """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
     policy = GaussianPolicy(body(cfg, obs, cfg.policy_hidden or cfg.hidden, 2 * action, cfg.activation), cfg.smooth)
@@ -46,7 +54,7 @@ def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
     """Makes a fresh state of len(generators) seeds."""
-    return begin(cfg, nets or networks(cfg, obs, action), generators, device)
+    return State(**vars(soft.begin(cfg, nets or networks(cfg, obs, action), generators, device)))
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:

@@ -46,7 +46,8 @@ def init(
     nets, seeds = nets or networks(cfg, obs, action), len(generators)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(1, generators).to(device)
     v = nets.v.init((seeds,), generators).to(device)
-    return State(nets, *(Adam(theta, cfg.lr, cfg.lr_fall) for theta in (policy, q, v)), v.clone())
+    adams = Adam(policy, cfg.lr, cfg.lr_fall), Adam(q, cfg.lr, cfg.lr_fall), Adam(v, cfg.lr, cfg.lr_fall)
+    return State(nets, *adams, v.clone())
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:

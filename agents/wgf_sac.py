@@ -90,6 +90,7 @@ class Nets(NamedTuple):
 class State(soft.State):
     """And the parameters of the previous policy, (S, K, P), and the logarithm of what ``w2_scale`` is multiplied by, (S,)."""
 
+    nets: Nets
     previous: Tensor = field(kw_only=True)
     log_factor: Adam = field(kw_only=True)
 

@@ -19,7 +19,7 @@ from wgf.runs.trainer import tables
 from wgf.runs.trainer.compare import Curves, plan, read
 from wgf.runs.trainer.figures import caption, figure, returns
 from wgf.runs.trainer.reuse import complete
-from wgf.runs.trainer.statistics import difference, holm
+from wgf.runs.trainer.statistics import Values, difference, holm
 from wgf.runs.trainer.training import Job
 
 
@@ -85,29 +85,23 @@ def below(rung: str, rungs: Sequence[str]) -> str:
     return RUNGS[rung].below if RUNGS[rung].below in rungs else "sac"
 
 
+PARTS: dict[str, Callable[[Curves], Values]] = {"over training": lambda c: c.evals.mean(1), "at the end": lambda c: c.evals[:, -1]}
+
+
 def rows(curves: dict[str, Curves]) -> list[tables.Row]:
-    """Returns a line per rung: mean returns over the training and at the end, how they differ from those of the rung below, and the time."""
-    lines, compared = [], [rung for rung in curves if rung != "sac"]
-    found = {}
-    for part, of in (("over training", lambda c: c.evals.mean(1)), ("at the end", lambda c: c.evals[:, -1])):
-        pairs = [difference(of(curves[rung]), of(curves[below(rung, list(curves))])) for rung in compared]
-        welch, ranks = (holm([getattr(pair, test) for pair in pairs]) for test in ("welch", "ranks"))
-        for rung, pair, p, q in zip(compared, pairs, welch, ranks, strict=True):
-            found[rung, part] = f"{pair.interval}, p {p:.2g} and {q:.2g}"
-    sac = curves["sac"].rate
+    """Returns a line per rung: mean returns over training and at the end, how they differ from those of the rung below, and the time."""
+    lines: dict[str, dict[str, str]] = {
+        rung: {"rung": rung, "compared with": "-" if rung == "sac" else below(rung, list(curves))} for rung in curves
+    }
+    for part, of in PARTS.items():
+        pairs = {rung: difference(of(c), of(curves[below(rung, list(curves))])) for rung, c in curves.items() if rung != "sac"}
+        welch, ranks = (holm([getattr(pair, test) for pair in pairs.values()]) for test in ("welch", "ranks"))
+        said = {rung: f"{pair.interval}, p {p:.2g}, {q:.2g}" for (rung, pair), p, q in zip(pairs.items(), welch, ranks, strict=True)}
+        for rung, c in curves.items():
+            lines[rung] |= {f"return {part}, mean": f"{of(c).mean():,.4g}", f"difference {part}": said.get(rung, "-")}
     for rung, c in curves.items():
-        lines.append(
-            {
-                "rung": rung,
-                "compared with": "-" if rung == "sac" else below(rung, list(curves)),
-                "return over training, mean": f"{c.evals.mean():,.4g}",
-                "difference": found.get((rung, "over training"), "-"),
-                "return at the end, mean": f"{c.evals[:, -1].mean():,.4g}",
-                "difference at the end": found.get((rung, "at the end"), "-"),
-                "time of SAC": f"{sac / c.rate:.2f}",
-            }
-        )
-    return lines
+        lines[rung]["time / sac"] = f"{curves['sac'].rate / c.rate:.2f}"
+    return list(lines.values())
 
 
 NOTE = (

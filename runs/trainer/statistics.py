@@ -1,4 +1,4 @@
-"""Statistics of runs: interquartile mean, intervals, differences and their tests, probability of improvement, episodes until a threshold."""
+"""Statistics of runs: interquartile mean, intervals, differences and tests of them, probability of improvement, episodes to a threshold."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

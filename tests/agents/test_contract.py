@@ -328,7 +328,11 @@ def test_particles_that_components_do_not_divide_are_refused():
             "agent 'dp-wfg' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, .* .did you mean 'dp-wgf'?",
         ),
         ("sac", "papr", "preset 'papr' is unknown; choose from paper, modern, strong, strong-small .did you mean 'paper'?"),
-        ("zzz", "paper", "agent 'zzz' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, pg, ppo, sac, soft-q, svpg, trpo, wgf-sac, wpo$"),
+        (
+            "zzz",
+            "paper",
+            "agent 'zzz' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, pg, ppo, sac, soft-q, svpg, trpo, wgf-sac, wpo$",
+        ),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one(name, preset, message):

@@ -147,7 +147,9 @@ def test_sac_with_the_strong_critic_by_hand(cfg):
                 torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.parametrize("agent", [ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q, wgf_sac, wpo], ids=lambda agent: agent.__name__.split(".")[-1])
+@pytest.mark.parametrize(
+    "agent", [ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q, wgf_sac, wpo], ids=lambda agent: agent.__name__.split(".")[-1]
+)
 def test_every_replay_agent_has_the_critic(agent):
     """Its law, its scaled weights and what it remembers, through an update of two seeds; and no network is left out."""
     sizes = {f.name: (6, 6) for f in fields(agent.Config) if f.name in ("hidden", "critic_hidden")}

@@ -216,7 +216,10 @@ def flow(alone, batch, u, alpha, u_prev=None, factor=1.0, density=None):
                 kl[b, m] = score[b, m] - torch.autograd.grad(density(b, at), at)[0]
     else:
         kl = torch.stack(
-            [blob(x[b].detach(), score[b]) if kind == "blob" else svgd(x[b].detach(), score[b], getattr(cfg, "components", 1)) for b in range(B)]
+            [
+                blob(x[b].detach(), score[b]) if kind == "blob" else svgd(x[b].detach(), score[b], getattr(cfg, "components", 1))
+                for b in range(B)
+            ]
         )
     info = {"losses/policy": -value.mean(), "flow/kl_speed": kl.norm(dim=-1).mean()}
     v = kl
@@ -378,7 +381,9 @@ class Mixture:
 
     def log_prob(self, batch, u):
         """log pi~ of the particles' actions, (B, M), held fixed."""
-        return torch.stack([torch.stack([self.density(s, z) - jacobian(z) for z in each]) for s, each in zip(batch.obs, u)]).detach()
+        return torch.stack(
+            [torch.stack([self.density(s, z) - jacobian(z) for z in each]) for s, each in zip(batch.obs, u, strict=True)]
+        ).detach()
 
     def pick(self, obs, noise):
         """u at one state: the last number of the noise picks a component, where there are several."""
