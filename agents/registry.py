@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from wgf.shown import shown
 
 if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents at once
-    from wgf.agents import ddpg, dp_wgf, dp_wgf_v, ip_wgf, pg, ppo, sac, sac_v, soft_q, svpg, trpo, wgf_sac, wpo
+    from wgf.agents import ddpg, dp_wgf, dp_wgf_v, ip_wgf, pg, ppo, sac, sac_v, soft_q, svpg, trpo, wgf_sac, wnpg, wpo
     from wgf.agents.training.protocol import Agent, AnyAgent, B, C, S, X, Y
 
     def fits(agent: Agent[C, S, B, X, Y]) -> None:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents 
     fits(svpg)
     fits(trpo)
     fits(wgf_sac)
+    fits(wnpg)
     fits(wpo)
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ AGENTS = {
     "svpg": {"paper": "svpg", "modern": "svpg"},
     "trpo": {"paper": "trpo", "modern": "trpo"},
     "wgf-sac": {"paper": "wgf_sac", "modern": "wgf_sac", "strong": "wgf_sac", "strong-small": "wgf_sac"},
+    "wnpg": {"paper": "wnpg", "modern": "wnpg"},
     "wpo": {"paper": "wpo", "modern": "wpo"},
 }
 SOFT = ("dp-wgf", "dp-wgf-v", "sac", "soft-q")  # their reward scale is an inverse temperature, Table 6 of Zhang et al. 2018

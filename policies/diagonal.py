@@ -70,7 +70,19 @@ class DiagonalPolicy:
 
         E_s J' diag(1 / std^2) J in the mean's network, J the Jacobian of the means, and 2 I in log std.
         """
-        entries = natural.gaussian_fisher(self.log_std(theta).exp(), "log_std")
+        return self._metric(theta, obs, natural.gaussian_fisher(self.log_std(theta).exp(), "log_std"))
+
+    @told
+    def wasserstein(self, theta: Tensor, obs: Tensor) -> Product:
+        """Returns v -> G v, (S, M, P + A) each, G = E_s grad^2 W2^2(pi, pi') / 2, the mean over states (S, M, B, D); exact.
+
+        E_s J'J in the mean's network, J the Jacobian of the means, and std^2 in log std. **Source** Moskovitz et al. 2020, Eq. 23, for one
+        Gaussian; pulled back through the network, Nurbekyan, Lei & Yang 2022.
+        """
+        return self._metric(theta, obs, natural.gaussian_wasserstein(self.log_std(theta).exp(), "log_std"))
+
+    def _metric(self, theta: Tensor, obs: Tensor, entries: natural.Diagonal) -> Product:
+        """Returns v -> G v, the mean over states of a Gaussian's metric, pulled back through means and log std."""
         per_state = (entries.mean[:, :, None] / obs.shape[2]).expand(*obs.shape[:3], -1)
         weight = torch.cat([per_state.flatten(2), entries.phi], -1)
 

@@ -10,7 +10,6 @@ eigenvalues, since the paper's Algorithm 3 is right for an invertible L alone, a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -21,7 +20,7 @@ from wgf.door import door
 from wgf.kernels import RBF, squared_distances
 
 RTOL = 1e-10  # eigenvalues of L below this share of the largest count as none
-REDUCTION, SHARE, BOUNDS = (0.25, 0.75), 0.85, (1e-10, 1e5)  # of ``Damping``
+REDUCTION, SHARE, BOUNDS = (0.25, 0.75), 0.85, (1e-10, 1e5)  # of ``adapted``
 
 
 class Basis(NamedTuple):
@@ -39,7 +38,7 @@ class Basis(NamedTuple):
     def slopes(self, x: Tensor) -> Tensor:
         """grad_x h_m(x_n) = k (e_i / lengthscale^2 - (x - y)[i_m] (x - y) / lengthscale^4), (*b, M, N, d)."""
         apart = (x[..., None, :, :] - self.points[..., None, :]) / self._square[..., None]
-        unit = torch.nn.functional.one_hot(self.axes, x.shape[-1]).to(x.dtype)[..., None, :] / self._square[..., None]
+        unit = (self.axes[..., None, None] == torch.arange(x.shape[-1], device=x.device)).to(x.dtype) / self._square[..., None]
         along = apart.gather(-1, self.axes[..., None, None].expand(*apart.shape[:-1], 1))
         return self._gram(x)[..., None] * (unit - along * apart)
 
@@ -49,34 +48,6 @@ class Basis(NamedTuple):
 
     def _gram(self, x: Tensor) -> Tensor:
         return RBF(self.lengthscale)(self.points, x)[0]
-
-
-@dataclass
-class Damping:
-    """eps of ``Metric.solve``, (*b), by how well the last steps went: Levenberg and Marquardt's rule.
-
-    **Source** Moskovitz et al. 2020, App. C, from Martens & Grosse 2015: the reduction ratio is 1 where the loss falls as the metric
-    predicts. Departs: a ratio comes from two losses on one minibatch; from two minibatches, as in the published code, it is noise.
-    """
-
-    eps: Tensor
-    every: int = 5
-    """Steps from one change to the next."""
-
-    def __post_init__(self) -> None:
-        self._best, self._steps = torch.full_like(self.eps, -torch.inf), 0
-
-    def update_(self, before: Tensor, after: Tensor, moved: Tensor) -> None:
-        """Counts one step: losses before and after it (*b), and <gradient, what was subtracted from theta> (*b), its predicted gain.
-
-        The ratio is 2 (before - after) / moved. After ``every`` steps eps is divided by .85 where the best of their ratios is below .25,
-        and multiplied by it where that is above .75, between 1e-10 and 1e5.
-        """
-        self._best, self._steps = torch.fmax(self._best, 2.0 * (before - after) / moved), self._steps + 1
-        if self._steps % self.every == 0:
-            factor = torch.where(self._best < REDUCTION[0], 1.0 / SHARE, torch.where(self._best > REDUCTION[1], SHARE, 1.0))
-            self.eps = (self.eps * factor).clamp(*BOUNDS)
-            self._best = torch.full_like(self.eps, -torch.inf)
 
 
 class Metric(NamedTuple):
@@ -119,9 +90,27 @@ def basis(x: Tensor, count: int, generator: torch.Generator, *, scale: float = 1
     shape = (*x.shape[:-2], count)
     which = torch.randint(x.shape[-2], shape, generator=generator, device=generator.device).to(x.device)
     axes = torch.randint(x.shape[-1], shape, generator=generator, device=generator.device).to(x.device)
-    points = x.gather(-2, which[..., None].expand(*shape, x.shape[-1])).detach()
-    square = scale * squared_distances(points, x.detach()).mean((-2, -1))
-    return Basis(points, axes, torch.where(square > 0.0, square, 1.0).sqrt())
+    return spanned(x, x.gather(-2, which[..., None].expand(*shape, x.shape[-1])), axes, scale=scale)
+
+
+@door(x="*b N d", points="*b M d", scale=">0")
+def spanned(x: Tensor, points: Tensor, axes: Tensor, *, scale: float = 1.0) -> Basis:
+    """The functions of these points and coordinates (*b, M), with ``basis``'s lengthscale; 1 where all points and samples are one."""
+    square = scale * squared_distances(points.detach(), x.detach()).mean((-2, -1))
+    return Basis(points.detach(), axes, torch.where(square > 0.0, square, 1.0).sqrt())
+
+
+@door(eps="positive *b")
+def adapted(eps: Tensor, best: Tensor) -> Tensor:
+    """eps of ``Metric.solve`` for the next steps, (*b), by the best reduction ratio of the last ones: Levenberg and Marquardt's rule.
+
+    A step's ratio is 2 (loss before - loss after) / <gradient, what was subtracted from theta>: 1 where the loss falls as the metric
+    predicts. Below .25 eps is divided by .85, above .75 multiplied by it, between 1e-10 and 1e5; else, and of nan, it stays.
+    **Source** Moskovitz et al. 2020, App. C, from Martens & Grosse 2015; there every five steps. Departs: both losses are of one
+    minibatch; of two, as in the published code, a ratio is mostly noise.
+    """
+    factor = torch.where(best < REDUCTION[0], 1.0 / SHARE, torch.where(best > REDUCTION[1], SHARE, 1.0))
+    return (eps * factor).clamp(*BOUNDS)
 
 
 @door(samples="function", theta="*b P")
@@ -150,9 +139,13 @@ def _metric(slopes: Tensor, cotangents: Tensor, back: Callable[[Tensor], tuple[T
     n = slopes.shape[-2]
     jacobian = vmap(lambda c: back(c)[0])(cotangents.movedim(axis, 0) / n).movedim(0, -2).double()
     flat = slopes.double().flatten(-2)
-    values, vectors = torch.linalg.eigh(flat @ flat.mT / n)
+    gram = flat @ flat.mT / n
+    sound = gram.isfinite().all(-1).all(-1)[..., None]  # a decomposition of what is not finite would end every entry of the batch
+    values, vectors = torch.linalg.eigh(
+        torch.where(sound[..., None], gram, torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device))
+    )
     kept = values > RTOL * values[..., -1:].clamp_min(torch.finfo(values.dtype).tiny)
-    scale = torch.where(kept, values, 1.0).rsqrt() * kept
+    scale = torch.where(kept, values, 1.0).rsqrt() * kept.to(values).masked_fill(~sound, torch.nan)
     return Metric((scale[..., None] * (vectors.mT @ jacobian)).to(slopes.dtype))
 
 

@@ -28,12 +28,12 @@ class Adam:
         self.steps = torch.zeros((), device=theta.device, dtype=torch.float32)
 
     def step(self, gradient: Tensor) -> None:
-        """Takes one step down the gradient, shaped as theta."""
+        """Takes one step down the gradient, shaped as theta. (The fused kernel reads memory in its order, whatever the strides.)"""
         self.steps += 1
         if traced() or self.theta.is_meta:
             return self._plain(gradient)
         torch._fused_adam_(
-            [self.theta], [gradient], [self.m], [self.v], [], [self.steps],
+            [self.theta], [gradient.contiguous()], [self.m], [self.v], [], [self.steps],
             lr=self.rate(), beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
         )  # fmt: skip
 

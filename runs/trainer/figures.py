@@ -23,6 +23,7 @@ NAMES = {
     "svpg": "SVPG",
     "trpo": "TRPO",
     "wgf-sac": "WGF-SAC",
+    "wnpg": "WNPG",
     "wpo": "WPO",
 }
 STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True}

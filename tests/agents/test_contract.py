@@ -332,7 +332,7 @@ def test_particles_that_components_do_not_divide_are_refused():
         (
             "zzz",
             "paper",
-            "agent 'zzz' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, pg, ppo, sac, soft-q, svpg, trpo, wgf-sac, wpo$",
+            "agent 'zzz' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, pg, ppo, sac, soft-q, svpg, trpo, wgf-sac, wnpg, wpo$",
         ),
     ],
 )

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
-from torch.func import grad, hessian
+from torch.func import grad, hessian, jacrev
 
 from tests.oracles import central_difference
 from tests.policies.plain import assert_equal, evaluate, leaf
 from wgf import svgd, transport, trusted
-from wgf.agents import ip_wgf, pg, ppo, svpg, trpo
+from wgf.agents import ip_wgf, pg, ppo, svpg, trpo, wnpg
 from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint, compiled, onpolicy, particles
 from wgf.agents.training.descent import Adam
@@ -37,6 +37,7 @@ CASES |= {
     for noise, settings in NOISY.items()
     for agent, cfg in [find(name, "paper")]
 }
+CASES |= {f"wnpg {metric}": (wnpg, replace(wnpg.PRESETS["paper"], metric=metric)) for metric in ("gaussian", "none")}
 each = pytest.mark.parametrize(("agent", "preset"), CASES.values(), ids=CASES.keys())
 
 
@@ -142,8 +143,9 @@ def test_info_is_finite_with_one_number_a_seed_and_everything_moves(agent, prese
         for tag, value in run.update().items():
             assert value.shape == (3,), tag
             assert value.isfinite().all(), tag
+    still = ("eps", "best") if getattr(run.cfg, "metric", "kernel") != "kernel" else ()
     for name, t in run.tensors().items():
-        assert not t.ndim or all(not torch.equal(t[s], before[name][s]) for s in range(3)), name
+        assert not t.ndim or all(torch.equal(t[s], before[name][s]) is (name in still) for s in range(3)), name
 
 
 @each
@@ -207,7 +209,7 @@ def test_the_paper_presets_carry_table_4():
         assert (cfg.particles, cfg.batch, cfg.hidden, cfg.lr, cfg.gamma, cfg.lam) == (16, 5000, (25, 16), 5e-3, 0.99, 1.0)
         assert shape(agent, cfg) == (16, 10, 500)
     assert (ip_wgf.Config().w2, ip_wgf.Config().w2_scale) == ("eq9_sum", 4e-4)
-    for agent in (ppo, trpo):
+    for agent in (ppo, trpo, wnpg):
         assert shape(agent, agent.Config(horizon=100, envs=3)) == (1, 3, 100)
     assert trpo.PRESETS["paper"].hidden == (128, 128)  # Sec. 6.3
 
@@ -306,7 +308,7 @@ def test_a_memory_knows_how_many_steps_of_the_networks_an_update_takes(agent, pr
     segment, noise = run.segment(), agent.noise(run.cfg, A, run.draw)
     compiled.update(agent, run.cfg, run.state, compile=True, whole=False)(segment, noise)
     # epochs of ceil(40 / 24) minibatches; or 3 steps of the critics, and the gradient of 12 times in parts of 5
-    assert Counting.taken == run.memory.pieces == (2 * 2 if agent in (ppo, trpo) else 3 + 3)
+    assert Counting.taken == run.memory.pieces == (2 * 2 if agent in (ppo, trpo, wnpg) else 3 + 3)
 
 
 def test_the_gradient_and_the_advantages_are_the_same_in_parts(monkeypatch):
@@ -584,6 +586,128 @@ def test_ppo_descends_its_clipped_surrogate_and_the_values_error_in_minibatches(
     torch.testing.assert_close(info["policy/entropy"], Normal(0.0, run.theta[..., -A:].exp()).entropy().sum(-1).mean(1))
 
 
+def kernel_direction(behaviour, theta, gradient, axes, eps):
+    """(J' L^+ J + eps D^-1)^-1 g of one seed, by dense matrices; functions at the first states of ``behaviour``: theta -> (N, d)."""
+    x = behaviour(theta)
+    points = x[: len(axes)]
+    square = (points[:, None] - x).square().sum(-1).mean()
+
+    def function(y, axis, x):
+        return grad(lambda y: torch.exp(-(x - y).square().sum() / (2.0 * square)))(y)[axis]
+
+    def values(x):
+        return torch.stack([torch.stack([function(y, i, z) for z in x]) for y, i in zip(points, axes, strict=True)])
+
+    slopes = torch.stack(
+        [torch.stack([grad(lambda z, y=y, i=i: function(y, i, z))(z) for z in x]) for y, i in zip(points, axes, strict=True)]
+    )
+    jacobian = jacrev(lambda theta: values(behaviour(theta)).mean(1))(theta)
+    size, vectors = torch.linalg.eigh(slopes.flatten(1) @ slopes.flatten(1).T / len(x))
+    rows = (vectors / size.sqrt()).T @ jacobian
+    return torch.linalg.solve(rows.T @ rows + eps * torch.diag(rows.norm(dim=0) + 1e-8), gradient)
+
+
+def gaussian_direction(policy, theta, gradient, states, damping):
+    """(G + damping I)^-1 g of one seed's policy, G the second derivative of E_s W2^2 / 2."""
+
+    def half_w2_squared(other):
+        one, two = density(policy, other, states), density(policy, theta, states)
+        return 0.5 * ((one.mean - two.mean).square().sum(-1) + (one.stddev - two.stddev).square().sum(-1)).mean()
+
+    return torch.linalg.solve(hessian(half_w2_squared)(theta) + damping * torch.eye(len(theta)), gradient)
+
+
+class Joint:
+    """Policy and critic of one seed as one vector, on one minibatch: states (B, D), actions, gains, targets, old log pi and draws."""
+
+    def __init__(self, nets, size, *rows):
+        self.policy, self.v, self.size = nets.policy, nets.v, size
+        self.states, self.action, gain, self.target, self.old, self.xi = rows
+        self.gain = (gain - gain.mean()) / (gain.std(correction=0) + 1e-8)
+
+    def law(self, joint):
+        return density(self.policy, joint[: self.size], self.states)
+
+    def value(self, joint):
+        return evaluate(self.v.net, joint[None, self.size :], self.states[None])[0]
+
+    def parts(self, joint):
+        ratio = torch.exp(self.law(joint).log_prob(self.action).sum(-1) - self.old)
+        return ratio, 0.5 * (self.value(joint)[:, 0] - self.target).square().mean()
+
+    def loss(self, joint):
+        ratio, error = self.parts(joint)
+        return 0.5 * error - (ratio * self.gain).mean()
+
+    def behaviour(self, joint):
+        law = self.law(joint)
+        return torch.cat([(law.mean[:, None] + law.stddev[:, None] * self.xi).flatten(1), self.value(joint)], -1)
+
+    def direction(self, cfg, joint, gradient, picks, eps):
+        found = gradient.clone()
+        if cfg.metric == "kernel":
+            found = kernel_direction(self.behaviour, joint, gradient, [int(u * (2 * A + 1)) for u in picks], eps)
+        elif cfg.metric == "gaussian":
+            mine = slice(0, self.size)
+            found[mine] = gaussian_direction(self.policy, joint[mine], gradient[mine], self.states, cfg.damping)
+        return found
+
+
+@pytest.mark.parametrize(("metric", "longest"), [("kernel", 600.0), ("gaussian", 1.5), ("none", 1.1)])
+def test_wnpg_takes_the_dense_natural_step_of_policy_and_critic_together(metric, longest):
+    cfg = small(wnpg.Config(metric=metric), batch=14, lr=0.01, max_norm=longest, damping=0.1, basis=3, draws=2, epochs=4, reward_scale=2.0)
+    run, other = World(wnpg, cfg, (3, 4)), World(wnpg, cfg, (3, 4))
+    segment, noise = run.segment(), wnpg.noise(cfg, A, run.draw)
+    state, size = other.state, other.theta.shape[-1]
+    advantage, target = (t.flatten(2) for t in other.estimate(segment, 2.0, cfg.gamma * cfg.lam))
+    obs, action = segment.obs.flatten(2, 3), segment.action.flatten(2, 3)
+    old = state.nets.policy.log_prob(other.theta, obs, action)
+    eps, best, told, lengths = [0.1, 0.1], [-torch.inf, -torch.inf], [], []
+    for k, rows in enumerate(rows for epoch in noise.order.unbind(1) for rows in epoch.split(14, -1)):
+        found = []
+        for s in range(2):
+            joint = torch.cat([state.policy.theta[s, 0], state.v.theta[s, 0]])
+            one = Joint(state.nets, size, *(t[s, 0, rows[s]] for t in (obs, action, advantage, target, old, noise.xi)))
+            g = grad(one.loss)(joint)
+            direction = one.direction(cfg, joint, g, noise.axes[s, k], eps[s])
+            lengths.append(direction.norm().item())
+            found.append((one, joint, g, direction * min(1.0, longest / (lengths[-1] + 1e-6))))
+        both = torch.stack([direction for *_, direction in found])[:, None]
+        state.policy.step(both[..., :size])
+        state.v.step(both[..., size:])
+        seen = []
+        for s, (one, joint, g, direction) in enumerate(found):
+            now = torch.cat([state.policy.theta[s, 0], state.v.theta[s, 0]])
+            best[s] = max(best[s], (2.0 * (one.loss(joint) - one.loss(now)) / (g @ (joint - now))).item())
+            if (k + 1) % 5 == 0:
+                eps[s] *= 1.0 / 0.85 if best[s] < 0.25 else 0.85 if best[s] > 0.75 else 1.0
+                best[s] = -torch.inf
+            ratio, error = one.parts(joint)
+            seen.append(torch.stack([error, (ratio - 1.0 - ratio.log()).mean(), direction @ g / (direction.norm() * g.norm())]))
+        told.append(torch.stack(seen))
+    info = wnpg.update(cfg, run.state, segment, noise)()
+    near = {"rtol": 1e-6, "atol": 1e-8}  # a whitened metric, and Adam's quotient
+    torch.testing.assert_close(run.theta, state.policy.theta, **near)
+    torch.testing.assert_close(run.state.v.theta, state.v.theta, **near)
+    for tag, value in zip(("losses/v", "policy/kl", "policy/cosine"), torch.stack(told).mean(0).T, strict=True):
+        torch.testing.assert_close(info[tag], value, **near, msg=lambda m, tag=tag: f"{tag}: {m}")
+    assert info["policy/damping"].tolist() == pytest.approx(eps if metric == "kernel" else [0.1, 0.1])
+    assert metric == "none" or (info["policy/cosine"] < 0.999).all()
+    assert min(lengths) < longest < max(lengths)
+
+
+def test_wnpg_falls_back_to_the_gradient_where_its_direction_is_no_ascent(monkeypatch):
+    cfg = small(wnpg.Config(metric="kernel"), lr=0.01)
+    turned, plain = World(wnpg, cfg, (3,)), World(wnpg, replace(cfg, metric="none"), (3,))
+    monkeypatch.setattr(
+        wnpg, "preconditioned", lambda cfg, state, theta, gradient, *_: gradient if cfg.metric == "none" else -3.0 * gradient
+    )
+    segment, noise = turned.segment(), wnpg.noise(cfg, A, turned.draw)
+    for world in (turned, plain):
+        assert wnpg.update(world.cfg, world.state, segment, noise)()["policy/cosine"].item() == pytest.approx(1.0)
+    assert torch.equal(turned.theta, plain.theta)
+
+
 def density(policy, theta, obs):
     """One policy's Gaussian over actions at states (B, D), from its parameters (P,), which autograd follows."""
     return Normal(evaluate(policy.net, theta[None, :-A], obs[None])[0], theta[-A:].exp())
@@ -669,7 +793,7 @@ def test_trpo_stays_within_its_trust_region_and_raises_its_surrogate():
         assert (((state.nets.policy.log_prob(run.theta, obs, action) - before).exp() * gain).mean((1, 2)) > 1e-3).all()
 
 
-@pytest.mark.parametrize("agent", [ppo, trpo])
+@pytest.mark.parametrize("agent", [ppo, trpo, wnpg])
 def test_fresh_networks_are_orthogonal_with_a_hundredth_at_the_policys_head_and_one_at_the_critics(agent):
     run = World(agent, small(agent.Config()), (3,))
     policy, v = run.state.nets

@@ -62,6 +62,18 @@ def test_densities_entropy_and_kl_are_torchs_and_so_are_their_gradients():
 
 
 @pytest.mark.parametrize("gain", [None, 0.5])
+def test_wasserstein_products_are_the_second_derivative_of_half_w2_squared(gain):
+    (p, theta), obs = started(gain), draw(S, M, B, D)
+    v, here = draw(*theta.shape, seed=3), law(p, theta, obs)
+
+    def half_w2_squared(other):
+        mean, std = p.net(other[..., :-A], obs), other[..., -A:].exp()[:, :, None]
+        return 0.5 * ((mean - here.mean).square() + (std - here.stddev).square()).sum(-1).mean(-1)
+
+    close(p.wasserstein(theta, obs)(v), hessian(half_w2_squared, theta)(v))
+
+
+@pytest.mark.parametrize("gain", [None, 0.5])
 def test_fisher_products_are_the_second_derivative_of_the_kl_and_the_square_of_scores(gain):
     (p, theta), obs = started(gain), draw(S, M, B, D)
     v = draw(*theta.shape, seed=3)

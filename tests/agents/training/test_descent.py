@@ -30,6 +30,14 @@ def test_adam_is_algorithm_1_of_its_paper(device):
     assert adam.steps.item() == 4
 
 
+def test_a_gradient_may_be_a_part_of_a_larger_tensor(device):
+    theta, whole = draw(S, P).to(device), draw(S, 2 * P, seed=1).to(device)
+    part, alone = Adam(theta.clone(), 0.01), Adam(theta.clone(), 0.01)
+    part.step(whole[:, P:])
+    alone.step(whole[:, P:].clone())
+    assert torch.equal(part.theta, alone.theta)
+
+
 def test_a_step_size_falls_by_half_a_cosine_to_a_half_and_stays(device):
     """A gradient that is always 1 has m^ = v^ = 1: then a step is the step size."""
     theta = torch.zeros((), device=device)

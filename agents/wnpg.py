@@ -1,0 +1,196 @@
+"""Wasserstein natural policy gradient (Moskovitz et al. 2020, arXiv 2010.05380, Sec. 5): PPO's epochs without its clip.
+
+The gradient of policy and critic together is preconditioned by a Wasserstein metric: of what the policy does at the states of a
+minibatch, ten actions each and V, as the authors' code has it, by kernel functions; or the policy's own in closed form.
+
+Departs: the new and the old loss of the damping's rule are of one minibatch; Adam's eps is 1e-8, there 1e-5; each transition keeps its
+ten draws for the whole segment; functions sit at the first states of a minibatch, whose order is random.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from wgf import kwng, natural
+from wgf.agents.training import onpolicy
+from wgf.agents.training.compiled import piece
+from wgf.agents.training.descent import Adam, gradients
+from wgf.agents.training.epochs import EpochSettings, memory, minibatches, networks, samples, taken
+from wgf.agents.training.onpolicy import Nets, act, act_noise, greedy, standardised
+from wgf.agents.training.protocol import Info, Streams
+from wgf.agents.training.rollout import Segment
+from wgf.conjugate import conjugate_gradient
+from wgf.policies.critics import squared_error
+
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
+
+
+EVERY = 5  # minibatch steps between two changes of the damping
+
+
+@dataclass(frozen=True)
+class Config(EpochSettings):
+    """The defaults are those of Moskovitz et al. 2020, App. D, and of their code; their lr is the best of 1e-5, 5e-5, 1e-4 and 3e-4."""
+
+    lr: float = 5e-5
+    """Adam's step size, both networks."""
+    metric: Literal["kernel", "gaussian", "none"] = "kernel"
+    """Metric of the gradient. kernel: of actions and V, from samples; gaussian: the policy's alone, in closed form, by conjugate gradients;
+    none: the gradient itself, the control."""
+    basis: int = 5
+    """Functions of the kernel metric, each one more backward pass; at most as many as a minibatch has states."""
+    draws: int = 10
+    """Actions per state that the kernel metric sees."""
+    damping: float = 1e-5
+    """eps, what is added to the metric's diagonal; of the kernel metric where it starts, since a rule changes it every fifth step."""
+    cg_steps: int = 10
+    """Conjugate-gradient steps of the closed form."""
+    max_norm: float = 0.5
+    """Length at which the direction of both networks together is cut, before Adam."""
+    critic_weight: float = 0.5
+    """Weight of the critic's loss beside the policy's."""
+
+    def __post_init__(self) -> None:
+        rest = self.horizon * self.envs % self.batch or self.batch
+        if self.metric == "kernel" and self.basis > min(rest, self.batch):
+            raise ValueError(f"basis is {self.basis}; it must be at most the {min(rest, self.batch)} states of the smallest minibatch")
+
+
+PRESETS = {"paper": Config(), "modern": Config(lr=3e-4)}
+
+
+@dataclass
+class State(onpolicy.State):
+    """And the damping, (S,), with the best reduction ratio since it was last changed, (S,)."""
+
+    eps: Tensor = field(kw_only=True)
+    best: Tensor = field(kw_only=True)
+
+
+class Noise(NamedTuple):
+    """The order in which epochs take the transitions, (S, epochs, n); xi ~ N(0, I) of each one's draws, (S, 1, n, draws, A); U(0, 1) that
+    picks a coordinate for each function of each minibatch, (S, minibatches, M)."""
+
+    order: Tensor
+    xi: Tensor
+    axes: Tensor
+
+
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """Makes a fresh state of len(generators) seeds; deviations of 1 and means near 0."""
+    nets, seeds = nets or networks(cfg, obs, action), len(generators)
+    policy, v = nets.policy.init(1, generators).to(device), nets.v.init((seeds, 1), generators).to(device)
+    eps = torch.full((seeds,), cfg.damping, device=device)
+    return State(nets, Adam(policy, cfg.lr), Adam(v, cfg.lr), eps=eps, best=torch.full_like(eps, -torch.inf))
+
+
+def noise(cfg: Config, action: int, draw: Streams) -> Noise:
+    """Draws the noise of one update."""
+    n = cfg.horizon * cfg.envs
+    draws, functions = (cfg.draws, cfg.basis) if cfg.metric == "kernel" else (0, 0)
+    axes = draw.uniform(cfg.epochs * -(-n // cfg.batch), functions)
+    return Noise(draw.permutations(cfg.epochs, n), draw.normal(1, n, draws, action), axes)
+
+
+def update(cfg: Config, state: State, batch: Segment, noise: Noise) -> Info:
+    """Takes epochs of minibatch steps on one segment."""
+    policy, v = state.nets
+    obs, action, advantage, target = samples(cfg, lambda obs: v(state.v.theta, obs), batch)
+    before = policy.log_prob(state.policy.theta, obs, action)
+    order = minibatches(noise.order, cfg.batch)
+    told = [
+        step_(cfg, state, rows, pick, obs, action, advantage, target, before, noise.xi)
+        for rows, pick in zip(order, noise.axes.unbind(1), strict=True)
+    ]
+    entropy = policy.entropy(state.policy.theta)
+
+    def info() -> dict[str, Tensor]:
+        loss, distance, cosine = torch.stack(told).mean(0)
+        return {
+            "losses/v": loss,
+            "losses/values": (target - advantage).mean((1, 2)),
+            "policy/kl": distance,
+            "policy/cosine": cosine,
+            "policy/damping": state.eps,
+            "policy/entropy": entropy[:, 0],
+        }
+
+    return info
+
+
+@piece
+def step_(
+    cfg: Config,
+    state: State,
+    rows: Tensor,
+    pick: Tensor,
+    obs: Tensor,
+    action: Tensor,
+    advantage: Tensor,
+    target: Tensor,
+    before: Tensor,
+    xi: Tensor,
+) -> Tensor:
+    """Takes one step of both networks on the rows (S, k) of a segment; the critic's loss, E[r - 1 - log r], an estimate of
+    KL(pi_old || pi), and the cosine of gradient and direction: (3, S)."""
+    policy, v = state.nets
+    s, a, gain, y, old, z = (taken(t, rows) for t in (obs, action, advantage, target, before, xi))
+    gain = standardised(gain)
+
+    # Gradient of -E[r A] + weight (1/2) (V - y)^2, r = pi(a | s) / pi_old(a | s), in policy and critic together
+    def loss(theta: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ratio = torch.exp(policy.log_prob(theta, s, a) - old)
+        error, _ = squared_error(v(w, s), y)
+        return cfg.critic_weight * error - (ratio * gain).mean((1, 2)), error, ratio
+
+    slopes, (value, error, ratio) = gradients(loss, state.policy.theta, state.v.theta)
+    gradient, theta = torch.cat(slopes, -1)[:, 0], torch.cat([state.policy.theta, state.v.theta], -1)[:, 0]
+
+    # Direction (G + eps)^-1 g; g itself where that is no ascent; no longer than max_norm
+    direction = preconditioned(cfg, state, theta, gradient, s, z, pick)
+    product = (direction * gradient).sum(-1, keepdim=True)
+    direction = torch.where(product > 0.0, direction, gradient)
+    direction = direction * (cfg.max_norm / (direction.norm(dim=-1, keepdim=True) + 1e-6)).clamp_max(1.0)
+    down, down_v = direction[:, None].split([slopes[0].shape[-1], slopes[1].shape[-1]], -1)
+    state.policy.step(down)
+    state.v.step(down_v)
+
+    # Damping: by what the loss of these rows fell, beside what the metric predicts
+    if cfg.metric == "kernel":
+        with torch.no_grad():
+            after = loss(state.policy.theta, state.v.theta)[0]
+        moved = (gradient * (theta - torch.cat([state.policy.theta, state.v.theta], -1)[:, 0])).sum(-1)
+        best = torch.fmax(state.best, 2.0 * (value - after) / moved)
+        due = state.policy.steps % EVERY == 0
+        state.eps.copy_(torch.where(due, kwng.adapted(state.eps, best), state.eps))
+        state.best.copy_(torch.where(due, -torch.inf, best))
+    cosine = torch.cosine_similarity(direction, gradient, -1)
+    return torch.stack([error, (ratio - 1.0 - ratio.log()).mean((1, 2)), cosine])
+
+
+def preconditioned(cfg: Config, state: State, theta: Tensor, gradient: Tensor, obs: Tensor, xi: Tensor, pick: Tensor) -> Tensor:
+    """Returns (G + eps D^-1)^-1 g, (S, P + Q), at policy and critic together (S, P + Q), by states (S, 1, k, D) and their draws xi."""
+    policy, v = state.nets
+    size = state.policy.theta.shape[-1]
+    if cfg.metric == "none":
+        return gradient
+    if cfg.metric == "gaussian":
+        metric = natural.damped(policy.wasserstein(theta[:, None, :size], obs), cfg.damping)
+        own, _, _ = conjugate_gradient(metric, gradient[:, None, :size], steps=cfg.cg_steps)
+        return torch.cat([own[:, 0], gradient[:, size:]], -1)
+
+    def behaviour(theta: Tensor) -> Tensor:
+        """Ten actions and V at each state, (S, k, 10 A + 1)."""
+        mean, std = policy.mode(theta[:, None, :size], obs), policy.log_std(theta[:, None, :size]).exp()
+        actions = mean[..., None, :] + std[:, :, None, None] * xi
+        return torch.cat([actions.flatten(-2), v(theta[:, None, size:], obs)[..., None]], -1)[:, 0]
+
+    seen = behaviour(theta)
+    axes = (pick * seen.shape[-1]).long()
+    functions = kwng.spanned(seen, seen[:, : cfg.basis], axes)
+    return kwng.reparameterised(behaviour, theta, functions).solve(gradient, state.eps, "columns")
