@@ -29,6 +29,7 @@ __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "
 
 
 EVERY = 5  # minibatch steps between two changes of the damping
+NONE = torch.finfo(torch.float32).min  # the best of no ratios yet: every number of a state is finite
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def init(
     nets, seeds = nets or networks(cfg, obs, action), len(generators)
     policy, v = nets.policy.init(1, generators).to(device), nets.v.init((seeds, 1), generators).to(device)
     eps = torch.full((seeds,), cfg.damping, device=device)
-    return State(nets, Adam(policy, cfg.lr), Adam(v, cfg.lr), eps=eps, best=torch.full_like(eps, -torch.inf))
+    return State(nets, Adam(policy, cfg.lr), Adam(v, cfg.lr), eps=eps, best=torch.full_like(eps, NONE))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
@@ -168,7 +169,7 @@ def step_(
         best = torch.fmax(state.best, 2.0 * (value - after) / moved)
         due = state.policy.steps % EVERY == 0
         state.eps.copy_(torch.where(due, kwng.adapted(state.eps, best), state.eps))
-        state.best.copy_(torch.where(due, -torch.inf, best))
+        state.best.copy_(torch.where(due, NONE, best))
     cosine = torch.cosine_similarity(direction, gradient, -1)
     return torch.stack([error, (ratio - 1.0 - ratio.log()).mean((1, 2)), cosine])
 
