@@ -26,6 +26,7 @@ DIMENSIONS, STEP, NODES = 100, 0.9, 24
 STEPS = tuple(float(f"{x:.2g}") for x in np.geomspace(1e-3, 10.0, 9))  # of panel (f)
 WEIGHTS = (0.1, 1.0, 10.0, 100.0)  # of penalties
 RULE = np.polynomial.legendre.leggauss(NODES)
+SHOWN = (1e-12, 3.0)  # of losses, in the figure
 FLOOR = 1e-30  # of a variance, which a step may take below 0
 COORDINATES = {"log_std": "log std", "variance": "variance"}
 NATURAL = {"Fisher": natural.gaussian_fisher, "Wasserstein": natural.gaussian_wasserstein}
@@ -146,7 +147,9 @@ def main(options: Options, say: Callable[[str], None]) -> int:
             for i, weight in enumerate(WEIGHTS):
                 axis.loglog(penalised[penalty][:, i], label=f"penalty of weight {weight:g}")
             axis.loglog(seen["log_std", metric], color="black", label="natural gradient")
-            axis.set(title=f"{metric}: penalty {penalty}, natural gradient", xlabel="gradient steps", ylabel="loss per dimension")
+            axis.set(
+                title=f"{metric}: penalty {penalty}, natural gradient", xlabel="gradient steps", ylabel="loss per dimension", ylim=SHOWN
+            )
         for method in ("gradient", *NATURAL):
             path = paths["log_std", method]
             axes[0, 2].plot([law.mean[0] for law in path], [law.std[0] for law in path], label=method)
@@ -154,9 +157,9 @@ def main(options: Options, say: Callable[[str], None]) -> int:
         for axis, (phi, name) in zip(axes[1], COORDINATES.items(), strict=False):
             for method in METHODS:
                 axis.loglog(seen[phi, method], label=method)
-            axis.set(title=f"In mean and {name}", xlabel="gradient steps", ylabel="loss per dimension")
+            axis.set(title=f"In mean and {name}", xlabel="gradient steps", ylabel="loss per dimension", ylim=SHOWN)
         for method in METHODS:
             axes[1, 2].loglog(STEPS, ends[method], label=method)
-        axes[1, 2].set(title=f"After {options.iterations:,}, log std", xlabel="step size", ylabel="loss per dimension")
+        axes[1, 2].set(title=f"After {options.iterations:,}, log std", xlabel="step size", ylabel="loss per dimension", ylim=SHOWN)
     say(f"table: {folder / 'sinc.md'} .csv .txt\nfigure: {folder / 'sinc.png'} .pdf")
     return 0
