@@ -24,10 +24,12 @@ from wgf.agents.training.protocol import Info, Streams
 from wgf.agents.training.rollout import Segment
 from wgf.conjugate import conjugate_gradient
 from wgf.policies.critics import squared_error
+from wgf.transport import entropic_cost
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
+SMOOTHING = 1.0  # of W2^2 in the penalty
 EVERY = 5  # minibatch steps between two changes of the damping
 NONE = torch.finfo(torch.float32).min  # the best of no ratios yet: every number of a state is finite
 
@@ -53,6 +55,9 @@ class Config(EpochSettings):
     """Length at which the direction of both networks together is cut, before Adam."""
     critic_weight: float = 0.5
     """Weight of the critic's loss beside the policy's."""
+    penalty: float = 0.0
+    """Weight of W2^2, smoothed by 1 (Sinkhorn), between what the policy does at a minibatch's states and did at the segment's start.
+    With it WNPG is BG-WNPG, and with metric none BGPG; the paper: 0.1. Its steps are not compiled."""
 
     def __post_init__(self) -> None:
         rest = self.horizon * self.envs % self.batch or self.batch
@@ -93,7 +98,8 @@ def init(
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     """Draws the noise of one update."""
     n = cfg.horizon * cfg.envs
-    draws, functions = (cfg.draws, cfg.basis) if cfg.metric == "kernel" else (0, 0)
+    functions = cfg.basis if cfg.metric == "kernel" else 0
+    draws = cfg.draws if functions or cfg.penalty else 0
     axes = draw.uniform(cfg.epochs * -(-n // cfg.batch), functions)
     return Noise(draw.permutations(cfg.epochs, n), draw.normal(1, n, draws, action), axes)
 
@@ -103,9 +109,10 @@ def update(cfg: Config, state: State, batch: Segment, noise: Noise) -> Info:
     policy, v = state.nets
     obs, action, advantage, target = samples(cfg, lambda obs: v(state.v.theta, obs), batch)
     before = policy.log_prob(state.policy.theta, obs, action)
+    did = behaviour(state.nets, state.policy.theta, state.v.theta, obs, noise.xi) if cfg.penalty else obs[..., :0]
     order = minibatches(noise.order, cfg.batch)
     told = [
-        step_(cfg, state, rows, pick, obs, action, advantage, target, before, noise.xi)
+        step_(cfg, state, rows, pick, obs, action, advantage, target, before, noise.xi, did)
         for rows, pick in zip(order, noise.axes.unbind(1), strict=True)
     ]
     entropy = policy.entropy(state.policy.theta)
@@ -136,18 +143,22 @@ def step_(
     target: Tensor,
     before: Tensor,
     xi: Tensor,
+    did: Tensor,
 ) -> Tensor:
     """Takes one step of both networks on the rows (S, k) of a segment; the critic's loss, E[r - 1 - log r], an estimate of
     KL(pi_old || pi), and the cosine of gradient and direction: (3, S)."""
     policy, v = state.nets
-    s, a, gain, y, old, z = (taken(t, rows) for t in (obs, action, advantage, target, before, xi))
+    s, a, gain, y, old, z, was = (taken(t, rows) for t in (obs, action, advantage, target, before, xi, did))
     gain = standardised(gain)
 
-    # Gradient of -E[r A] + weight (1/2) (V - y)^2, r = pi(a | s) / pi_old(a | s), in policy and critic together
+    # Gradient of -E[r A] + weight (1/2) (V - y)^2 + penalty W2^2, r = pi(a | s) / pi_old(a | s), in policy and critic together
     def loss(theta: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ratio = torch.exp(policy.log_prob(theta, s, a) - old)
         error, _ = squared_error(v(w, s), y)
-        return cfg.critic_weight * error - (ratio * gain).mean((1, 2)), error, ratio
+        found = cfg.critic_weight * error - (ratio * gain).mean((1, 2))
+        if cfg.penalty:
+            found = found + cfg.penalty * entropic_cost(behaviour(state.nets, theta, w, s, z)[:, 0], was[:, 0], SMOOTHING)
+        return found, error, ratio
 
     slopes, (value, error, ratio) = gradients(loss, state.policy.theta, state.v.theta)
     gradient, theta = torch.cat(slopes, -1)[:, 0], torch.cat([state.policy.theta, state.v.theta], -1)[:, 0]
@@ -176,8 +187,7 @@ def step_(
 
 def preconditioned(cfg: Config, state: State, theta: Tensor, gradient: Tensor, obs: Tensor, xi: Tensor, pick: Tensor) -> Tensor:
     """Returns (G + eps D^-1)^-1 g, (S, P + Q), at policy and critic together (S, P + Q), by states (S, 1, k, D) and their draws xi."""
-    policy, v = state.nets
-    size = state.policy.theta.shape[-1]
+    policy, size = state.nets.policy, state.policy.theta.shape[-1]
     if cfg.metric == "none":
         return gradient
     if cfg.metric == "gaussian":
@@ -185,13 +195,17 @@ def preconditioned(cfg: Config, state: State, theta: Tensor, gradient: Tensor, o
         own, _, _ = conjugate_gradient(metric, gradient[:, None, :size], steps=cfg.cg_steps)
         return torch.cat([own[:, 0], gradient[:, size:]], -1)
 
-    def behaviour(theta: Tensor) -> Tensor:
-        """Ten actions and V at each state, (S, k, 10 A + 1)."""
-        mean, std = policy.mode(theta[:, None, :size], obs), policy.log_std(theta[:, None, :size]).exp()
-        actions = mean[..., None, :] + std[:, :, None, None] * xi
-        return torch.cat([actions.flatten(-2), v(theta[:, None, size:], obs)[..., None]], -1)[:, 0]
+    def does(theta: Tensor) -> Tensor:
+        return behaviour(state.nets, theta[:, None, :size], theta[:, None, size:], obs, xi)[:, 0]
 
-    seen = behaviour(theta)
+    seen = does(theta)
     axes = (pick * seen.shape[-1]).long()
     functions = kwng.spanned(seen, seen[:, : cfg.basis], axes)
-    return kwng.reparameterised(behaviour, theta, functions).solve(gradient, state.eps, "columns")
+    return kwng.reparameterised(does, theta, functions).solve(gradient, state.eps, "columns")
+
+
+def behaviour(nets: Nets, theta: Tensor, w: Tensor, obs: Tensor, xi: Tensor) -> Tensor:
+    """Returns what a policy does at states (S, 1, k, D): an action for each draw xi (S, 1, k, draws, A), and V, (S, 1, k, draws A + 1)."""
+    mean, std = nets.policy.mode(theta, obs), nets.policy.log_std(theta).exp()
+    actions = mean[..., None, :] + std[:, :, None, None] * xi
+    return torch.cat([actions.flatten(-2), nets.v(w, obs)[..., None]], -1)

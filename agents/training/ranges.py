@@ -50,6 +50,7 @@ RANGES = {
     "basis": COUNT,
     "draws": COUNT,
     "critic_weight": POSITIVE,
+    "penalty": AT_LEAST_ZERO,
     "cg_steps": COUNT,
     "n_step": COUNT,
     "copy_every": COUNT,

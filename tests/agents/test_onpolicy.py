@@ -622,7 +622,7 @@ class Joint:
 
     def __init__(self, nets, size, *rows):
         self.policy, self.v, self.size = nets.policy, nets.v, size
-        self.states, self.action, gain, self.target, self.old, self.xi = rows
+        self.penalty, self.states, self.action, gain, self.target, self.old, self.xi, self.did = rows
         self.gain = (gain - gain.mean()) / (gain.std(correction=0) + 1e-8)
 
     def law(self, joint):
@@ -637,7 +637,7 @@ class Joint:
 
     def loss(self, joint):
         ratio, error = self.parts(joint)
-        return 0.5 * error - (ratio * self.gain).mean()
+        return 0.5 * error - (ratio * self.gain).mean() + self.penalty * transport.entropic_cost(self.behaviour(joint), self.did, 1.0)
 
     def behaviour(self, joint):
         law = self.law(joint)
@@ -653,21 +653,29 @@ class Joint:
         return found
 
 
-@pytest.mark.parametrize(("metric", "longest"), [("kernel", 600.0), ("gaussian", 1.5), ("none", 1.1)])
-def test_wnpg_takes_the_dense_natural_step_of_policy_and_critic_together(metric, longest):
+@pytest.mark.parametrize(
+    ("metric", "longest", "penalty"),
+    [("kernel", 600.0, 0.0), ("kernel", 600.0, 0.3), ("gaussian", 1.5, 0.0), ("none", 1.1, 0.0), ("none", 1.1, 0.3)],
+)
+def test_wnpg_takes_the_dense_natural_step_of_policy_and_critic_together(metric, longest, penalty):
     cfg = small(wnpg.Config(metric=metric), batch=14, lr=0.01, max_norm=longest, damping=0.1, basis=3, draws=2, epochs=4, reward_scale=2.0)
+    cfg = replace(cfg, penalty=penalty)
     run, other = World(wnpg, cfg, (3, 4)), World(wnpg, cfg, (3, 4))
     segment, noise = run.segment(), wnpg.noise(cfg, A, run.draw)
     state, size = other.state, other.theta.shape[-1]
     advantage, target = (t.flatten(2) for t in other.estimate(segment, 2.0, cfg.gamma * cfg.lam))
     obs, action = segment.obs.flatten(2, 3), segment.action.flatten(2, 3)
     old = state.nets.policy.log_prob(other.theta, obs, action)
+    start = [torch.cat([state.policy.theta[s, 0], state.v.theta[s, 0]]) for s in range(2)]
+    xi = noise.xi if metric == "kernel" or penalty else torch.zeros(2, 1, 40, 1, A)
     eps, best, told, lengths = [0.1, 0.1], [-torch.inf, -torch.inf], [], []
     for k, rows in enumerate(rows for epoch in noise.order.unbind(1) for rows in epoch.split(14, -1)):
         found = []
         for s in range(2):
             joint = torch.cat([state.policy.theta[s, 0], state.v.theta[s, 0]])
-            one = Joint(state.nets, size, *(t[s, 0, rows[s]] for t in (obs, action, advantage, target, old, noise.xi)))
+            own = [t[s, 0, rows[s]] for t in (obs, action, advantage, target, old, xi)]
+            at_first = Joint(state.nets, size, 0.0, *own, None)
+            one = Joint(state.nets, size, penalty, *own, at_first.behaviour(start[s]))
             g = grad(one.loss)(joint)
             direction = one.direction(cfg, joint, g, noise.axes[s, k], eps[s])
             lengths.append(direction.norm().item())
