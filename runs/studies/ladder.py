@@ -76,8 +76,8 @@ class Options:
         agent, flow = RUNGS[rung].agent, f":particles={self.particles}" if rung != "sac" else ""
         every = max(1, self.steps // 20)
         schedule = Schedule(steps=self.steps, warmup=self.warmup, eval_every=every, eval_episodes=5)
-        found = plan(f"{agent}:{self.size}{flow}", Contest((agent,), self.env, self.seeds), schedule, self.place)
-        return replace(found, label=rung, seeds=seeds_of(self.seeds, self.first_seed))
+        found = plan(f"{agent}:{self.size}{flow}", Contest((agent,), self.env, self.seeds, self.first_seed), schedule, self.place)
+        return replace(found, label=rung)
 
 
 def below(rung: str, rungs: Sequence[str]) -> str:

@@ -45,6 +45,8 @@ class Options:
     """Which of the two to train."""
     seeds: int = 5
     """Number of seeds, trained as one stack; the figure shows the first."""
+    first_seed: int = 0
+    """The first seed; the others follow it."""
     steps: int = 10_000
     """Environment steps per seed."""
     episodes: int = 20
@@ -56,14 +58,23 @@ class Options:
     def __post_init__(self) -> None:
         check_some(self, "agents")
         check_range(self, steps=(1, None), episodes=(1, None))
-        seeds_of(self.seeds)
+        seeds_of(self.seeds, self.first_seed)
 
     def job(self, name: str) -> Job:
         """An agent's training: its paper preset with ReLU networks, reward scale 0.1 and the trust region of common noise."""
         own: dict[str, Any] = {"activation": "relu", "reward_scale": 0.1, "w2": "common_noise", "squash": "exact", "tau": TAU[name]}
         own |= {"backup": self.backup} if name == "dp-wgf" else {}
         schedule = Schedule(steps=self.steps, warmup=2_000, eval_every=self.steps, eval_episodes=1)
-        return Job(name, name, "paper", replace(resolve(name, "paper", ENV), **own), ENV, seeds_of(self.seeds), schedule, self.place)
+        return Job(
+            name,
+            name,
+            "paper",
+            replace(resolve(name, "paper", ENV), **own),
+            ENV,
+            seeds_of(self.seeds, self.first_seed),
+            schedule,
+            self.place,
+        )
 
 
 class Policy(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 from wgf.agents.training.checkpoint import again, read_sealed, read_whole
 from wgf.agents.training.envs import reward_threshold
 from wgf.agents.training.schedule import Schedule
-from wgf.runs.command.options import Contest, Place, seeds
+from wgf.runs.command.options import Contest, Place
 from wgf.runs.trainer import tables, training
 from wgf.runs.trainer.figures import caption, display, figure, returns
 from wgf.runs.trainer.reuse import complete
@@ -47,7 +47,7 @@ def plan(token: str, what: Contest, schedule: Schedule, place: Place) -> trainin
     chosen = [s.removeprefix("preset=") for s in settings if s.startswith("preset=")]
     preset = chosen[-1] if chosen else what.preset
     cfg = training.override(training.resolve(name, preset, what.env), [s for s in settings if not s.startswith("preset=")])
-    return training.Job(token.replace(":", ","), name, preset, cfg, what.env, seeds(what.seeds), schedule, place)
+    return training.Job(token.replace(":", ","), name, preset, cfg, what.env, what.chosen(), schedule, place)
 
 
 class Curves(NamedTuple):

@@ -300,7 +300,7 @@ compare {CARTPOLE} --agents sac:batch=1,5               | --batch is '1,5'; it m
 compare {CARTPOLE} --agents sac/../x                    | agent 'sac/../x' is unknown
 compare {CARTPOLE} --agents own:Agent                   | agent 'own' is unknown
 compare {CARTPOLE} --threshold -inf                     | threshold is -inf; it must be a finite number
-compare {CARTPOLE} --first-seed 1                       | option --first-seed is unknown
+compare {CARTPOLE} --first-seed 999998                  | first-seed is 999998; seeds must lie from 0 to 999,999
 compare sac {CARTPOLE}                                  | argument 'sac' is not understood
 compare {CARTPOLE} --seeds 99999999999999999999         | seeds must lie from 0 to 999,999
 bnn --data . --sets boston boston                       | set 'boston' is named twice

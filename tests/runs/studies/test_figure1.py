@@ -36,6 +36,7 @@ def test_it_trains_the_papers_settings():
 def test_fewer_iterations_are_no_more_than_the_papers():
     assert Options(iterations=200).contest("CartPoleSwingUp")[1].steps == 200 * 80_000
     assert Options(iterations=200).contest("CartPole")[1].steps == 100 * 80_000
+    assert Options(seeds=2, first_seed=3).contest("CartPole")[0].chosen() == (3, 4)
 
 
 def test_the_table_has_the_means_over_training_and_at_the_end_and_marks_what_is_drawn():

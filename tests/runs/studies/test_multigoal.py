@@ -40,6 +40,7 @@ def test_the_settings_are_those_of_the_figure():
         assert (job.cfg.tau, job.cfg.reward_scale, job.cfg.activation, job.cfg.w2) == (tau, 0.1, "relu", "common_noise")
     assert [Options(backup=b).job("dp-wgf").cfg.backup for b in ("soft", "normalizer")] == ["soft", "normalizer"]
     assert Options().job("dp-wgf").cfg.backup == "soft"
+    assert Options(seeds=2, first_seed=3).job("dp-wgf").seeds == (3, 4)
     assert Options(backup="normalizer").job("dp-wgf-v").cfg.backup == "entropy"  # J_V as the paper ran it, whatever DP-WGF has
 
 

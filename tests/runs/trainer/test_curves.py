@@ -107,6 +107,7 @@ def test_an_agent_of_a_comparison_may_have_settings_and_a_preset_of_its_own(cont
     job = compare.plan("sac:preset=paper:batch=9:preset=modern", Contest(preset="paper", env="Swimmer-v5", seeds=3), SCHEDULE, contest[1])
     assert (job.label, job.agent, job.preset) == ("sac,preset=paper,batch=9,preset=modern", "sac", "modern")
     assert (job.cfg.batch, job.seeds, job.schedule, job.place) == (9, (0, 1, 2), SCHEDULE, contest[1])
+    assert compare.plan("sac", Contest(seeds=2, first_seed=5), SCHEDULE, contest[1]).seeds == (5, 6)
     plain = compare.plan("sac", Contest(preset="modern", env="Swimmer-v5"), SCHEDULE, contest[1])
     assert (plain.preset, plain.cfg.hidden) == ("modern", job.cfg.hidden)
     assert plain.cfg.hidden != compare.plan("sac", contest[0], SCHEDULE, contest[1]).cfg.hidden
