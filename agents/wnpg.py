@@ -44,7 +44,7 @@ class Config(EpochSettings):
     """Metric of the gradient. kernel: of actions and V, from samples; gaussian: the policy's alone, in closed form, by conjugate gradients;
     none: the gradient itself, the control."""
     basis: int = 5
-    """Functions of the kernel metric, each one more backward pass; at most as many as a minibatch has states."""
+    """Functions of the kernel metric, each one more backward pass; of a smaller minibatch, as many as it has states."""
     draws: int = 10
     """Actions per state that the kernel metric sees."""
     damping: float = 1e-5
@@ -58,11 +58,6 @@ class Config(EpochSettings):
     penalty: float = 0.0
     """Weight of W2^2, smoothed by 1 (Sinkhorn), between what the policy does at a minibatch's states and did at the segment's start.
     With it WNPG is BG-WNPG, and with metric none BGPG; the paper: 0.1. Its steps are not compiled."""
-
-    def __post_init__(self) -> None:
-        rest = self.horizon * self.envs % self.batch or self.batch
-        if self.metric == "kernel" and self.basis > min(rest, self.batch):
-            raise ValueError(f"basis is {self.basis}; it must be at most the {min(rest, self.batch)} states of the smallest minibatch")
 
 
 PRESETS = {"paper": Config(), "modern": Config(lr=3e-4)}
@@ -199,8 +194,9 @@ def preconditioned(cfg: Config, state: State, theta: Tensor, gradient: Tensor, o
         return behaviour(state.nets, theta[:, None, :size], theta[:, None, size:], obs, xi)[:, 0]
 
     seen = does(theta)
-    axes = (pick * seen.shape[-1]).long()
-    functions = kwng.spanned(seen, seen[:, : cfg.basis], axes)
+    points = seen[:, : cfg.basis]
+    axes = (pick * seen.shape[-1]).long()[:, : points.shape[1]]
+    functions = kwng.spanned(seen, points, axes)
     return kwng.reparameterised(does, theta, functions).solve(gradient, state.eps, "columns")
 
 
