@@ -1,6 +1,7 @@
 """On a one-step task Q is the reward, so the law that each agent must reach is known: exp(r / alpha) / Z on (-1, 1)."""
 
 from dataclasses import fields, replace
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint
 from wgf.agents.training.descent import Adam
 from wgf.agents.training.protocol import Batch, Streams
+from wgf.agents.training.rollout import Segment
+from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.settings import ReplaySettings
 
 SMALL = {"hidden": (32, 32), "activation": "tanh", "batch": 64, "lr": 1e-2, "tau": 0.05}
@@ -148,21 +151,86 @@ def test_a_gaussian_policy_cannot_keep_both_goals(device):
     assert (near_both_goals(draws(agent, cfg, state, draw)) < 0.15).all()
 
 
-# --- every preset -----------------------------------------------------------------------------------------------------
+# --- every preset, and every choice that none makes -------------------------------------------------------------------
 
 TINY = {"hidden": (16, 16), "critic_hidden": (16, 16), "policy_hidden": (16,), "expansion": 2, "batch": 16, "particles": 8, "samples": 4}
 QUICK = {"lr": 1e-2, "critic_lr": 1e-2, "tau": 0.05, "copy_every": 10, "value_particles": 8, "entropy_std": 0.02}
+STEPS = {"hidden": (16, 16), "batch": 40, "envs": 4, "horizon": 10, "particles": 4, "critic_steps": 2, "lr": 1e-2, "critic_lr": 1e-2}
 
 
-@pytest.mark.parametrize(("name", "preset"), [(n, p) for n in AGENTS for p in AGENTS[n] if isinstance(find(n, p)[1], ReplaySettings)])
+def climbed(agent, cfg, updates, device):
+    """State of two seeds of an agent that learns from rollouts, after updates on episodes of one step with r = a, as environments cut it."""
+    state = agent.init(cfg, 1, 1, [torch.Generator().manual_seed(k) for k in range(2)], torch.device(device))
+    draw, memory = Streams([torch.Generator(device).manual_seed(k) for k in range(2)]), agent.memory(cfg, Schedule())
+    for _ in range(updates):
+        memory.explore(state, draw)
+        columns = []
+        for _ in range(memory.steps):
+            obs = draw.normal(memory.envs, 1)
+            action = agent.act(cfg, state, obs, agent.act_noise(cfg, 1, memory.envs, draw))
+            reward = action[..., 0].clamp(-1.0, 1.0)
+            columns.append((obs, action, reward, torch.zeros_like(reward), torch.ones_like(reward, dtype=torch.bool), obs))
+        each = (memory.policies, memory.each)
+        segment = Segment(*(torch.stack(c, 1).unflatten(2, each).transpose(1, 2) for c in zip(*columns, strict=True)))
+        info = agent.update(cfg, state, segment, agent.noise(cfg, 1, draw))()
+    return state, draw, info
+
+
+def goes_to_the_bound(name, preset, updates, device, **change):
+    """Checks that every number stays finite, and that the best action and the mean draw, as environments cut them, lie near 1."""
+    agent, cfg = find(name, preset)
+    sizes = TINY | QUICK if isinstance(cfg, ReplaySettings) else STEPS
+    cfg = replace(cfg, **{f.name: value for f in fields(cfg) if (value := sizes.get(f.name))} | change)
+    if isinstance(cfg, ReplaySettings):
+        cfg = replace(cfg, reward_scale=20.0) if cfg.atoms == 1 or cfg.bound > 20.0 else cfg  # a law of Q ends at its bound
+        state, draw, info = trained(agent, cfg, lambda a: a, updates, device, spread=1.0)
+    else:
+        state, draw, info = climbed(agent, cfg, 60, device)
+    assert all(bool(t.isfinite().all()) for t in (*checkpoint.tensors(state).values(), *info.values()))
+    states = torch.linspace(-1.0, 1.0, 5, device=device).repeat(agent.memory(cfg, Schedule()).policies)  # each policy sees all five
+    best = agent.greedy(cfg, state, states.expand(2, -1)[..., None])[..., 0]
+    assert (best.clamp(-1.0, 1.0).mean(-1) > 0.9).all()
+    assert (draws(agent, cfg, state, draw, 500).clamp(-1.0, 1.0).mean(-1) > 0.6).all()
+
+
+@pytest.mark.parametrize(("name", "preset"), [(n, p) for n in AGENTS for p in AGENTS[n]])
 def test_every_preset_goes_to_the_best_action_at_the_bound(name, preset, device):
     """r = a: the best action is where tanh ends. Its law has r / alpha = 20 or an entropy far below -A, so that it lies there too."""
-    agent, cfg = find(name, preset)
-    cfg = replace(cfg, **{f.name: value for f in fields(cfg) if (value := {**TINY, **QUICK}.get(f.name))})
-    if cfg.atoms == 1:  # a law of Q ends at its bound
-        cfg = replace(cfg, reward_scale=20.0)
-    state, draw, info = trained(agent, cfg, lambda a: a, 360, device, spread=1.0)
-    assert all(bool(t.isfinite().all()) for t in (*checkpoint.tensors(state).values(), *info.values()))
-    best = agent.greedy(cfg, state, torch.linspace(-1.0, 1.0, 5, device=device).expand(2, 5)[..., None])[..., 0]
-    assert (best.mean(-1) > 0.9).all()
-    assert (draws(agent, cfg, state, draw, 500).mean(-1) > 0.6).all()
+    goes_to_the_bound(name, preset, 360, device)
+
+
+BLOCKS = {"network": "residual"}
+CHOICES = [
+    *(("dp-wgf", "modern", {"w2": w2}) for w2 in ("eq9_mean", "entropic", "debiased")),
+    ("dp-wgf", "modern", {"w2": "exact", "backup": "expected", "members": 1}),
+    ("dp-wgf", "modern", {**BLOCKS, "norm": "layer", "unit": False}),
+    *(("dp-wgf-v", "modern", {"w2": w2}) for w2 in ("eq9_mean", "entropic", "debiased")),
+    ("dp-wgf-v", "modern", {"w2": "exact", "backup": "normalizer", "squash": "soft_q"}),
+    ("dp-wgf-v", "modern", {**BLOCKS, "norm": "layer", "unit": False}),
+    ("sac", "modern", {**BLOCKS, "norm": "layer", "atoms": 21, "bound": 25.0}),
+    ("sac", "modern", {**BLOCKS, "unit": False, "policy_delay": 2}),
+    ("sac", "paper", {**BLOCKS, "norm": "layer", "unit": False}),
+    ("soft-q", "modern", {**BLOCKS, "norm": "layer", "unit": False}),
+    ("ddpg", "modern", {**BLOCKS, "norm": "layer", "unit": False}),
+    ("wpo", "modern", {"policy": "mixture", "components": 3, "kl": "hard", "squash": "cbrt"}),
+    ("wpo", "modern", {"policy": "squashed", "bootstrap": "softmax"}),
+    ("wpo", "modern", {**BLOCKS, "norm": "layer", "unit": False, "entropy": 0.05}),
+    *(("ip-wgf", "modern", {"w2": w2, "w2_scale": 0.1}) for w2 in ("eq9_mean", "entropic", "debiased", "exact", "common_noise")),
+    *((name, "modern", {"bandwidth": rule}) for name in ("ip-wgf", "svpg") for rule in ("svgd", "full")),
+    *((name, "modern", {"sigma": "learned", "weight_noise": 0.05}) for name in ("ip-wgf", "pg", "svpg")),
+]
+
+
+@pytest.mark.parametrize(("name", "preset", "change"), CHOICES, ids=[" ".join(map(str, (n, *c.values()))) for n, _, c in CHOICES])
+def test_every_choice_that_no_preset_makes_goes_to_the_best_action_at_the_bound(name, preset, change, device):
+    goes_to_the_bound(name, preset, 150, device, **change)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_no_choice_is_left_out(name):
+    presets = [(name, preset, {}) for preset in AGENTS[name]]
+    made = [replace(find(name, preset)[1], **change) for agent, preset, change in (*presets, *CHOICES) if agent == name]
+    for kind in {type(cfg) for cfg in made}:
+        for field, hint in get_type_hints(kind).items():
+            values = {True, False} if hint is bool else set(get_args(hint)) if get_origin(hint) is Literal else set()
+            assert values <= {getattr(cfg, field) for cfg in made if isinstance(cfg, kind)}, field
