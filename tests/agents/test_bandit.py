@@ -159,7 +159,7 @@ STEPS = {"hidden": (16, 16), "batch": 40, "envs": 4, "horizon": 10, "particles":
 
 
 def climbed(agent, cfg, updates, device):
-    """State of two seeds of an agent that learns from rollouts, after updates on episodes of one step with r = a, as environments cut it."""
+    """State of two seeds of an agent that learns from rollouts, after updates on one-step episodes with r = a, as environments cut it."""
     state = agent.init(cfg, 1, 1, [torch.Generator().manual_seed(k) for k in range(2)], torch.device(device))
     draw, memory = Streams([torch.Generator(device).manual_seed(k) for k in range(2)]), agent.memory(cfg, Schedule())
     for _ in range(updates):
