@@ -17,7 +17,8 @@ class ReplaySettings:
     norm: Literal["batch", "layer"] = "batch"
     """Normalisation in residual blocks: of each unit over the minibatch, or of each row over its units."""
     unit: bool = True
-    """Whether the weights of each unit of a residual network are scaled back to length 1 after every step."""
+    """Whether the weights of each unit of a residual network are scaled back to length 1 after every step. A Q that is a number then
+    reaches some sqrt(width) to both sides of its bias and no further: give atoms, a smaller reward scale, or no unit."""
     atoms: int = 1
     """Atoms of a law of Q, fitted by cross-entropy, with rewards divided so that returns lie within ``bound``. 1: Q is a number."""
     bound: float = 5.0
