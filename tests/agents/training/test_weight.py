@@ -9,7 +9,7 @@ import torch
 
 from wgf.agents import Agent
 from wgf.agents.registry import AGENTS, find
-from wgf.agents.training import checkpoint, weight
+from wgf.agents.training import checkpoint, making, weight
 from wgf.agents.training.normal import normalized
 
 CPU = torch.device("cpu")
@@ -107,6 +107,33 @@ def test_episodes_without_bound_are_refused_before_their_simulators_are_made(env
         with pytest.raises(ValueError, match=rf"^1,000,000,000 environments '{env}' side by side take about .* GiB, but .* are free; give"):
             play()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19
+
+
+def test_what_the_first_32_environments_and_twice_as_many_take_says_whether_all_fit(monkeypatch):
+    """Before the first the process takes 10^6 bytes, then 5,000 more for each: 100 fit into 500,000 and no fewer, found at 32 and 64."""
+    standing, closed = [], []
+    monkeypatch.setattr(making, "made", lambda name, factory: standing.append(Shut(closed)) or standing[-1])
+    monkeypatch.setattr(making, "resident", lambda: 10**6 + 5_000 * len(standing))
+    monkeypatch.setattr(making, "free_memory", lambda device: free)
+    looks, fitting = [], making.fitting
+    monkeypatch.setattr(making, "fitting", lambda *given: looks.append((len(standing), given[2])) or fitting(*given))
+    free = 500_000
+    assert len(making.several("mine", 100, None)) == 100
+    assert looks == [(32, 5_000), (64, 5_000)]
+    assert closed == []
+    standing.clear()
+    free = 499_999
+    with pytest.raises(ValueError, match=r"^100 environments 'mine' side by side take about "):
+        making.several("mine", 100, None)
+    assert closed == standing
+    assert len(standing) == 32
+
+
+class Shut:
+    """An environment that says when it is closed."""
+
+    def __init__(self, closed):
+        self.close = lambda: closed.append(self)
 
 
 def test_what_is_modest_costs_no_look(monkeypatch):
