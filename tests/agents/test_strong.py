@@ -2,7 +2,7 @@
 
 import math
 from copy import deepcopy
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
@@ -145,6 +145,22 @@ def test_sac_with_the_strong_critic_by_hand(cfg):
                 got = getattr(state, name)
                 got = getattr(got, "theta", got)[s].view(want.shape)
                 torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_sacs_presets_carry_the_numbers_of_their_sources():
+    """modern: Stable-Baselines3. strong: what it takes from FlashSAC, and nothing else."""
+    modern, strong = asdict(sac.PRESETS["modern"]), asdict(sac.PRESETS["strong"])
+    plain = {"network": "mlp", "activation": "relu", "atoms": 1, "smooth": False, "reward_scale": 1.0}
+    rates = {"lr": 3e-4, "gamma": 0.99, "tau": 0.005, "alpha0": 1.0, "entropy_std": 0.0}
+    sizes = {"hidden": (256, 256), "policy_hidden": (), "members": 2, "batch": 256, "envs": 1, "n_step": 1, "policy_delay": 1, "held": 1}
+    blocks = {"expansion": 4, "norm": "batch", "unit": True, "bound": 5.0}  # which plain layers of a number do not have
+    assert modern == {**plain, **rates, **sizes, **blocks}
+    taken = {"network": "residual", "policy_hidden": (128, 128), "atoms": 101, "batch": 512, "tau": 0.01, "policy_delay": 2}
+    taken |= {"smooth": True, "alpha0": 0.01, "held": 16, "entropy_std": 0.15}
+    assert strong == modern | taken
+    small = {"hidden": (128, 128), "policy_hidden": (64, 64), "expansion": 2, "batch": 128}
+    assert asdict(sac.PRESETS["strong-small"]) == strong | small
+    assert {name: getattr(dp_wgf_v.PRESETS["strong-small"], name) for name in taken | small} == taken | small
 
 
 @pytest.mark.parametrize(
