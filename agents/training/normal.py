@@ -43,7 +43,7 @@ class Moments:
         """Returns sqrt(squares / count + 1e-8), (S, ...); 1 before there are two numbers."""
         each = (-1, *[1] * (self.mean.ndim - 1))
         count = self.count.view(each)
-        return torch.where(count < 2.0, 1.0, (self.squares / count.clamp(min=1.0) + 1e-8).sqrt())
+        return torch.where(count < 2.0, 1.0, (self.squares / count + 1e-8).sqrt())
 
 
 @dataclass

@@ -100,7 +100,7 @@ class Rollout:
             self._episodes.end(ended)
         each = (self.policies, self.each)
         segment = Segment(*(torch.unflatten(torch.stack(c, 1), 2, each).transpose(1, 2) for c in zip(*columns, strict=True)))
-        finite = (segment.next_obs.sum(-1) + segment.reward).flatten(1).isfinite().all(1).cpu().numpy()
+        finite = (segment.next_obs.isfinite().all(-1) & segment.reward.isfinite()).flatten(1).all(1).cpu().numpy()
         self._segments.append(segment if finite.all() else Segment(*map(filled, segment)))
         return self._episodes.finished(), finite
 

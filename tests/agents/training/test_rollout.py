@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wgf.agents.tasks.fleet import Fleet
+from wgf.agents.tasks.fleet import Fleet, Outcome
 from wgf.agents.training import envs
 from wgf.agents.training.rollout import Rollout
 
@@ -61,8 +61,28 @@ def test_a_seed_gone_wrong_is_marked_at_its_segment():
     assert [memory.collect(lambda obs: torch.zeros(2, 2, 1))[1].tolist() for _ in range(2)] == [[True, True], [True, False]]
 
 
+class Extreme:
+    """Two seeds with one environment each: all numbers are 3e38, whose sums overflow, but the second's third reward, which is none."""
+
+    def reset(self, seeds):
+        self.t = 0
+        return torch.full((2, 1, 2), 3e38)
+
+    def step(self, action):
+        self.t += 1
+        obs, ended = torch.full((2, 1, 2), 3e38), torch.zeros(2, 1, dtype=torch.bool)
+        return Outcome(obs, obs, torch.tensor([[3e38], [-torch.inf if self.t == 3 else 3e38]]), ended, ended)
+
+
+def test_large_numbers_are_finite_and_a_reward_alone_that_is_not_is_marked():
+    memory = Rollout(1, 1, 2, 0.9, pieces=1)
+    memory.begin(Extreme(), [0, 1], CPU)
+    assert [memory.collect(lambda obs: torch.zeros(2, 1, 1))[1].tolist() for _ in range(2)] == [[True, True], [True, False]]
+
+
 def test_a_rollout_says_what_it_needs():
-    memory = Rollout(M, E, T, 0.9, pieces=1)
+    memory = Rollout(M, E, T, 0.9, pieces=7)
+    assert [memory.updates(steps) for steps in (1, M * E * T, M * E * T + 1)] == [7, 7, 14]  # of as many segments as it takes
     assert (memory.policies, memory.envs, memory.size, memory.warmup) == (M, M * E, M * E * T, 0)
     assert memory.starts(7) == [10_007_000 + i for i in range(M * E)]
     assert memory.place(torch.device("meta")) == torch.device("meta")
