@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 from dataclasses import fields
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -421,7 +422,10 @@ def test_checkpoints_are_taken_when_they_are_due(monkeypatch):
     assert [step for step in range(1, 41) if keeper.due(every, step - 1, step, False)] == [10, 20, 30, 40]
     assert keeper.due(every, 9, 31, False)
     monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
-    keeper._spent, keeper._ended = 2.0, 20.0
+    monkeypatch.setattr(loop, "snapshot", lambda *given: {"step": 1, "memory": {}, "record": {}})
+    keeper.store, now[0] = SimpleNamespace(save=lambda *given, fresh: now.__setitem__(0, 20.0)), 18.0
+    keeper.save(SimpleNamespace(memory=SimpleNamespace(rows=lambda since: {})), SimpleNamespace(step=1), None)
+    now[0] = 100.0
     assert keeper.due(Schedule(), 0, 1, True)  # 80 seconds after one that took 2
     assert not keeper.due(Schedule(), 0, 1, False)
     now[0] = 99.9

@@ -13,7 +13,8 @@ import torch
 from wgf.agents import registry
 from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training import checkpoint, envs
-from wgf.agents.training.loop import Task, begin, choose, collect, learn
+from wgf.agents.training.evaluate import starts
+from wgf.agents.training.loop import Task, attempt, begin, choose, collect, learn
 from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Finished, Streams
 from wgf.agents.training.schedule import Schedule
@@ -110,6 +111,13 @@ def test_actions_are_uniform_until_warmup_is_over_and_the_agents_after():
     assert memory.actions[2].tolist() == [[[0.0] * 4] * 2]  # a policy that is not finite stands still
     assert calls == [(4, 2)]
     assert choose(task, training, torch.zeros(1, 2, 3), uniform=False).tolist() == [[[0.0] * 4] * 2]
+
+
+def test_an_attempt_begins_one_environment_and_leaves_the_others_alone():
+    told = []
+    side = SimpleNamespace(reset=told.append, step=lambda action: told.append(tuple(action.shape)), action_size=2, faults={})
+    attempt(side, 7, 3)
+    assert told == [[*starts([7], 1), None, None], (3, 1, 2)]
 
 
 class Memory:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training import envs
 from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Finished
@@ -94,6 +95,33 @@ def test_with_a_delay_as_many_minibatches_come_together_after_as_many_transition
         assert all(batch.reward.shape == (1, 18) for batch in batches)
         came += len(batches)
         assert came == memory.updates(step) == max(0, step - max(0, warmup - 1)) // 3
+
+
+class Spoilt:
+    """One environment, of whose parts one each is not finite in its second, fourth and sixth step."""
+
+    obs_size, action_size = 1, 1
+
+    def reset(self, seeds):
+        self.t = 0
+        return torch.ones(1, 1, 1)
+
+    def step(self, action):
+        self.t += 1
+        spoilt = {2: "obs", 4: "next_obs", 6: "reward"}.get(self.t)
+        parts = {name: torch.full((1, 1, *rest), torch.inf if name == spoilt else 1.0) for name, rest in SHAPES.items()}
+        return Outcome(**parts, terminated=torch.zeros(1, 1, dtype=torch.bool), truncated=torch.zeros(1, 1, dtype=torch.bool))
+
+
+SHAPES = {"obs": (1,), "next_obs": (1,), "reward": ()}
+
+
+def test_every_part_of_an_answer_is_looked_at():
+    memory = Replay(Schedule(steps=9, warmup=0), 8, 0.9)
+    memory.begin(Spoilt(), (0,), CPU)
+    found = [memory.collect(lambda obs: torch.zeros(1, 1, 1))[1].tolist() for _ in range(7)]
+    assert found == [[True], [False], [True], [False], [True], [False], [True]]
+    assert memory.ring.data.isfinite().all()
 
 
 def test_learning_begins_when_the_warmup_is_over():

@@ -62,6 +62,7 @@ def test_running_returns_are_discounted_and_begin_anew_where_a_task_ends(sign):
     for r, end in zip(rewards, ends, strict=True):
         running = np.where(end, 0.0, 0.9 * running) + r
         seen.append(running)
+    np.testing.assert_allclose(state.returns.mean, [np.mean(seen)], rtol=1e-10)
     np.testing.assert_allclose(state.returns.deviation(), [np.sqrt(np.var(seen) + 1e-8)], rtol=1e-10)
     np.testing.assert_allclose(state.largest, [np.abs(seen).max()], rtol=1e-12)
     np.testing.assert_allclose(state.obs.mean, [[14.5, 14.5]], rtol=1e-12)  # of 0 to 29
