@@ -13,8 +13,9 @@ import torch
 from wgf.agents import registry
 from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training import checkpoint, envs
-from wgf.agents.training.evaluate import starts
-from wgf.agents.training.loop import Task, attempt, begin, choose, collect, learn
+from wgf.agents.training.evaluate import Episodes, starts
+from wgf.agents.training.health import Health
+from wgf.agents.training.loop import Task, assess, attempt, begin, choose, collect, learn
 from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Finished, Streams
 from wgf.agents.training.schedule import Schedule
@@ -118,6 +119,22 @@ def test_an_attempt_begins_one_environment_and_leaves_the_others_alone():
     side = SimpleNamespace(reset=told.append, step=lambda action: told.append(tuple(action.shape)), action_size=2, faults={})
     attempt(side, 7, 3)
     assert told == [[*starts([7], 1), None, None], (3, 1, 2)]
+
+
+def test_of_several_policies_the_best_mean_of_its_own_episodes_is_told(monkeypatch):
+    returns = np.array([[1.0, 3.0, 10.0, 20.0, 4.0, 4.0]])  # of three policies, two episodes each
+    asked, told = [], {}
+    monkeypatch.setattr("wgf.agents.training.loop.evaluate", lambda *given: asked.append(given[2:4]) or Episodes(returns, 2.0 * returns))
+    task = SimpleNamespace(agent=None, cfg=None, device=None, seeds=[7], eval_envs=SimpleNamespace(faults={}))
+    task.memory, task.schedule = SimpleNamespace(policies=3), Schedule(eval_episodes=2)
+    run, record = (
+        SimpleNamespace(state=None, step=1, health=Health()),
+        SimpleNamespace(running=[0], write=lambda _, values: told.update(values)),
+    )
+    assert assess(task, run, record, lambda: False)
+    assert asked == [([7], 6)]
+    expected = {"eval/return": 7.0, "eval/return_std": returns.std(), "eval/length": 14.0, "eval/return_best": 15.0}
+    assert {tag: value.tolist() for tag, value in told.items()} == {tag: [value] for tag, value in expected.items()}
 
 
 class Memory:
