@@ -60,7 +60,7 @@ class Config(EpochSettings):
     With it WNPG is BG-WNPG, and with metric none BGPG; the paper: 0.1. Its steps are not compiled."""
 
 
-PRESETS = {"paper": Config(), "modern": Config(lr=3e-4)}
+PRESETS = {"paper": Config(), "modern": Config(lr=3e-4, metric="gaussian")}
 
 
 @dataclass
