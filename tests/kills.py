@@ -28,8 +28,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint
 from wgf.agents.training.folder import checkpoints, newest
-from wgf.agents.training.snapshot import parted
 from wgf.runs.command import cli
+from wgf.snapshot import parted
 
 SMALL = {
     "hidden": "8,8", "critic_hidden": "8,8", "particles": 4, "value_particles": 4, "samples": 2, "copy_every": 5, "critic_steps": 2,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wgf.agents.tasks import TASKS
-from wgf.agents.training.snapshot import Snapshot, put_, set_states, states
+from wgf.snapshot import Snapshot, put_, set_states, states
 
 
 class Outcome(NamedTuple):

@@ -19,10 +19,10 @@ from wgf.agents.tasks.fleet import Fleet, Outcome
 from wgf.agents.training.gym import Gymnasium
 from wgf.agents.training.making import CPU, LEAST, Film, closed, fitting, made, reward_threshold
 from wgf.agents.training.pool import EnvPool
-from wgf.agents.training.snapshot import Snapshot
 from wgf.agents.training.spaces import Array, BrokenEnvironment, Mask, Step, raised
 from wgf.limits import free_memory
 from wgf.shown import shown
+from wgf.snapshot import Snapshot
 
 __all__ = [
     "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Source", "Step", "one_line", "returned",

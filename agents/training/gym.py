@@ -12,8 +12,8 @@ import torch
 from wgf.agents.training import spaces
 from wgf.agents.training.limit import Limit, TooLong
 from wgf.agents.training.making import closed, refuse_statistics, several
-from wgf.agents.training.snapshot import Snapshot
 from wgf.agents.training.spaces import Array, BrokenEnvironment, Misfit, Scale, Step, cast, raised
+from wgf.snapshot import Snapshot
 
 FAULTS = (Exception, SystemExit, TooLong)  # an environment's own code may raise anything, and may call sys.exit
 BEGUN, STEPPED = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")

@@ -22,9 +22,9 @@ from wgf.agents.training.health import METRICS, Health
 from wgf.agents.training.protocol import AnyAgent, Info, Memory, Streams
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.snapshot import Snapshot, put_
 from wgf.agents.training.spaces import quiet, raised
 from wgf.agents.training.store import Saved, Store
+from wgf.snapshot import Snapshot, put_
 
 
 class Task(NamedTuple):

@@ -15,7 +15,7 @@ from wgf.agents.training.protocol import Act, Batch, Finished, Size, Streams
 from wgf.agents.training.ring import Ring
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.settings import ReplaySettings
-from wgf.agents.training.snapshot import Snapshot, put_
+from wgf.snapshot import Snapshot, put_
 
 
 class Episodes:

@@ -12,7 +12,7 @@ from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training.envs import BrokenEnvironment, Envs, Mask
 from wgf.agents.training.protocol import Act, AnyAgent, Finished, Info, Memory, Size, Streams
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.snapshot import Snapshot
+from wgf.snapshot import Snapshot
 
 LIMIT = 10.0  # deviations at which an observation is cut
 

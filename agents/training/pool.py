@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from wgf.agents.training.snapshot import Snapshot
 from wgf.agents.training.spaces import Array, BrokenEnvironment, Scale, Step, cast, near, quiet, sizes, stepped, vector
+from wgf.snapshot import Snapshot
 
 NO_WAY_BACK = "environments of backend envpool do not come back to where they were; use backend gymnasium (--backend gymnasium)"
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.snapshot import Snapshot, set_states, states
 from wgf.agents.training.spaces import Array, Mask
+from wgf.snapshot import Snapshot, set_states, states
 
 if TYPE_CHECKING:
     from wgf.agents.training.envs import Envs

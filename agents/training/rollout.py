@@ -10,7 +10,7 @@ from wgf.agents.training.envs import Envs, Mask, beside, returned
 from wgf.agents.training.memory import Episodes, filled
 from wgf.agents.training.protocol import Act, Finished, Size, Streams
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.snapshot import Snapshot
+from wgf.snapshot import Snapshot
 
 
 class Segment(NamedTuple):

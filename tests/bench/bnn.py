@@ -27,7 +27,7 @@ import torch
 from timing import alternate, median, ratio, report, table
 
 from wgf.agents.training import machine
-from wgf.bnn.fit import Settings, fit
+from wgf.bnn import Settings, fit
 
 N, D, H, M, B = 450, 13, 50, 20, 100
 ROWS = 500  # N of them are trained on, the others are the dev part

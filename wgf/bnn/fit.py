@@ -6,104 +6,25 @@ each particle's gamma becomes the maximum likelihood on the dev part, in the dat
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from numbers import Integral, Real
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from wgf.bnn import flows
-from wgf.bnn.compiled import compiled
-from wgf.bnn.model import Model, Prior, log_density
-from wgf.bnn.network import Net
-from wgf.door import door, told, trusted
+from wgf.bnn.model import Model, log_density
+from wgf.bnn.settings import Settings
+from wgf.bnn.steps import Steps
+from wgf.door import door, told
 from wgf.limits import free_memory, size
 from wgf.shown import shown
-from wgf.transport import VELOCITIES, W2Name
+from wgf.snapshot import Snapshot, put_
 
 DTYPE = torch.float32  # of the particles
-LARGEST = 10**18  # of a whole number: tensors count no further
-MOST = 1e30  # of other numbers: float32 holds them and their products
-FLAGS = (True, False)
-MOST_LAYERS = 100  # of hidden units: more of them cost time and train nothing
 LOOKS = 20  # at a fit, evenly spaced
 WIDEST = 1e100  # deviation of a column, and 1 over the narrowest: squares stay within float64
 LEAST = 1e-12  # of the targets' variance: the least mean squared error that a dev part can show, below float32's digits
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A fit's settings; the defaults are those of the papers where they give one."""
-
-    flow: Literal["wgf", "svgd", "blob", "langevin", "ensemble", "dropout"] = "wgf"
-    """wgf, svgd, blob, langevin move particles to the posterior; ensemble: MAP fits side by side; dropout: draws of one MAP fit with it."""
-    hidden: tuple[int, ...] = (50,)
-    """ReLU units, layer by layer."""
-    particles: int = 20
-    """Networks a data set."""
-    iterations: int = 2000
-    """Minibatch steps."""
-    batch: int = 100
-    """Rows of a minibatch."""
-    lr: float = 1e-3
-    """RMSProp's step size, at first."""
-    anneal: bool = True
-    """The step size falls linearly to nothing; otherwise it stays, as in the papers."""
-    w2: W2Name = "exact"
-    """W2 velocity of the flow wgf."""
-    w2_scale: float = 0.4
-    """Its factor: 1 / h for the transport maps, the paper's epsilon for Eq. 9's forms."""
-    inner_steps: int = 5
-    """Steps a JKO iterate of the flow wgf."""
-    dropout: float = 0.05
-    """Probability with which the flow dropout leaves a unit out."""
-    centred: bool = False
-    """Particles hold the weights themselves, as in the papers, where a long fit slides towards zero weights; or z = W sqrt(lambda)."""
-    keep: Literal["best", "last"] = "best"
-    """For each data set, of LOOKS looks at the fit the one with the best dev part; or the last."""
-    prior_shape: float = 1.0
-    """Shape of the Gamma priors on the precisions."""
-    prior_rate: float = 0.1
-    """Their rate."""
-
-    def __post_init__(self) -> None:
-        for name, allowed in {
-            "flow": flows.FLOWS,
-            "w2": tuple(VELOCITIES),
-            "keep": ("best", "last"),
-            "anneal": FLAGS,
-            "centred": FLAGS,
-        }.items():
-            value = getattr(self, name)
-            if not isinstance(value, (str, bool, np.bool_)) or value not in allowed:
-                raise ValueError(f"{name} is {shown(value)}; choose from {', '.join(map(str, allowed))}")
-        if not isinstance(self.hidden, (tuple, list)):
-            raise ValueError(f"hidden is {shown(self.hidden)}; allowed are whole numbers, one a layer")
-        if len(self.hidden) > MOST_LAYERS:
-            raise ValueError(f"hidden has {len(self.hidden)} layers; allowed are at most {MOST_LAYERS}")
-        whole = {name: getattr(self, name) for name in ("particles", "iterations", "batch", "inner_steps")}
-        for name, value in {**whole, **{f"hidden[{i}]": units for i, units in enumerate(self.hidden)}}.items():
-            if not (_within(value, Integral, LARGEST) and value >= 1):
-                raise ValueError(f"{name} is {shown(value)}; allowed is a whole number of at least 1, with at most 18 digits")
-        for name in ("lr", "prior_shape", "prior_rate", "w2_scale"):
-            value, least = getattr(self, name), " or 0" if name == "w2_scale" else ""
-            if not (_within(value, Real, MOST) and (value > 0.0 or least)):
-                raise ValueError(f"{name} is {shown(value)}; allowed is a positive, finite number{least}, at most {MOST:g}")
-        if not (_within(self.dropout, Real, 1.0) and self.dropout < 1.0):
-            raise ValueError(f"dropout is {shown(self.dropout)}; allowed is a number from 0 to below 1")
-
-    def model(self, features: int, outputs: int = 1) -> Model:
-        """The networks of a data set, and their prior."""
-        net = Net((features, *self.hidden, outputs))
-        return Model(net, self.particles, self.centred, Prior(self.prior_shape, self.prior_rate))
-
-
-def _within(value: Any, kind: type, most: float) -> bool:
-    """Whether it is a number of the kind from 0 to ``most``."""
-    return isinstance(value, kind) and not isinstance(value, bool) and 0 <= value <= most  # type: ignore[operator]
 
 
 class Fit(NamedTuple):
@@ -217,74 +138,100 @@ def fit(
         ):
             raise ValueError(f"{name} is {shown(given)}; allowed are {len(x)} numbers, one for each data set")
     room(settings, x, y)
-    weights = torch.ones_like(x[..., 0]) if weights is None else weights
-    n = x.shape[1] - dev_size(x.shape[1])
-    x_dev, y_dev, w_dev = (t[:, n:] for t in (x, y, weights))
-    (x_mean, x_std), (y_mean, y_std) = (_standard(name, t[:, :n], weights[:, :n, None]) for name, t in (("x", x), ("y", y)))
-    train = ((x[:, :n] - x_mean) / x_std).to(DTYPE), ((y[:, :n] - y_mean) / y_std).to(DTYPE), weights[:, :n].to(DTYPE)
-    lr = torch.tensor(rates or [settings.lr] * len(x), dtype=DTYPE, device=x.device)
-    model, best, reached = settings.model(x.shape[-1], y.shape[-1]), None, torch.empty(0)
-    draws = [torch.Generator().manual_seed(s) for s in seeds]
-    for step, particles in _steps(settings, *train, lr, draws, tick, compile):
+    return Course(settings, x, y, seeds, weights=weights, rates=rates, compile=compile).run(look, tick)
+
+
+class Course:
+    """A fit on its way, of the arguments of ``fit``, which are believed: ``snapshot`` and ``restore`` put it down between two steps and
+    take it up again, bit by bit, as if it had not been put down."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        x: Tensor,
+        y: Tensor,
+        seeds: Sequence[int],
+        *,
+        weights: Tensor | None = None,
+        rates: Sequence[float] = (),
+        compile: bool = False,
+    ) -> None:
+        weights = torch.ones_like(x[..., 0]) if weights is None else weights
+        n = x.shape[1] - dev_size(x.shape[1])
+        (x_mean, x_std), (y_mean, y_std) = (_standard(name, t[:, :n], weights[:, :n, None]) for name, t in (("x", x), ("y", y)))
+        train = ((x[:, :n] - x_mean) / x_std).to(DTYPE), ((y[:, :n] - y_mean) / y_std).to(DTYPE), weights[:, :n].to(DTYPE)
+        self._settings, self._data, self._dev, self._seeds = settings, (x, y, weights), [t[:, n:] for t in (x, y, weights)], seeds
+        self._units = x_mean, x_std, y_mean, y_std
+        self._lr = torch.tensor(rates or [settings.lr] * len(x), dtype=DTYPE, device=x.device)
+        self._model = settings.model(x.shape[-1], y.shape[-1])
+        self._steps = Steps(settings, *train, self._lr, [torch.Generator().manual_seed(s) for s in seeds], compile)
+        self._best: Fit | None = None
+        self._reached = torch.empty(0)
+
+    @property
+    def step(self) -> int:
+        """How many steps it took."""
+        return self._steps.step
+
+    def run(self, look: Callable[[int, Fit], None], tick: Callable[[int], None]) -> Fit:
+        """Goes to its end; ``look`` and ``tick`` as in ``fit``, which says what is raised."""
+        total = self._settings.iterations
+        looks = {math.ceil(total * k / LOOKS) for k in range(1, LOOKS + 1)}
+        while self.step < total:
+            self._steps.take()
+            if self.step in looks:
+                now = self._now()
+                look(self.step, now)
+                self._keep(now)
+            tick(self.step)
+        assert self._best is not None  # a look follows the last step
+        return self._best
+
+    def snapshot(self) -> Snapshot:
+        """Returns all that the rest of it depends on beside its arguments, after one step at least."""
+        best = self._best
+        kept = {} if best is None else {"particles": best.particles, "log_gamma": best.log_gamma, "reached": self._reached}
+        return {"steps": self._steps.snapshot(), "best": kept}
+
+    def restore(self, found: Mapping[str, Any]) -> None:
+        """Brings one that took no step yet to where another was. Raises ValueError for a snapshot of none with these arguments."""
+        steps, best = found.get("steps"), found.get("best")
+        if not isinstance(steps, dict) or not isinstance(best, dict):
+            raise ValueError("it lacks the steps or the best look of a fit")
+        self._steps.restore(steps)
+        if self.step < math.ceil(self._settings.iterations / LOOKS):
+            return
+        like, outputs = self._steps.particles, self._data[1].shape[-1]
+        stack, reached = (len(like), self._settings.particles), self._lr.new_empty(len(like), dtype=torch.float64)
+        particles, log_gamma = like.new_empty(*stack, like.shape[-1]), reached.new_empty(*stack, outputs)
+        for name, own in (("particles", particles), ("log_gamma", log_gamma), ("reached", reached)):
+            put_(own, best.get(name), f"the best look's {name}")
+        self._best, self._reached = Fit(self._model, particles, *self._units, log_gamma), reached
+
+    def _now(self) -> Fit:
+        """The fit where the particles are, with the noise precisions of the dev part."""
+        settings, particles, (x, y, weights) = self._settings, self._steps.particles, self._dev
         if not (finite := particles.isfinite().flatten(1).all(1)).all():
-            worst = lr[~finite].max()
-            raise FloatingPointError(f"the particles are not finite after {step} iterations; lower lr, which is {worst:g}")
+            worst = self._lr[~finite].max()
+            raise FloatingPointError(f"the particles are not finite after {self.step} iterations; lower lr, which is {worst:g}")
         if settings.flow == "dropout":
-            again = [torch.Generator(x.device).manual_seed(s) for s in seeds]
-            particles = flows.thinned(particles, model.net, settings.particles, settings.dropout, again)
-        rough = Fit(model, particles.clone(), x_mean, x_std, y_mean, y_std, model.parts(particles).log_gamma)
-        error = _mean((rough.predict(x_dev) - y_dev[:, None]).square(), w_dev[:, None, :, None], -2)
-        now = rough._replace(log_gamma=-error.clamp_min(LEAST * y_std.square()).log())
-        look(step, now)
-        likelihood = dev_likelihood(now, x, y, weights)
-        if best is None or settings.keep == "last":
-            best, reached = now, likelihood
-        else:
-            better = (likelihood > reached)[:, None, None]
-            best = best._replace(
-                particles=torch.where(better, now.particles, best.particles), log_gamma=torch.where(better, now.log_gamma, best.log_gamma)
-            )
-            reached = torch.maximum(likelihood, reached)
-    assert best is not None  # a look follows the last step
-    return best
+            again = [torch.Generator(x.device).manual_seed(s) for s in self._seeds]
+            particles = flows.thinned(particles, self._model.net, settings.particles, settings.dropout, again)
+        rough = Fit(self._model, particles.clone(), *self._units, self._model.parts(particles).log_gamma)
+        error = _mean((rough.predict(x) - y[:, None]).square(), weights[:, None, :, None], -2)
+        return rough._replace(log_gamma=-error.clamp_min(LEAST * self._units[3].square()).log())
 
-
-def _steps(
-    settings: Settings,
-    x: Tensor,
-    y: Tensor,
-    weights: Tensor,
-    lr: Tensor,
-    draws: Sequence[torch.Generator],
-    tick: Callable[[int], None],
-    compile: bool,
-) -> Iterator[tuple[int, Tensor]]:
-    """Moves particles on standardised data; yields (step, particles) LOOKS times, the last after the last step."""
-    n, dropout = x.shape[1], settings.flow == "dropout"
-    model = (replace(settings, particles=1) if dropout else settings).model(x.shape[-1], y.shape[-1])
-    particles = model.init(x, y, draws)
-    noise = [torch.Generator(x.device).manual_seed(int(torch.randint(2**62, (), generator=g))) for g in draws]
-    if dropout:
-        model = replace(model, net=replace(model.net, phi=flows.thinning(settings.dropout, noise)))
-    make = compiled if compile and not dropout else flows.drive
-    drive = make(settings.flow, model, n, settings.w2 if settings.flow == "wgf" else None, settings.w2_scale)
-    optimiser = flows.RMSProp()
-    looks = {math.ceil(settings.iterations * k / LOOKS) for k in range(1, LOOKS + 1)}
-    x_prev = particles.clone()
-    for step, rows in zip(range(1, settings.iterations + 1), flows.minibatches(n, settings.batch), strict=False):
-        if settings.flow == "wgf" and (step - 1) % settings.inner_steps == 0:
-            x_prev = particles.clone()
-        with trusted():
-            v = drive(particles, x_prev, x[:, rows], y[:, rows], weights[:, rows])
-        root = optimiser.root(v)
-        rate = lr[:, None, None] * (1.0 - (step - 1) / settings.iterations if settings.anneal else 1.0)
-        particles.addcmul_(v / root, rate)
-        if settings.flow == "langevin":
-            xi = torch.stack([torch.randn(v.shape[1:], generator=g, device=v.device) for g in noise])
-            particles.addcmul_(xi, (2.0 * rate / root).sqrt())
-        if step in looks:
-            yield step, particles
-        tick(step)
+    def _keep(self, now: Fit) -> None:
+        """Takes a look for the best, for each data set where it is."""
+        likelihood, best = dev_likelihood(now, *self._data), self._best
+        if best is None or self._settings.keep == "last":
+            self._best, self._reached = now, likelihood
+            return
+        better = (likelihood > self._reached)[:, None, None]
+        self._best = best._replace(
+            particles=torch.where(better, now.particles, best.particles), log_gamma=torch.where(better, now.log_gamma, best.log_gamma)
+        )
+        self._reached = torch.maximum(likelihood, self._reached)
 
 
 def _mean(values: Tensor, weights: Tensor, axis: int) -> Tensor:

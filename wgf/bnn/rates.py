@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from wgf.bnn.fit import Fit, Settings, dev_likelihood, fit
+from wgf.bnn.fit import Fit, dev_likelihood, fit
+from wgf.bnn.settings import Settings
 
 
 def best_rate(

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.special import ndtr
 
 from wgf.bnn import saved
-from wgf.bnn.fit import LARGEST, Fit, Settings
+from wgf.bnn.fit import Fit
 from wgf.bnn.model import deviation, log_density
 from wgf.bnn.rates import best_rate
+from wgf.bnn.settings import LARGEST, Settings
 from wgf.limits import as_path
 from wgf.shown import shown
 

@@ -1,5 +1,6 @@
 """Fitting against the protocol by hand, and what a long fit must not do."""
 
+import json
 import math
 from dataclasses import replace
 from importlib import import_module
@@ -10,8 +11,9 @@ import torch
 from tests.policies.plain import close, draw, leaf
 from wgf import svgd, transport
 from wgf.bnn import Settings, fit
-from wgf.bnn.fit import dev_likelihood, dev_size, room
+from wgf.bnn.fit import Course, dev_likelihood, dev_size, room
 from wgf.bnn.flows import RMSProp, minibatches, thinned, thinning
+from wgf.snapshot import joined, parted
 
 QUICK = Settings(flow="svgd", hidden=(6,), particles=4, iterations=30, batch=16, lr=1e-2, anneal=False, keep="last")
 
@@ -351,3 +353,74 @@ def test_a_fit_that_does_not_fit_the_memory_is_refused_before_it_takes_any(chang
 
 def test_a_batch_larger_than_the_data_takes_no_more_than_they():
     room(Settings(batch=10**12), torch.zeros(1, 20, 3), torch.zeros(1, 20, 1))
+
+
+class Stop(Exception):
+    """What somebody raises who has a fit put down."""
+
+
+def gone(settings, *, until=math.inf, before=None):
+    """Runs a fit from a snapshot to its end, or puts it down after a step; returns it, the looks at it, and what it found."""
+    x, y = task(2)
+    course, seen = Course(settings, x, y, [0, 1]), []
+
+    def tick(step):
+        if step >= until:
+            raise Stop
+
+    if before is not None:
+        course.restore(before)
+    try:
+        return course, seen, course.run(lambda step, now: seen.append((step, now.particles, now.log_gamma)), tick)
+    except Stop:
+        return course, seen, None
+
+
+def on_a_disk(snapshot):
+    """A snapshot as it comes back from a file."""
+    tensors, facts = parted(snapshot)
+    return joined({name: t.clone() for name, t in tensors.items()}, json.loads(json.dumps(facts)))
+
+
+LONG = replace(QUICK, iterations=31, inner_steps=4, lr=0.2, keep="best")
+
+
+@pytest.mark.parametrize("flow", ["wgf", "svgd", "langevin", "dropout"])
+def test_a_fit_that_is_put_down_twice_is_the_one_that_is_not_bit_by_bit(flow):
+    settings = replace(LONG, flow=flow, w2="exact", dropout=0.3)
+    _, calm, found = gone(settings)
+    assert not torch.equal(found.particles, calm[-1][1])  # the best look is not the last
+    for first, second in ((1, 2), (6, 27), (29, 31)):
+        one, early, _ = gone(settings, until=first)
+        one, middle, _ = gone(settings, until=second, before=on_a_disk(one.snapshot()))
+        assert one.step == second
+        one, late, again = gone(settings, before=on_a_disk(one.snapshot()))
+        seen = [*early, *middle, *late]
+        assert [step for step, *_ in seen] == [step for step, *_ in calm]
+        assert all(torch.equal(a, b) for one, other in zip(seen, calm, strict=True) for a, b in zip(one[1:], other[1:], strict=True))
+        assert torch.equal(again.particles, found.particles)
+        assert torch.equal(again.log_gamma, found.log_gamma)
+        assert torch.equal(again.predict(task(2)[0]), found.predict(task(2)[0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"steps": None}, "it lacks the steps or the best look of a fit"),
+        ({"best": []}, "it lacks the steps or the best look of a fit"),
+        ({"best": {}}, r"the best look's particles is None in the checkpoint; it must be torch.float32 of shape \(2, 4, 33\)"),
+        ({"step": 0}, "step is 0; it must be from 1 to 31"),
+        ({"step": 32}, "step is 32; it must be from 1 to 31"),
+        ({"step": "5"}, "step is '5'; it must be from 1 to 31"),
+        ({"particles": torch.zeros(2, 4, 34)}, r"particles is torch.float32 of shape \(2, 4, 34\) in the checkpoint"),
+        ({"history": torch.zeros(2, 4, 33).double()}, "history is torch.float64 of shape"),
+        ({"before": None}, "before is None in the checkpoint"),
+        ({"noise": torch.zeros(2, 3)}, "a generator's state is torch.float32 of shape"),
+    ],
+)
+def test_what_is_no_snapshot_of_a_fit_is_refused(change, says):
+    right = gone(LONG, until=9)[0].snapshot()
+    part = right if change.keys() <= right.keys() else right["steps"]
+    part |= change
+    with pytest.raises(ValueError, match=says):
+        gone(LONG, before=right)

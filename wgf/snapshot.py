@@ -1,4 +1,4 @@
-"""A training between two steps as tensors and plain values, by name: what is written to a disk and read back.
+"""A training or a fit between two steps as tensors and plain values, by name: what is written to a disk and read back.
 
 A snapshot is a dict whose leaves are tensors or values of JSON. ``parted`` splits it in two files' worth; ``joined`` puts it together.
 """
@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from wgf.shown import shown
 
 Snapshot = dict[str, Any]
 
@@ -42,7 +44,7 @@ def joined(tensors: dict[str, Tensor], rest: dict[str, Any]) -> Snapshot:
 def put_(own: Tensor, found: Any, name: str) -> None:
     """Copies a tensor of a snapshot into one of the same shape and type. Raises ValueError, naming it, for any other."""
     if not isinstance(found, Tensor) or found.shape != own.shape or found.dtype != own.dtype:
-        kind = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else repr(found)
+        kind = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else shown(found)
         raise ValueError(f"{name} is {kind} in the checkpoint; it must be {own.dtype} of shape {tuple(own.shape)}")
     own.copy_(found)
 
@@ -52,8 +54,8 @@ def states(generators: Sequence[torch.Generator]) -> Tensor:
     return torch.stack([g.get_state() for g in generators])
 
 
-def set_states(generators: Sequence[torch.Generator], found: Tensor) -> None:
-    """Sets torch's random generators to the states that ``states`` returned."""
+def set_states(generators: Sequence[torch.Generator], found: Any) -> None:
+    """Sets torch's random generators to the states that ``states`` returned. Raises ValueError for anything else."""
     put_(own := states(generators), found, "a generator's state")
     for generator, row in zip(generators, own, strict=True):
         generator.set_state(row.clone())  # it reads from the beginning of the storage

@@ -1,0 +1,69 @@
+"""The steps of a fit: particles that move on standardised data, and that can be put down between two steps and taken up again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wgf.bnn import flows
+from wgf.bnn.compiled import compiled
+from wgf.bnn.settings import Settings
+from wgf.door import trusted
+from wgf.shown import shown
+from wgf.snapshot import Snapshot, put_, set_states, states
+
+
+class Steps:
+    """Particles (S, M, P) on data x (S, n, d), y (S, n, K) with rows' weights (S, n), step sizes lr (S,), and how many steps they took.
+
+    Those of data set s begin by the draws of ``draws[s]`` alone. ``snapshot`` has all that the next step depends on beside these
+    arguments: particles that are restored from it go on bit by bit.
+    """
+
+    def __init__(
+        self, settings: Settings, x: Tensor, y: Tensor, weights: Tensor, lr: Tensor, draws: Sequence[torch.Generator], compile: bool
+    ) -> None:
+        dropout = settings.flow == "dropout"
+        model = (replace(settings, particles=1) if dropout else settings).model(x.shape[-1], y.shape[-1])
+        self.particles, self.step = model.init(x, y, draws), 0
+        self._before, self._optimiser = self.particles.clone(), flows.RMSProp()
+        self._noise = [torch.Generator(x.device).manual_seed(int(torch.randint(2**62, (), generator=g))) for g in draws]
+        if dropout:
+            model = replace(model, net=replace(model.net, phi=flows.thinning(settings.dropout, self._noise)))
+        make = compiled if compile and not dropout else flows.drive
+        self._drive = make(settings.flow, model, x.shape[1], settings.w2 if settings.flow == "wgf" else None, settings.w2_scale)
+        self._settings, self._data, self._lr = settings, (x, y, weights), lr[:, None, None]
+        self._rows = flows.minibatches(x.shape[1], settings.batch)
+
+    def take(self) -> None:
+        """Takes one step."""
+        settings, rows = self._settings, next(self._rows)
+        if settings.flow == "wgf" and self.step % settings.inner_steps == 0:
+            self._before = self.particles.clone()
+        with trusted():
+            v = self._drive(self.particles, self._before, *(part[:, rows] for part in self._data))
+        root = self._optimiser.root(v)
+        rate = self._lr * (1.0 - self.step / settings.iterations if settings.anneal else 1.0)
+        self.particles.addcmul_(v / root, rate)
+        if settings.flow == "langevin":
+            xi = torch.stack([torch.randn(v.shape[1:], generator=g, device=v.device) for g in self._noise])
+            self.particles.addcmul_(xi, (2.0 * rate / root).sqrt())
+        self.step += 1
+
+    def snapshot(self) -> Snapshot:
+        """Returns where they are, after one step at least: the tensors themselves, not copies."""
+        tensors = {"particles": self.particles, "before": self._before, "history": self._optimiser.history}
+        return {"step": self.step, **tensors, "noise": states(self._noise)}
+
+    def restore(self, found: Mapping[str, Any]) -> None:
+        """Brings particles that took no step yet to where others were. Raises ValueError for a snapshot of none such."""
+        step, history = found.get("step"), torch.empty_like(self.particles)
+        if type(step) is not int or not 1 <= step <= self._settings.iterations:
+            raise ValueError(f"step is {shown(step)}; it must be from 1 to {self._settings.iterations}")
+        for name, own in (("particles", self.particles), ("before", self._before), ("history", history)):
+            put_(own, found.get(name), name)
+        set_states(self._noise, found.get("noise"))
+        self.step, self._optimiser.history, self._rows = step, history, islice(self._rows, step, None)
