@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.special import ndtr
-from torch.utils.tensorboard.summary import scalar
 
 from wgf.agents.training import machine
 from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.agents.training.folder import difference
-from wgf.agents.training.log import Events
-from wgf.bnn import data
-from wgf.bnn.fit import Fit, Settings, dev_size, fit, room
+from wgf.bnn import Settings, data
+from wgf.bnn.fit import Course, Fit, dev_size, room
 from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
 from wgf.runs.command.answers import STOPPED
@@ -28,12 +28,14 @@ from wgf.runs.command.options import Study
 from wgf.runs.command.progress import Progress
 from wgf.runs.command.signals import stop_signals
 from wgf.runs.studies import bnn_report, bnn_toy
-from wgf.runs.trainer.reuse import locked, move_aside
+from wgf.runs.studies.bnn_diary import KEPT, opened
+from wgf.runs.studies.bnn_report import PREDICTIONS, SCORES
+from wgf.runs.trainer.reuse import locked
 from wgf.runs.trainer.tables import write_rows
 from wgf.runs.trainer.training import override
 
 VARIABLE = "WGF_DATA"
-PROMISE = "the study stops after this step; fits that are whole are kept"
+PROMISE = "this fit is saved after this step, then the study stops"
 W2 = ("w2", "w2_scale", "inner_steps")  # the settings of WGF's W2 term
 
 
@@ -63,12 +65,11 @@ def main(study: Study, say: Callable[[str], None]) -> int:
     torch.set_num_threads(study.threads)
     with locked(place), stop_signals(PROMISE) as stopping, machine.tuned():
         missing = [task for task in tasks if not finished(task)]
-        for task in missing:
-            if finished(task):  # by now, under another label
-                continue
-            if not run(task, data.load(folder, task.name), device, stopping, compile=study.compile):
-                print(f"wgf: {task.folder} stopped; the same command fits it anew", file=sys.stderr)
+        for task in tasks:
+            if not finished(task) and not run(task, data.load(folder, task.name), device, say, stopping, compile=study.compile):
+                print(f"wgf: {task.folder} stopped; the same command goes on from here", file=sys.stderr)
                 return STOPPED
+            shutil.rmtree(task.folder / KEPT, ignore_errors=True)  # a fit that is whole needs no checkpoint
         if missing or not (place / "toy.png").exists():
             bnn_toy.draw({task.label: task.settings for task in tasks}, study.seed, place / "toy.png")
         say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks], tuned=study.tuned))
@@ -102,53 +103,55 @@ def finished(task: Task) -> bool:
     return True
 
 
-def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[], bool], *, compile: bool) -> bool:
-    """Fits all splits side by side and writes curves, scores and predictions; False where it was stopped, and nothing counts."""
+def run(
+    task: Task, rows: data.Rows, device: torch.device, say: Callable[[str], None], stopping: Callable[[], bool], *, compile: bool
+) -> bool:
+    """Fits all splits side by side, from where they were left, and writes curves, scores and predictions.
+
+    False where it was stopped: then there is a checkpoint, and nothing else counts.
+    """
     splits = data.splits(task.name)[: task.splits]
     parts = rows.x, rows.y[:, None]  # one output
     train, test = ([torch.from_numpy(np.stack([part[s[k]] for s in splits])).to(device) for part in parts] for k in (0, 1))
     room(task.settings, *train)
     dev = [part[:, -dev_size(part.shape[1]) :] for part in train]
-    if task.folder.exists():
-        move_aside(task.folder)
-    task.folder.mkdir(parents=True)
-    about = {**machine.about(device, torch.get_num_threads()), "compile": compile, "versions": machine.versions()}
-    write_sealed(task.folder / "config.json", {**task.identity(), **about})
-    events, since = Events(task.folder), time.perf_counter()
-    curves: list[list[Any]] = []
+    where = {**machine.about(device, torch.get_num_threads()), "compile": compile, "versions": machine.versions()}
+    seeds = [1000 * task.seed + s for s in range(len(splits))]
+    about = {**task.identity(), **where, "data": sha256(np.column_stack(rows).tobytes()).hexdigest()}
+    course, diary = opened(task.folder, about, partial(Course, task.settings, train[0], train[1], seeds, compile=compile))
     note = "  ".join(f"{word} -" for word in SHOWN)
+    if course.step:
+        say(f"{task.name} {task.label} goes on from iteration {course.step:,}")
 
     def tick(step: int) -> None:
-        if stopping():
+        stop = stopping()
+        if stop or diary.due():
+            diary.keep()
+        if stop:
             raise KeyboardInterrupt
         progress.show(step, note)
 
     def look(step: int, now: Fit) -> None:
         nonlocal note
-        scores = measures(now, dev, test)
-        parts = now.model.parts(now.particles)
+        scores, parts = measures(now, dev, test), now.model.parts(now.particles)
         scores |= {"log_lambda": parts.log_lam.mean(-1), "weights": parts.weights.square().sum(-1).mean(-1), "spread": now.spread()}
-        for tag, value in scores.items():
-            events.add(scalar(f"bnn/{tag}", value.mean().item()), step)
-            curves.extend([step, tag, s, v] for s, v in enumerate(value.tolist()))
-        events.flush()
+        diary.look(step, scores)
         note = "  ".join(f"{word} {scores[tag].mean():.3f}" for word, tag in SHOWN.items())
 
     try:
-        seeds = [1000 * task.seed + s for s in range(len(splits))]
-        with Progress(f"{task.name} {task.label}", task.settings.iterations) as progress:
-            found = fit(task.settings, train[0], train[1], seeds, look, tick, compile=compile)
+        with Progress(f"{task.name} {task.label}", task.settings.iterations, first=course.step) as progress:
+            found = course.run(look, tick)
     except KeyboardInterrupt:
         return False
     except FloatingPointError as error:
         raise ValueError(f"{task.name} {task.label}: {error}") from None
     finally:
-        events.file.close()
-    seconds = time.perf_counter() - since
-    write_rows(task.folder / "curves.csv", ["step", "measure", "split", "value"], curves)
+        diary.close()
+    seconds = diary.seconds
+    write_rows(task.folder / "curves.csv", ["step", "measure", "split", "value"], diary.rows())
     copies = np.array([data.repeated(rows, s) for s in splits])
     write_rows(task.folder / "splits.csv", ["split", *SCORES], scored(found, dev, test, torch.from_numpy(copies).to(device)))
-    write_rows(task.folder / "predictions.csv", ["split", "target", "mean", "std", "probability"], predicted(found, *test))
+    write_rows(task.folder / "predictions.csv", PREDICTIONS, predicted(found, *test))
     files = {name: digest(task.folder / name) for name in bnn_report.FILES}
     about = {"seconds": seconds, "splits": len(splits), "iterations": task.settings.iterations, "files": files}
     write_sealed(task.folder / "result.json", about)
@@ -156,7 +159,6 @@ def run(task: Task, rows: data.Rows, device: torch.device, stopping: Callable[[]
 
 
 SHOWN = {"rmse": "rmse", "log-likelihood": "log_likelihood", "dev": "dev_log_likelihood"}  # beside the progress
-SCORES = ("rmse", "log_likelihood", "dev_rmse", "dev_log_likelihood", "rmse_unseen", "log_likelihood_unseen")
 
 
 def measures(now: Fit, dev: list[Tensor], test: list[Tensor]) -> dict[str, Tensor]:

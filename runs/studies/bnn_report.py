@@ -1,9 +1,10 @@
 """What a study of Bayesian regression shows: a table beside the published one, paired differences, and pictures."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import t as student
@@ -12,6 +13,7 @@ from wgf.agents.training.checkpoint import read_sealed, read_whole
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
 from wgf.runs.trainer.statistics import Values
+from wgf.shown import shown
 
 # Zhang et al. 2018, Table 3: test RMSE and log-likelihood, "averaged predictions with standard deviations", as printed.
 PUBLISHED = {
@@ -57,6 +59,8 @@ PUBLISHED = {
     },
 }  # fmt: skip
 CURVES = {"dev_log_likelihood": "log-likelihood of the dev part", "log_lambda": "log of the weights' precision, lambda"}
+SCORES = ("rmse", "log_likelihood", "dev_rmse", "dev_log_likelihood", "rmse_unseen", "log_likelihood_unseen")  # of splits.csv
+PREDICTIONS = ("split", "target", "mean", "std", "probability")  # the columns of predictions.csv
 FILES = ("curves.csv", "splits.csv", "predictions.csv")  # of a fit; result.json, which is sealed, has their sha256
 LEVELS = np.linspace(0.05, 0.95, 19)
 
@@ -81,9 +85,9 @@ def write(folder: Path, tasks: Sequence[tuple[str, str, Path]], *, tuned: bool =
         choices += tuned_table(name, scores) if tuned else []
         draw(name, methods, folder / f"{name}.png")
     wanted = {"table": rows, "tuned": choices} if tuned else {"table": rows}
-    shown = [_written(folder / found, of) for found, of in wanted.items()]
+    written = [_written(folder / found, of) for found, of in wanted.items()]
     pictures = ", ".join(str(folder / f"{name}.png") for name in (*by_set, "toy"))
-    return f"{''.join(shown)}pictures: {pictures}\ncurves: tensorboard --logdir {folder}"
+    return f"{''.join(written)}pictures: {pictures}\ncurves: tensorboard --logdir {folder}"
 
 
 def _written(path: Path, rows: Sequence[dict[str, str]]) -> str:
@@ -94,8 +98,11 @@ def read(label: str, place: Path) -> Scores:
     """The scores that a fit wrote. Raises ValueError, in one line, where its files are not as they were written."""
     seconds = read_sealed(place / "result.json").get("seconds")
     if not isinstance(seconds, float):
-        raise ValueError(f"{place / 'result.json'} says that the fit took {seconds!r} seconds; move the fit away to make it again")
-    return Scores(label, _columns(place, "splits.csv"), seconds)
+        raise ValueError(f"{place / 'result.json'} says that the fit took {shown(seconds)} seconds; move the fit away to make it again")
+    columns, splits = _columns(place, "splits.csv", SCORES), read_sealed(place / "config.json").get("splits")
+    if len(columns["rmse"]) != splits:
+        raise ValueError(f"{place / 'splits.csv'} has {len(columns['rmse'])} rows, not {shown(splits)}; move the fit away to make it again")
+    return Scores(label, columns, seconds)
 
 
 def table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
@@ -182,7 +189,7 @@ def draw(name: str, methods: Sequence[tuple[str, Path]], path: Path) -> None:
     with figure(path, columns=4) as grid:
         left, middle, *curves = grid[0]
         for i, (label, place) in enumerate(methods):
-            found = _columns(place, "predictions.csv")
+            found = _columns(place, "predictions.csv", PREDICTIONS)
             one = found["split"] == 0
             left.errorbar(
                 found["target"][one], found["mean"][one], 1.645 * found["std"][one],
@@ -202,23 +209,32 @@ def draw(name: str, methods: Sequence[tuple[str, Path]], path: Path) -> None:
 
 def curve(place: Path, measure: str) -> tuple[Values, Values]:
     """Steps, and the mean over splits of a measure at each."""
-    values: dict[int, list[float]] = {}
-    for row in _rows(place, "curves.csv"):
-        if row["measure"] == measure:
-            values.setdefault(int(row["step"]), []).append(float(row["value"]))
-    return np.array(sorted(values), dtype=float), np.array([np.mean(values[step]) for step in sorted(values)])
+    values: dict[float, list[float]] = {}
+    with _table(place, "curves.csv") as rows:
+        for row in rows:
+            if row["measure"] == measure:
+                values.setdefault(float(row["step"]), []).append(float(row["value"]))
+    return np.array(sorted(values)), np.array([np.mean(values[step]) for step in sorted(values)])
 
 
-def _columns(place: Path, name: str) -> dict[str, Any]:
-    rows = _rows(place, name)
-    try:
-        return {column: np.array([float(row[column]) for row in rows]) for column in rows[0]}
-    except (IndexError, KeyError, TypeError, ValueError):
-        raise ValueError(f"{place / name} holds no table of numbers; move the fit away to make it again") from None
+def _columns(place: Path, name: str, needed: Sequence[str]) -> dict[str, Values]:
+    """Returns the columns of a table of numbers, those that are needed."""
+    with _table(place, name) as rows:
+        return {column: np.array([float(row[column]) for row in rows]) for column in needed}
 
 
-def _rows(place: Path, name: str) -> list[dict[str, str]]:
-    """Returns the rows of a file that a fit wrote, if it holds what the fit's result.json says."""
+@contextmanager
+def _table(place: Path, name: str) -> Iterator[list[dict[str, str]]]:
+    """Gives the rows of a file that a fit wrote, if it holds what the fit's result.json says; there is one at least.
+
+    **Raises** ValueError, in one line, for any other file, and where what is done with the rows shows that they are no table of numbers.
+    """
     files = read_sealed(place / "result.json").get("files")
-    text = read_whole(place / name, files.get(name) if isinstance(files, dict) else None, "result.json").decode()
-    return list(csv.DictReader(text.splitlines()))
+    data = read_whole(place / name, files.get(name) if isinstance(files, dict) else None, "result.json")
+    try:
+        rows = list(csv.DictReader(data.decode().splitlines()))
+        if not rows:
+            raise ValueError("no rows")
+        yield rows
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise ValueError(f"{place / name} holds no table of numbers; move the fit away to make it again") from None

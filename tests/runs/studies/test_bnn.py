@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import signal
+import warnings
+from itertools import count
 
 import numpy as np
 import pytest
@@ -10,10 +13,12 @@ import torch
 from scipy.stats import norm, ttest_rel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests import kills
 from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.bnn import Settings, compiled, data
+from wgf.bnn.fit import Course
 from wgf.runs.command import cli
-from wgf.runs.studies import bnn, bnn_report, bnn_toy
+from wgf.runs.studies import bnn, bnn_diary, bnn_report, bnn_toy
 
 QUICK = ["--sets", "small", "--iterations", "40", "--particles", "4"]
 
@@ -124,7 +129,7 @@ def test_scores_follow_from_the_predictions(folder):
     assert cli.run(["bnn", *QUICK, "--methods", "svgd:particles=1"]) == 0
     place = folder / "runs" / "bnn" / "small" / "svgd,particles=1"
     one = {name: column(place / "predictions.csv", name) for name in ("split", "target", "mean", "std", "probability")}
-    scores = {name: column(place / "splits.csv", name) for name in bnn.SCORES}
+    scores = {name: column(place / "splits.csv", name) for name in bnn_report.SCORES}
     rows = data.load(folder / "sets", "small")
     for s, split in enumerate(data.splits("small")):
         target, mean, std = (one[name][one["split"] == s] for name in ("target", "mean", "std"))
@@ -200,18 +205,154 @@ def test_files_of_a_fit_that_are_none_are_named(folder, capsys):
     assert "splits.csv holds no table of numbers" in capsys.readouterr().err
 
 
-def test_a_fit_that_was_stopped_does_not_count(folder, monkeypatch):
-    first = bnn.measures
+LONG = ["bnn", "--sets", "small", "--iterations", "60", "--particles", "4", "--methods"]
+FLOWS = ["wgf:inner_steps=9:lr=0.1", "langevin", "dropout"]
 
-    def stop(*args):
-        signal.raise_signal(signal.SIGINT)
-        return first(*args)
 
-    monkeypatch.setattr(bnn, "measures", stop)
-    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 75
-    assert not (folder / "runs" / "bnn" / "small" / "svgd" / "result.json").exists()
-    monkeypatch.setattr(bnn, "measures", first)
-    assert cli.run(["bnn", *QUICK, "--methods", "svgd"]) == 0
+@pytest.fixture
+def often(monkeypatch):
+    """A checkpoint every seven iterations. ``often(25)``: the process kills itself in the 25th iteration that it sees."""
+    state = {"at": 0, "seen": 0}
+
+    def due(diary):
+        state["seen"] += 1
+        if state["seen"] == state["at"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return diary._course.step % 7 == 0
+
+    monkeypatch.setattr(bnn_diary.Diary, "due", due)
+    for module in (bnn_toy, bnn_report):
+        monkeypatch.setattr(module, "draw", lambda *args: None)
+    yield lambda at: state.update(at=at)
+    torch.set_num_threads(1)
+
+
+def left(home):
+    """What a study left that has to be equal byte for byte, by file: all but what says when and in which process."""
+    found = {}
+    for path in sorted(home.glob("runs/bnn/**/*")):
+        name = path.relative_to(home).as_posix()
+        if path.suffix == ".csv" and path.name != "table.csv":
+            found[name] = path.read_bytes()
+        if path.suffix == ".json":
+            found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("seconds", "process", "seal")}
+    for place in (home / "runs" / "bnn" / "small").iterdir():
+        events = EventAccumulator(str(place), size_guidance={"scalars": 0}).Reload()
+        found |= {f"{place.name} {tag}": [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return found
+
+
+def test_a_study_that_was_killed_within_fits_ends_in_the_same_bytes(folder, often):
+    """Killed between two checkpoints, where half of a file of one is written, before it has its name, and after."""
+    calm, hard = folder / "calm", folder / "hard"
+    calm.mkdir(), hard.mkdir()
+    args = [*LONG, *FLOWS]
+    assert not kills.ended(kills.started(args, calm))
+    moments = int((calm / "moments.txt").read_text())
+    assert moments > 3 * 8 * 10  # each fit had eight checkpoints of ten moments
+    often(25)
+    assert kills.ended(kills.started(args, hard))
+    often(0)
+    for at in (6, 18, 29, 60, 70, 62):
+        assert kills.ended(kills.started(args, hard, at))
+    assert not kills.ended(kills.started(args, hard))
+    began = [int(line.split()[-1]) for line in (hard / "output.txt").read_text().splitlines() if "goes on from iteration" in line]
+    assert len(began) == 7  # each time
+    assert began[0] == 21
+    assert all(0 < step < 60 and step % 7 == 0 for step in began)
+    assert not list(hard.rglob("*unfinished*"))
+    assert not list(hard.rglob("training"))
+    one, other = left(calm), left(hard)
+    assert len(one) == 3 * (5 + 7)
+    assert one == other
+
+
+def test_a_fit_that_was_stopped_goes_on_and_does_not_count_before(folder, often, monkeypatch, capsys):
+    study, place = [*LONG, "svgd"], folder / "runs" / "bnn" / "small" / "svgd"
+    assert cli.run([*study, "--name", "calm"]) == 0
+    asked = count(1)
+
+    def shown(progress, step, note):
+        if next(asked) == 31:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(bnn.Progress, "show", shown)
+    capsys.readouterr()
+    assert cli.run(study) == 75
+    said = capsys.readouterr().err
+    assert "Ctrl-C: this fit is saved after this step, then the study stops" in said
+    assert "runs/bnn/small/svgd stopped; the same command goes on from here" in said
+    assert not (place / "result.json").exists()
+    assert cli.run(study) == 0
+    assert "small svgd goes on from iteration 32" in capsys.readouterr().out
+    for name in bnn_report.FILES:
+        assert (place / name).read_bytes() == (folder / "runs" / "calm" / "small" / "svgd" / name).read_bytes()
+
+
+def test_checkpoints_take_a_fortieth_of_the_time_at_most_and_a_fit_that_goes_on_counts_its_seconds_on(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(bnn_diary.time, "perf_counter", lambda: clock[0])
+    course = Course(Settings(hidden=(2,), particles=2, iterations=9), torch.rand(1, 9, 1).double(), torch.rand(1, 9, 1).double(), [0])
+    course.run(lambda *_: None, lambda _: None)
+    diary = bnn_diary.Diary(tmp_path, {}, course, {"seconds": 5.0})
+
+    def due(at):
+        clock[0] = at
+        return diary.due()
+
+    def save(*args, **how):
+        clock[0] += 2.0
+
+    monkeypatch.setattr(bnn_diary.Store, "save", save)
+    assert [due(at) for at in (100.0, 109.9, 110.0)] == [False, False, True]
+    diary.keep()
+    assert [due(at) for at in (112.0, 191.9, 192.0)] == [False, False, True]
+    assert diary.seconds == 97.0
+    diary.close()
+
+
+def flipped(place, pattern):
+    """Changes a bit of each of some files of a checkpoint."""
+    for path in (place / "training").glob(pattern):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+
+def edited(place):
+    """Changes a number of the data."""
+    path = place.parents[3] / "sets" / "small" / "data.txt"
+    path.write_text("7.0" + path.read_text()[3:])
+
+
+@pytest.mark.parametrize(
+    ("damage", "more", "says"),
+    [
+        (lambda place: flipped(place, "training-*.json"), [], "holds no whole checkpoint"),
+        (lambda place: flipped(place, "state-*.safetensors"), [], "holds no whole checkpoint"),
+        (lambda place: None, ["--iterations", "50"], "holds a checkpoint of a fit with settings.iterations = 60, not 50"),
+        (lambda place: None, ["--threads", "2"], "holds a checkpoint of a fit with threads = 1, not 2"),
+        (lambda place: None, ["--seed", "1"], "holds a checkpoint of a fit with seed = 0, not 1"),
+        (edited, [], "holds a checkpoint of a fit with data = "),
+    ],
+)
+def test_a_checkpoint_that_is_damaged_or_of_another_fit_is_not_believed(folder, often, capsys, damage, more, says):
+    study, place = [*LONG, "svgd"], folder / "runs" / "bnn" / "small" / "svgd"
+    often(25)
+    assert kills.ended(kills.started(study, folder))
+    often(0)
+    damage(place)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one for each damaged file
+        assert cli.run([*study, *more]) == 0
+    captured = capsys.readouterr()
+    begins = [line for line in captured.err.splitlines() if line.startswith("wgf: runs/bnn/small/svgd begins anew: ")]
+    assert len(begins) == 1
+    assert says in begins[0]
+    assert "goes on" not in captured.out
+    assert cli.run([*study, *more, "--name", "calm"]) == 0
+    for name in bnn_report.FILES:
+        assert (place / name).read_bytes() == (folder / "runs" / "calm" / "small" / "svgd" / name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -266,7 +407,7 @@ def test_the_uncertainty_of_the_toy_grows_away_from_its_data(tmp_path):
 
 
 def test_the_published_rows_of_a_set_stand_below_ours():
-    columns = {name: np.array([0.5, 0.25]) for name in bnn.SCORES}
+    columns = {name: np.array([0.5, 0.25]) for name in bnn_report.SCORES}
     rows = bnn_report.table("boston", [bnn_report.Scores("svgd", columns, 1.0)])
     assert [(row["method"], row["RMSE"], row["log-likelihood"]) for row in rows[1:]] == [
         ("Dropout, published", "4.32 ± 0.29", "-2.90 ± 0.07"),
