@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +25,14 @@ from wgf.agents import Agent
 from wgf.agents.training import checkpoint
 from wgf.agents.training.folder import newest
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.snapshot import parted
 from wgf.agents.training.store import Store
-from wgf.bnn import BayesianRegressor, data
+from wgf.bnn import BayesianRegressor, Settings, data
+from wgf.bnn.fit import Course
 from wgf.runs.command.options import Contest, Place, Study
-from wgf.runs.studies import bnn, bnn_report
+from wgf.runs.studies import bnn, bnn_diary, bnn_report
 from wgf.runs.trainer import compare
 from wgf.runs.trainer.reuse import complete, missing
+from wgf.snapshot import parted
 
 SCHEDULE = Schedule(steps=60, warmup=20, log_every=15, eval_every=30, eval_episodes=1, checkpoint_every=30)
 TOKEN = "sac:hidden=4,4:batch=4"
@@ -60,12 +61,14 @@ def made(home: Path) -> dict[str, Reader]:
     model = BayesianRegressor(particles=2, iterations=20, hidden=2, random_state=0).fit(NUMBERS[:, :2], NUMBERS[:, 2])
     (home / "model").mkdir()
     model.save(home / "model" / "model.safetensors")
+    begun(home / "half" / "fit")
     runs = [f"main/Pendulum-v1/{seeds.name}/seed-{k}" for k in (0, 1)]
     return {
         "policy": Reader(seeds, ("seed-*/policy*",), policy),
         "run": Reader(home / "runs", tuple(f"{run}/{name}" for run in runs for name in ("config.json", "result.json", "metrics.csv")), run),
         "checkpoint": Reader(seeds / "seed-0" / "training", ("*",), stored),
         "regressor": Reader(home / "model", ("*",), lambda folder: vars(BayesianRegressor.load(folder / "model.safetensors"))),
+        "half a fit": Reader(home / "half", ("fit/training/*",), taken_up),
         "fit": Reader(home / "bnn" / "toy" / "svgd", ("*.csv", "*.json"), fitted),
         "set": Reader(home / "plain", ("toy/*",), lambda folder: data.load(folder, "toy")),
         "packed set": Reader(home / "packed", ("toy/*",), lambda folder: data.load(folder, "toy")),
@@ -110,8 +113,38 @@ def stored(folder: Path) -> Any:
 def fitted(folder: Path) -> Any:
     """What ``wgf bnn`` shows of a fit that is there already."""
     scores = bnn_report.read("svgd", folder)
-    shown = bnn_report.curve(folder, "rmse"), bnn_report._columns(folder, "predictions.csv"), checkpoint.read_sealed(folder / "config.json")
-    return scores, shown
+    curve, predictions = bnn_report.curve(folder, "rmse"), bnn_report._columns(folder, "predictions.csv", bnn_report.PREDICTIONS)
+    return scores, bnn_report.table("toy", [scores]), curve, predictions, checkpoint.read_sealed(folder / "config.json")
+
+
+HALF: dict[str, Any] = {"splits": 1, "versions": {}}  # what is said of a fit that was stopped
+
+
+def course() -> Course:
+    """A fit of a moment."""
+    x, y = torch.from_numpy(NUMBERS[None, :, :2]), torch.from_numpy(NUMBERS[None, :, 2:])
+    return Course(Settings(hidden=(2,), particles=2, iterations=40), x, y, [0])
+
+
+def begun(folder: Path) -> None:
+    """Leaves a fit where it is stopped after half of its steps, with a checkpoint."""
+    found, diary = bnn_diary.opened(folder, HALF, course)
+
+    def stop(step: int) -> None:
+        if step == 20:
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        found.run(lambda step, now: diary.look(step, {"rmse": now.rmse(*(t[:, -4:] for t in found._data[:2]))}), stop)
+    diary.keep()
+    diary.close()
+
+
+def taken_up(folder: Path) -> Any:
+    """What ``wgf bnn`` goes on from: or that it would begin anew."""
+    found, diary = bnn_diary.opened(folder / "fit", HALF, course)
+    diary.close()
+    return Step(found.step, printed((found.snapshot(), list(diary.rows())))) if found.step else Again(goes_on=False)
 
 
 class Again(NamedTuple):
@@ -171,8 +204,7 @@ def attack(home: Path, count: int, seed: int) -> tuple[Counter[str], list[str]]:
     readers, random, answers, faults = made(home / "made"), np.random.default_rng(seed), Counter[str](), list[str]()
     place = home / "copy"
     right = {name: reader.read(_copied(reader.folder, place)) for name, reader in readers.items()}
-    _copied(readers["checkpoint"].folder, place).joinpath(f"training-{right['checkpoint'].step}.json").unlink()
-    before = stored(place)
+    before = earlier(readers["checkpoint"], place)
     while answers.total() < count:
         name = list(readers)[int(random.integers(0, len(readers)))]
         reader, copy = readers[name], _copied(readers[name].folder, place)
@@ -190,6 +222,13 @@ def attack(home: Path, count: int, seed: int) -> tuple[Counter[str], list[str]]:
         if answer.startswith("fault"):
             faults.append(f"{name}, {file.relative_to(copy)}, {kind}: {answer}")
     return answers, faults
+
+
+def earlier(reader: Reader, place: Path) -> Step:
+    """The checkpoint before the last."""
+    _copied(reader.folder, place).joinpath(f"training-{SCHEDULE.steps}.json").unlink()
+    found: Step = stored(place)
+    return found
 
 
 def answered(reader: Reader, copy: Path, right: Any, before: Step) -> str:

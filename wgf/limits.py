@@ -10,6 +10,8 @@ import torch
 
 from wgf.shown import shown
 
+PIECE = 2**16  # bytes
+
 
 def free_memory(device: torch.device) -> int:
     """Returns the bytes that a device still has free: a GPU, or the machine and the container that this process runs in."""
@@ -50,11 +52,15 @@ def contents(path: str | Path, most: int | None = None) -> bytes:
     most = free_memory(torch.device("cpu")) // 3 if most is None else most
     _regular(path, os.stat(path), most)
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-        _regular(path, os.fstat(file.fileno()), most)  # it may have been exchanged since
-        data = file.read(most + 1)
-    if len(data) > most:
+        _regular(path, about := os.fstat(file.fileno()), most)  # it may have been exchanged since
+        parts = [file.read(about.st_size)]  # asking for more would take memory for more
+        left = most - len(parts[0])
+        while left >= 0 and (more := file.read(PIECE)):  # it has grown, or is of /proc, whose files say that they are empty
+            parts.append(more)
+            left -= len(more)
+    if left < 0:
         raise ValueError(f"{path} is larger than {size(most)}, the most that is read of it")
-    return data
+    return b"".join(parts)
 
 
 def _regular(path: str | Path, about: os.stat_result, most: int) -> None:

@@ -58,4 +58,7 @@ def set_states(generators: Sequence[torch.Generator], found: Any) -> None:
     """Sets torch's random generators to the states that ``states`` returned. Raises ValueError for anything else."""
     put_(own := states(generators), found, "a generator's state")
     for generator, row in zip(generators, own, strict=True):
-        generator.set_state(row.clone())  # it reads from the beginning of the storage
+        try:
+            generator.set_state(row.clone())  # it reads from the beginning of the storage
+        except RuntimeError as error:
+            raise ValueError(f"a generator's state in the checkpoint is none: {' '.join(str(error).split())}") from None

@@ -19,7 +19,7 @@ from wgf.agents.training.log import NoLog
 from wgf.agents.training.loop import Keeper, Task, Tell, Tick, Training, begin, restore, train
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.ranges import LARGEST, counted, flag, function, whole
-from wgf.agents.training.record import RUNNING, Record
+from wgf.agents.training.record import RUNNING, Record, check
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.spaces import rows
 from wgf.limits import as_path, size
@@ -129,10 +129,12 @@ class Agent(Description):
         self.close()
         self._behind = None
         store, last = resumable(as_path("log", log), self.seeds, self.about(self.schedule), self.compile)
-        endings, schedule = last.snapshot["record"]["endings"], Schedule(**last.snapshot["about"]["schedule"])
-        ended = [seed for seed, ending in zip(self.seeds, endings, strict=True) if ending != RUNNING]
+        with checkpoint.doubted(f"{store.folder}"):
+            check(last.snapshot["record"], len(self.seeds))
+            schedule = Schedule(**last.snapshot["about"]["schedule"])
+            ended = [seed for seed, ending in zip(self.seeds, last.snapshot["record"]["endings"], strict=True) if ending != RUNNING]
         task, training = self._prepared(schedule, last.snapshot["compile"], ended)
-        with one_line(), machine.tuned():
+        with one_line(), machine.tuned(), checkpoint.doubted(f"{store.folder}"):
             restore(task, training, last)
         self.step, self._keeper = last.step, Keeper(store, last.snapshot)
         return self

@@ -22,6 +22,7 @@ from wgf.limits import contents
 T = TypeVar("T")
 FORMAT = 3
 LARGEST = 2**24  # bytes of a JSON file that is read
+DEEPEST = 50  # objects and lists in one another
 A_RUN = "give the folder of a run, such as runs/main/ENV/AGENT/seed-0"
 
 
@@ -85,6 +86,16 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return about, read_tensors(folder, about, r"policy-\d+\.safetensors", path.name)
 
     return again(both)
+
+
+@contextmanager
+def doubted(what: str) -> Iterator[None]:
+    """Makes of any error that content of a file leads to a ValueError of one line, which begins with ``what``."""
+    try:
+        yield
+    except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        lacks = "it lacks " if isinstance(error, KeyError) else ""
+        raise ValueError(f"{what}: {lacks}{' '.join(str(error).split())}") from None
 
 
 def again(read: Callable[[], T]) -> T:
@@ -181,7 +192,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON: it was not written by wgf, or is damaged") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds no JSON object: it was not written by wgf")
+    if _deeper(value, DEEPEST):
+        raise ValueError(f"{path} has more than {DEEPEST} objects or lists in one another: it was not written by wgf")
     return value
+
+
+def _deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        parts = (part for whole in level for part in (whole.values() if isinstance(whole, dict) else whole))
+        level = [part for part in parts if isinstance(part, (dict, list))]
+    return bool(level)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from wgf.agents.training.log import LOCK, NoLog, RunLog, being_written
 from wgf.agents.training.loop import Keeper
 from wgf.agents.training.record import Record
 from wgf.agents.training.store import Saved, Store
+from wgf.shown import shown
 
+SNAPSHOT = {"seeds": list, "compile": bool, "assessing": bool} | dict.fromkeys(("about", "state", "streams", "memory", "record"), dict)
 FREE = ("steps", "checkpoint_every", "step_limit")  # of a schedule: a training that goes on may change them
 
 
@@ -48,6 +50,7 @@ def resumable(log: Path, seeds: Sequence[int], about: Mapping[str, Any], compile
     if being_written(seed_folder(log, seeds[0])):
         raise ValueError(f"{log} is being written by another process; wait for it")
     saved = newest(store := checkpoints(log, seeds))
+    saved.check(store.folder, SNAPSHOT)
     held = saved.snapshot
     if held["seeds"] != list(seeds):
         raise ValueError(f"{log} holds seeds {', '.join(map(str, held['seeds']))} as one stack, which goes on as a whole: give these seeds")
@@ -115,7 +118,7 @@ def difference(want: Mapping[str, Any], have: Mapping[str, Any], path: str = "")
             if inner := difference(value, other, f"{path}{key}."):
                 return inner
         elif value != other:
-            return f"{path}{key} = {other!r}, not {value!r}"
+            return f"{path}{key} = {shown(other)}, not {shown(value)}"
     return None
 
 

@@ -137,11 +137,14 @@ class Gymnasium:
         if "fault" in saved:
             self._lost(i, BrokenEnvironment(saved["fault"]))
             return self._nothing
-        env, actions = self.envs[i], saved["actions"].numpy()
-        episode = self._episodes[i] = Episode(saved["seed"], saved["generator"], list(actions))
+        env, seed, actions = self.envs[i], saved["seed"], saved["actions"].numpy()
+        known = seed is None or (type(seed) is int and 0 <= seed < 2**31)
+        if not known or actions.dtype != np.float32 or actions.shape != (len(actions), self.action_size) or not np.isfinite(actions).all():
+            raise ValueError("an episode in the checkpoint is none: its seed or its actions are none")
+        episode = self._episodes[i] = Episode(seed, saved["generator"], list(actions))
+        if seed is None:
+            env.unwrapped.np_random.bit_generator.state = saved["generator"]
         try:
-            if saved["seed"] is None:
-                env.unwrapped.np_random.bit_generator.state = saved["generator"]
             obs = self._begun(i, episode)
             for action in actions:
                 obs = spaces.numbers(self.space, self.obs_size, self._called("step", env.step, self.scale(action))[0])

@@ -101,7 +101,7 @@ def chosen(owners: Mapping[str, Any], name: str, value: Any) -> Any:
     if name not in owners:
         near = difflib.get_close_matches(name, owners, n=1)
         raise ValueError(
-            f"setting {name!r} is unknown" + (f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(owners)}")
+            f"setting {line(name)} is unknown" + (f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(owners)}")
         )
     value, kind = tuple(map(_plain, value)) if type(value) in (list, tuple) else _plain(value), get_type_hints(type(owners[name]))[name]
     if not _fits(value, kind):

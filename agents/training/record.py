@@ -8,13 +8,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wgf.agents.training import checkpoint
 from wgf.agents.training.envs import Array
 from wgf.agents.training.log import NoLog, RunLog
-from wgf.agents.training.snapshot import Snapshot
+from wgf.snapshot import Snapshot
 
 RUNNING, FINISHED, INTERRUPTED = "running", "finished", "interrupted"
+
+
+def check(snapshot: Mapping[str, Any], seeds: int) -> None:
+    """Raises ValueError unless it is what ``Record.snapshot`` returned for so many seeds."""
+    kinds, position = {"endings": list, "latest": dict, "seconds": float, "logs": dict}, {"bytes": int, "rows": int, "sha256": str}
+    logs = snapshot.get("logs")
+    parts = [(snapshot, kinds), *((log, position) for log in (logs.values() if isinstance(logs, dict) else ()) if log is not None)]
+    whole = all(isinstance(part, dict) and all(type(part.get(name)) is kind for name, kind in of.items()) for part, of in parts)
+    if not whole or len(snapshot["endings"]) != seeds or not all(isinstance(ending, str) for ending in snapshot["endings"]):
+        raise ValueError("the record of the seeds is not whole")
+    if not all(isinstance(value, Tensor) and value.shape == (seeds,) for value in snapshot["latest"].values()):
+        raise ValueError("the last metrics are not numbers of each seed")
 
 
 class Record:

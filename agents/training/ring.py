@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training.protocol import Batch
-from wgf.agents.training.snapshot import Snapshot, put_
+from wgf.snapshot import Snapshot, put_
 
 
 class Ring:
@@ -107,8 +107,10 @@ class Ring:
 
     def put(self, rows: dict[str, Tensor]) -> None:
         """Stores what ``rows`` returned, piece by piece in their order; those that are no longer needed may be left out."""
-        size = self.data.shape[1]
-        ring, row = self._spread(rows["first"].numpy(), rows["last"].numpy())
+        size, first, last = self.data.shape[1], rows["first"].numpy(), rows["last"].numpy()
+        if (last < first).any() or (last - first).sum() != len(rows["data"]):
+            raise ValueError("the replay's rows are not as many as their numbers say")
+        ring, row = self._spread(first, last)
         place = torch.from_numpy(row + size * ring).to(self.data.device)
         self.data.flatten(0, 1).index_copy_(0, place, rows["data"].to(self.data))
         self._last[ring, row] = rows["ends"].numpy()

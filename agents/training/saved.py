@@ -1,7 +1,7 @@
 """The policies in a folder, of which an agent is made again: nothing is believed before it is checked, no name in a file is imported."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from wgf.agents.training.folder import seed_folder
 from wgf.agents.training.ranges import whole
 from wgf.shown import shown
 
+LONGEST = 255  # letters of a name
 SAVED = {"agent": str, "preset": str, "config": dict, "schedule": dict, "env": str, "backend": str} | dict.fromkeys(
     ("seed", "step", "obs_size", "action_size"), int
 )
@@ -38,15 +39,17 @@ class Policies(NamedTuple):
         """
         for about in self.about:
             for field, kind in SAVED.items():
-                if not isinstance(about.get(field), kind):
-                    raise ValueError(f"{field} is {about.get(field)!r}")
+                if not isinstance(about.get(field), kind) or (kind is str and len(about[field]) > LONGEST):
+                    raise ValueError(f"{field} is {shown(about.get(field))}")
         about = self.about[0]
         if env is None and about.get("own"):
             raise ValueError(f"it was trained on an environment that a program gave, {about['env']!r}: load it with env=")
         env = registry.named("env", about["env"]) if env is None else env
         agent = registry.named("agent", about["agent"]) if agent is None else agent
         if sorted(nets) != about.get("nets", []):
-            raise ValueError(f"its networks of its own are {about.get('nets', [])}, and {sorted(nets)} are given: load it with nets=")
+            raise ValueError(
+                f"its networks of its own are {shown(about.get('nets', []))}, and {sorted(nets)} are given: load it with nets="
+            )
         schedule = {k: v for k, v in about["schedule"].items() if k != "steps"}
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in {**about["config"], **schedule}.items()}
         same = {name: about[name] for name in ("preset", "backend")}
@@ -64,20 +67,16 @@ class Policies(NamedTuple):
             with self.doubted():
                 checkpoint.compare(weight.shapes(found.module, found.cfg, found.obs_size, found.action_size), self.slices)
 
-    @contextmanager
-    def doubted(self) -> Iterator[None]:
+    def doubted(self) -> AbstractContextManager[None]:
         """Makes of an error a ValueError of one line that names policy.json."""
-        try:
-            yield
-        except (AttributeError, KeyError, OverflowError, TypeError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{self.first / 'policy.json'} does not describe an agent of this version: {error}") from None
+        return checkpoint.doubted(f"{self.first / 'policy.json'} does not describe an agent of this version")
 
 
 def read(folder: Path, seeds: Sequence[int] = ()) -> Policies:
     """Reads the policy of a folder, or those of the seeds in it, or of some. Raises ValueError, in one line, where one is not whole."""
     if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Sequence) or not all(map(whole, seeds)):
         raise ValueError(f"seeds is {shown(seeds)}; it must be a sequence of whole numbers")
-    there = sorted({int(p.parent.name[5:]) for p in folder.glob("seed-*/policy*") if p.parent.name[5:].isdigit()})
+    there = sorted({int(p.parent.name[5:]) for p in folder.glob("seed-*/policy*") if p.parent.name[5:].isdecimal()})
     places = [seed_folder(folder, seed) for seed in seeds or there] or [folder]  # one whose policy.json is gone is not passed over
     saved = [checkpoint.load(place) for place in places]
     return Policies(places[0], [about for about, _ in saved], [tensors for _, tensors in saved])

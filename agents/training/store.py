@@ -8,7 +8,7 @@ A checkpoint counts when its json is there and every sha256 fits. Two are kept; 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from wgf.agents.training.checkpoint import read_sealed, read_tensors, write_sealed, write_tensors
-from wgf.agents.training.snapshot import Snapshot, joined, parted
+from wgf.snapshot import Snapshot, joined, parted
 
 FORMAT, KEPT = 1, 2
 NAME = re.compile(r"training-(\d+)\.json")
@@ -33,6 +33,12 @@ class Saved(NamedTuple):
     snapshot: Snapshot
     pieces: Callable[[], Iterator[dict[str, Tensor]]]
     damaged: int = 0
+
+    def check(self, folder: Path, kinds: Mapping[str, type]) -> None:
+        """Raises ValueError, naming folder and part, where a part of the snapshot is not of its type."""
+        for name, kind in kinds.items():
+            if not isinstance(self.snapshot.get(name), kind):
+                raise ValueError(f"{folder} holds another kind of checkpoint, or one of another version: its {name} is no {kind.__name__}")
 
 
 class Store:
@@ -73,6 +79,10 @@ class Store:
         """
         about = self._about(step)
         state = read_tensors(self.folder, about["state"], FILES, f"training-{step}.json")
+        try:
+            snapshot = joined(state, about["facts"])
+        except (AttributeError, TypeError):
+            raise ValueError(f"{self.folder / about['state']['file']} has tensors whose names do not fit training-{step}.json") from None
         for piece in about["rows"]:  # all, before anything is believed
             read_tensors(self.folder, piece, FILES, f"training-{step}.json")
         self._rows = about["rows"]
@@ -81,12 +91,13 @@ class Store:
         def pieces() -> Iterator[dict[str, Tensor]]:
             return (read_tensors(self.folder, piece, FILES, f"training-{step}.json") for piece in about["rows"])
 
-        return Saved(step, joined(state, about["facts"]), pieces)
+        return Saved(step, snapshot, pieces)
 
     def _about(self, step: int) -> dict[str, Any]:
         path, kinds = self.folder / f"training-{step}.json", {"step": int, "state": dict, "rows": list, "facts": dict}
         about = read_sealed(path, lambda found: found.get("format") == FORMAT, f"a checkpoint of format {FORMAT}")
-        if not all(isinstance(about.get(name), kind) for name, kind in kinds.items()) or about["step"] != step:
+        whole = all(isinstance(about.get(name), kind) for name, kind in kinds.items()) and about["step"] == step
+        if not whole or not all(isinstance(part, dict) and isinstance(part.get("file"), str) for part in (about["state"], *about["rows"])):
             raise ValueError(f"{path} is not a checkpoint of step {step}: it was not written by wgf")
         return about
 

@@ -14,6 +14,7 @@ from wgf.agents.training.checkpoint import unsealed
 from wgf.agents.training.ranges import check, chosen
 from wgf.limits import contents
 from wgf.runs.command.options import Preset
+from wgf.shown import shown
 
 LARGEST = 2**16  # bytes
 DEEPEST = 20  # lists in lists
@@ -45,9 +46,11 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuses aliases, which can make a small file large, and what is nested without end."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="an alias is not taken: write the value itself", problem_mark=self.peek_event().start_mark)
+        """Refuses aliases, which can make a small file large, tags, which make other things of words, and what is nested without end."""
+        event = self.peek_event()
+        what = "an alias" if isinstance(event, yaml.AliasEvent) else "a tag" if getattr(event, "tag", None) is not None else None
+        if what:
+            raise yaml.MarkedYAMLError(problem=f"{what} is not taken: write the value itself", problem_mark=event.start_mark)
         self.depth += 1
         if self.depth > DEEPEST:
             raise yaml.MarkedYAMLError(problem=f"more than {DEEPEST} levels", problem_mark=self.peek_event().start_mark)
@@ -55,13 +58,18 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         self.depth -= 1
         return node
 
+    def construct_scalar(self, node: Any) -> str:
+        """Joins the two escapes by which JSON writes a letter beyond the first 65,536, and refuses one of them alone."""
+        text: str = super().construct_scalar(node)
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Refuses a name that comes twice, of which YAML takes the last."""
         names = [self.construct_object(key, deep=True) for key, _ in node.value]
         for i, name in enumerate(names):
             if not isinstance(name, str) or name in names[:i]:
                 wrong = "comes twice" if isinstance(name, str) else "is no name"
-                raise yaml.MarkedYAMLError(problem=f"{name!r} {wrong}", problem_mark=node.value[i][0].start_mark)
+                raise yaml.MarkedYAMLError(problem=f"{shown(name)} {wrong}", problem_mark=node.value[i][0].start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -116,12 +124,12 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 def _of_a_run(about: Mapping[str, Any], env: str | None) -> dict[str, Any]:
     stack = about.get("stack")
-    if not isinstance(stack, list) or not stack or not all(type(k) is int for k in stack) or stack != list(range(stack[0], stack[-1] + 1)):
-        raise ValueError(f"stack is {stack}; the command line trains seeds that follow one another")
+    if not isinstance(stack, list) or not stack or not all(type(k) is int and k == stack[0] + i for i, k in enumerate(stack)):
+        raise ValueError(f"stack is {shown(stack)}; the command line trains seeds that follow one another")
     if about.get("nets"):
-        raise ValueError(f"that run had networks of its own, {', '.join(map(str, about['nets']))}: train it from Python, with nets=")
+        raise ValueError(f"that run had networks of its own, {shown(about['nets'])}: train it from Python, with nets=")
     if about.get("own") and env is None:
-        raise ValueError(f"that run had an environment that a program gave, {about.get('env')!r}: name one with --env")
+        raise ValueError(f"that run had an environment that a program gave, {shown(about.get('env'))}: name one with --env")
     kept = {name: value for name, value in about.items() if name not in LEFT}
     return {**about["config"], **about["schedule"], **kept, "seeds": len(stack), "first_seed": stack[0]}
 

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,14 +68,14 @@ def read(label: str, folders: Sequence[Path]) -> Curves:
     """
     points, episodes, rates = [], [], []
     for folder in folders:
-        result, rows = again(partial(_written, folder))
+        result, data = again(partial(_written, folder))
         try:
             columns: dict[str, list[tuple[float, float]]] = {"eval/return": [], "charts/episodic_return": []}
-            for row in csv.DictReader(rows):
+            for row in csv.DictReader(data.decode().splitlines()):
                 columns.setdefault(row["tag"], []).append((float(row["step"]), float(row["value"])))
             points.append(np.array(columns["eval/return"]).reshape(-1, 2))
             episodes.append(np.array([value for _, value in columns["charts/episodic_return"]]))
-            rates.append(result["step"] * result["stack"] / result["seconds"])
+            rates.append(_number(result, "step") * _number(result, "stack") / _number(result, "seconds"))
         except (KeyError, TypeError, ValueError, ArithmeticError, csv.Error):
             raise ValueError(f"{folder / 'metrics.csv'} cannot be read as a run's metrics; move the run away to train it again") from None
         if not len(points[-1]) or not np.array_equal(points[-1][:, 0], points[0][:, 0]):
@@ -83,15 +83,26 @@ def read(label: str, folders: Sequence[Path]) -> Curves:
     return Curves(label, points[0][:, 0], np.stack([p[:, 1] for p in points]), episodes, float(np.mean(rates)))
 
 
-def _written(folder: Path) -> tuple[dict[str, Any], list[str]]:
+def _written(folder: Path) -> tuple[dict[str, Any], bytes]:
     result = read_sealed(folder / "result.json")
-    return result, read_whole(folder / "metrics.csv", result.get("metrics"), "result.json").decode().splitlines()
+    return result, read_whole(folder / "metrics.csv", result.get("metrics"), "result.json")
+
+
+def _number(result: Mapping[str, Any], name: str) -> float:
+    value = result[name]
+    if type(value) not in (int, float):
+        raise TypeError(name)
+    return float(value)
 
 
 def mixed(folders: Sequence[Path]) -> list[str]:
     """Returns a line for each package whose version differs among runs, and one if the kind of device does: returns may differ for that."""
-    configs = [read_sealed(folder / "config.json") for folder in folders]
-    rows: list[dict[str, Any]] = [{**dict(c.get("versions") or {}), "device": str(c.get("device")).partition(":")[0]} for c in configs]
+    rows = []
+    for path in [folder / "config.json" for folder in folders]:
+        config = read_sealed(path)
+        if not isinstance(versions := config.get("versions") or {}, dict):
+            raise ValueError(f"{path} does not say which versions: it was not written by wgf")
+        rows.append({**versions, "device": str(config.get("device")).partition(":")[0]})
     lines = []
     for name in ("torch", "mujoco", "gymnasium", "envpool", "wgflow", "device"):
         found = sorted({str(row.get(name)) for row in rows})

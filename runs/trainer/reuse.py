@@ -16,7 +16,8 @@ from wgf.agents.training.folder import checkpoints, difference, free
 from wgf.agents.training.log import LOCK, being_written
 from wgf.agents.training.record import FINISHED
 from wgf.runs.trainer.tables import filled, writable
-from wgf.runs.trainer.training import Job, report, run, words
+from wgf.runs.trainer.training import MANY_THREADS, Job, report, run, words
+from wgf.shown import shown
 
 OURS = re.compile(r"metrics\.csv|curves\.csv|events\..*|training|\..*\.tmp|\.lock")  # what a run has that died at once
 
@@ -50,7 +51,7 @@ def missing(job: Job) -> list[Part]:
         if free(job.folder(seed)):
             fresh.append(seed)
         elif config := _unfinished(job, seed):
-            stack = tuple(config.get("stack", [seed]))
+            stack = _stack(job, seed, config)
             if not checkpoints(job.folder(seed).parent, stack).steps():
                 if _finished(job.folder(seed)):
                     raise ValueError(f"{job.folder(seed)} has finished and left no checkpoint to go on from; give another --name or --out")
@@ -65,10 +66,18 @@ def missing(job: Job) -> list[Part]:
     return [*parts, *([Part(replace(job, seeds=tuple(fresh)))] if fresh else [])]
 
 
+def _stack(job: Job, seed: int, config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Returns the seeds that train with one."""
+    stack = config.get("stack", [seed])
+    if not isinstance(stack, list) or not all(type(k) is int for k in stack) or seed not in stack:
+        raise ValueError(f"{job.folder(seed) / 'config.json'} says that seeds {shown(stack)} are a stack: it was not written by wgf train")
+    return tuple(stack)
+
+
 def _threads(job: Job, seed: int, config: Mapping[str, Any]) -> int:
     """Returns the number of threads of a run that goes on: they are part of what it is, since they move the last digits of a sum."""
     threads, asked = config.get("threads"), job.place.threads
-    if not isinstance(threads, int):
+    if type(threads) is not int or not 1 <= threads <= MANY_THREADS:
         raise ValueError(f"{job.folder(seed) / 'config.json'} does not say how many threads: it was not written by wgf train")
     if asked not in (0, threads):
         raise ValueError(f"{job.folder(seed)} holds a run with threads = {threads}, not {asked}; give the same, or another --name or --out")
@@ -83,7 +92,8 @@ def _unfinished(job: Job, seed: int) -> dict[str, Any] | None:
     if not (folder / "config.json").exists():
         return {"stack": [seed]}
     config, want = read_sealed(folder / "config.json"), {**job.identity(), "seed": seed}
-    done = config.get("schedule", {}).get("steps")
+    schedule = config.get("schedule")
+    done = schedule.get("steps") if isinstance(schedule, dict) else None
     if isinstance(done, int) and done > job.schedule.steps:
         want["schedule"]["steps"] = job.schedule.steps  # it has gone further
     if different := difference(want, config):

@@ -18,7 +18,7 @@ from wgf.agents.training.folder import identity, seed_folder
 from wgf.agents.training.log import being_written
 from wgf.agents.training.loop import Tick
 from wgf.agents.training.protocol import Memory
-from wgf.agents.training.ranges import check
+from wgf.agents.training.ranges import LARGEST, check
 from wgf.agents.training.record import FINISHED, INTERRUPTED
 from wgf.agents.training.rollout import Rollout
 from wgf.agents.training.schedule import Schedule
@@ -29,6 +29,7 @@ from wgf.runs.command.progress import Progress
 from wgf.runs.command.signals import stop_signals
 
 __all__ = ["Job", "exit_code", "finish", "length", "override", "report", "resolve", "resume", "run", "words"]
+MANY_THREADS = 1024  # of a run that goes on: as many as large machines have processors
 PROMISE = "every seed is saved after this step, then the run stops"
 
 
@@ -117,8 +118,12 @@ def resume(run: Path, steps: int | None, say: Callable[[str], None], env: str | 
     to go on with.
     """
     config = read_sealed(run / "config.json")
-    stack, threads, total = config.get("stack"), config.get("threads"), steps or config.get("schedule", {}).get("steps")
-    if not (isinstance(stack, list) and isinstance(threads, int) and isinstance(total, int)):
+    schedule = config.get("schedule")
+    stack: Any = config.get("stack")
+    threads: Any = config.get("threads")
+    total: Any = steps or (schedule.get("steps") if isinstance(schedule, dict) else None)
+    numbers = isinstance(stack, list) and stack and all(type(n) is int and n < LARGEST for n in (*stack, threads, total))
+    if not numbers or not 1 <= threads <= MANY_THREADS or total < 1:
         raise ValueError(f"{run / 'config.json'} does not say which seeds, threads and steps: it was not written by wgf train")
     if being_written(run):
         raise ValueError(f"{run} is being written by another process; wait for it")

@@ -1,6 +1,7 @@
 """Files are read where they are files and no larger than they may be; pipes, devices and folders are not, whatever links lead there."""
 
 import os
+import tracemalloc
 
 import pytest
 import torch
@@ -25,6 +26,22 @@ def test_a_file_that_says_it_is_empty_is_read_up_to_its_limit():
     assert os.stat("/proc/self/maps").st_size == 0
     with pytest.raises(ValueError, match=r"maps is larger than 0\.0 MiB, the most that is read of it"):
         limits.contents("/proc/self/maps", 100)
+
+
+def test_a_small_file_takes_little_memory_whatever_its_limit(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    tracemalloc.start()
+    assert limits.contents(tmp_path / "file", 10**9) == b"12345"
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10**6
+
+
+def test_a_file_that_grows_meanwhile_is_read_to_its_end(tmp_path, monkeypatch):
+    path, looks = tmp_path / "file", []
+    path.write_bytes(b"12345")
+    monkeypatch.setattr(limits, "_regular", lambda *about: looks.append(about) or (len(looks) == 2 and path.write_bytes(b"1234567890")))
+    assert limits.contents(path) == b"1234567890"
 
 
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wgf.limits import as_path, contents
-from wgf.shown import shown
+from wgf.limits import as_path, contents, size
+from wgf.shown import LONGEST, shown
 
 Array = NDArray[np.float64]
 
@@ -86,10 +86,10 @@ def load(folder: Path, name: str, about: Set | None = None) -> Rows:
             f"there is no {plain} nor {plain.name}.gz; give the folder that holds {name}/{about.file}, or fetch it: wgf bnn-data fetch"
         )
     numbers, rows = np.empty((about.rows, about.features + 1)), 0
-    for line in _lines(path, about):
+    for number, line in _lines(path, about):
         if rows == about.rows:
             raise ValueError(f"{path} has more than {rows} lines; {name} has {rows} rows: the file is not this set")
-        numbers[rows] = _row(line, rows + 1, path, about)
+        numbers[rows] = _row(line, number, path, about)
         rows += 1
     if rows < about.rows:
         raise ValueError(f"{path} has {rows} lines; {name} has {about.rows} rows: the file is cut short or not this set")
@@ -153,9 +153,14 @@ def repeated(rows: Rows, split: Split) -> NDArray[np.bool_]:
     return np.array([row.tobytes() in known for row in whole[split.test]])
 
 
-def _lines(path: Path, about: Set) -> Iterator[str]:
-    """Yields the lines that are not blank. What is unpacked is looked at as it comes, so that a small file cannot take much memory."""
+def _lines(path: Path, about: Set) -> Iterator[tuple[int, str]]:
+    """Yields the lines that are not blank, with their numbers.
+
+    What is unpacked is looked at as it comes, so that a small file cannot take much memory.
+    """
     number, left = 0, largest(about)
+    if path.stat().st_size > left:
+        raise ValueError(f"{path} has {size(path.stat().st_size)}, and {about.rows} rows have at most {size(left)}; it is not this set")
     try:
         with gzip.open(path, "rt", encoding="ascii") if path.suffix == ".gz" else path.open(encoding="ascii") as file:
             while line := file.readline(left + 1):
@@ -163,7 +168,7 @@ def _lines(path: Path, about: Set) -> Iterator[str]:
                 if left < 0:
                     raise ValueError(f"{path} has more text than {about.rows} rows of {about.features + 1} numbers; it is not this set")
                 if line.strip():
-                    yield line
+                    yield number, line
     except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read after line {number}: {' '.join(str(error).split())}; fetch it again") from None
 
@@ -175,7 +180,9 @@ def _row(line: str, number: int, path: Path, about: Set) -> list[float]:
     try:
         values = [float(word) for word in words]
     except ValueError as error:
-        raise ValueError(f"{path} line {number}: {error}; expected {width} numbers") from None
+        raise ValueError(f"{path} line {number}: {str(error)[:LONGEST]}; expected {width} numbers") from None
+    if "_" in line:  # Python takes 1_0 for 10
+        raise ValueError(f"{path} line {number} has a '_'; expected {width} numbers")
     if not np.isfinite(values).all():
         raise ValueError(f"{path} line {number} holds a number that is not finite; expected {width} numbers")
     return values

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wgf.bnn.fit import DTYPE, Fit
 from wgf.limits import contents
+from wgf.shown import shown
 
 FORMAT = "wgf-bnn-3"
 
@@ -39,7 +40,10 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     text = header.get("about")
     if not isinstance(text, str) or header.get("sha256") != _digest(text, tensors):
         raise ValueError(f"{path} is damaged: its sha256 is not that of what it holds; restore it from a copy")
-    about = json.loads(text)
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError):
+        about = None
     if not isinstance(about, dict):
         raise ValueError(f"{path} is damaged: it does not say what it holds")
     return about, tensors
@@ -49,7 +53,7 @@ def field(about: dict[str, Any], name: str, kind: type) -> Any:
     """Returns what is said about a regressor by its name. Raises ValueError where it is of another type, KeyError where it is missing."""
     value = about[name]
     if type(value) is not kind:
-        raise ValueError(f"{name} is {value!r}; it must be of type {kind.__name__}")
+        raise ValueError(f"{name} is {shown(value)}; it must be of type {kind.__name__}")
     return value
 
 
@@ -74,5 +78,5 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     found = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.contiguous().numpy().tobytes())
+        found.update(tensor.flatten().view(torch.uint8).numpy().tobytes())  # numpy does not know every type
     return found.hexdigest()

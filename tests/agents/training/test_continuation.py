@@ -20,8 +20,8 @@ from wgf.agents.training import checkpoint, envs, loop
 from wgf.agents.training.folder import checkpoints, newest
 from wgf.agents.training.ring import Ring
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.snapshot import joined, parted, put_, set_states, states
 from wgf.agents.training.store import Store
+from wgf.snapshot import joined, parted, put_, set_states, states
 
 CPU = torch.device("cpu")
 TINY = {"hidden": (8, 8), "batch": 8, "warmup": 20, "log_every": 15, "eval_every": 30, "eval_episodes": 2, "device": "cpu"}
@@ -310,7 +310,7 @@ def test_environments_come_back_in_the_middle_of_an_episode(env, steps):
 def test_an_environment_that_does_not_come_back_is_refused(tmp_path):
     """Walk tells how many episodes it has begun, which follows from neither its generator nor its actions."""
     Agent("sac", Walk, **TINY).learn(50, log=tmp_path)
-    with pytest.raises(ValueError, match=r"^the environment does not come back to where it was: its episodes"):
+    with pytest.raises(ValueError, match=r"training: the environment does not come back to where it was: its episodes"):
         Agent("sac", Walk, **TINY).resume(tmp_path)
 
 

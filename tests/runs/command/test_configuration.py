@@ -6,9 +6,17 @@ import re
 import sys
 
 import pytest
+from hypothesis import example, given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
 
+from tests import forgeries
+from tests.answers import answered
 from wgf.agents import Agent
+from wgf.agents.training.schedule import Schedule
 from wgf.runs.command import configuration
+from wgf.runs.command.options import Place, What
+from wgf.runs.trainer.training import resolve
 
 MINE = """
 # a comment
@@ -95,7 +103,14 @@ def test_plain_words_stay_words_and_numbers_are_numbers(tmp_path):
 
 
 def test_json_is_read_as_json_reads_it(tmp_path):
-    value = {"lr": 1e-05, "tau": 5e-324, "big": 1.7976931348623157e308, "name": 'a "b" \\ \u00e9\n', "none": None, "on": [True, -1, 0.1]}
+    value = {
+        "lr": 1e-05,
+        "tau": 5e-324,
+        "big": 1.7976931348623157e308,
+        "name": 'a "b" \\ \u00e9\n\U0001f600',
+        "none": None,
+        "on": [True, -1, 0.1],
+    }
     (tmp_path / "a.json").write_text(json.dumps(value, indent=1))
     assert configuration.read(tmp_path / "a.json", None, None) == value
 
@@ -132,8 +147,9 @@ def test_a_run_that_only_a_program_can_begin_says_so(person):
     about = json.loads((person.folder / "own/seed-0/config.json").read_text())
     del about["seal"], about["own"]
     for change, words in (
-        ({"nets": ["q"]}, "that run had networks of its own, q: train it from Python, with nets="),
+        ({"nets": ["q"]}, "that run had networks of its own, ['q']: train it from Python, with nets="),
         ({"stack": None}, "stack is None; the command line trains seeds that follow one another"),
+        ({"stack": [0, 10**12]}, "stack is [0, 1000000000000]; the command line trains seeds that follow one another"),
     ):
         (person.folder / "a.json").write_text(json.dumps({**about, **change}))
         assert person("train", "--config", "a.json")[2] == f"wgf: a.json: {words}\n"
@@ -143,7 +159,7 @@ WRONG = {
     "agnet: sac\n": "mine.yaml names no agent; write one in it, as in agent: dp-wgf-v, or first: wgf train dp-wgf-v --config mine.yaml",
     "": "holds no settings; write one in a line, as in steps: 1000",
     "- sac": "holds no settings",
-    "a: !!python/object/apply:os.system ['touch PWNED']": "line 1 cannot be read as YAML: could not determine a constructor",
+    "a: !!python/object/apply:os.system ['touch PWNED']": "line 1 cannot be read as YAML: a tag is not taken: write the value itself",
     "a: &a [1, 2]\nb: *a": "line 2 cannot be read as YAML: an alias is not taken: write the value itself",
     "a: &a {x: 1}\nb:\n  <<: *a": "line 3 cannot be read as YAML: an alias is not taken",
     "a: " + "[" * 5000 + "]" * 5000: "line 1 cannot be read as YAML: more than 20 levels",
@@ -152,6 +168,7 @@ WRONG = {
     "{a: 1}: 3": "line 1 cannot be read as YAML: {'a': 1} is no name",
     "steps 5\nlr: 4": "line 2 cannot be read as YAML: mapping values are not allowed here",
     b"name: \xe9t\xe9": "cannot be read as YAML: invalid continuation byte",
+    'a: "\\ud800"': "cannot be read as YAML: unexpected end of data",
     b"a: \x00": "cannot be read as YAML: special characters are not allowed",
     "# " + "x" * 2**16: "and at most 0.1 MiB are read of it",
     "agent: 5": "agent is 5; it must be a word",
@@ -180,7 +197,7 @@ SETTINGS = {
     "hidden: [64, x]": "hidden is (64, 'x'); it must be a list, each a whole number",
     "hidden: [64, 0]": "hidden is 64,0; it must be at most 100 layers",
     "name: a/b": "name is 'a/b'; it must be the name of one folder",
-    "name: !!binary aGVsbG8=": "name is b'hello'; it must be a word",
+    "name: !!binary aGVsbG8=": "line 3 cannot be read as YAML: a tag is not taken",
     "seeds: 0": "seeds is 0; it must be at least 1",
     "compile: maybe": "compile is 'maybe'; it must be 'auto' or True or False",
     "threads: -1": "threads is -1; it must be from 0 to",
@@ -196,3 +213,58 @@ def test_what_is_wrong_in_a_file_is_one_line_that_names_it(person, text, answer)
     assert re.fullmatch(r"wgf: mine\.yaml[^\n]*\n", err)
     assert answer in err
     assert os.listdir(person.folder) == ["mine.yaml"]
+
+
+PIECES = [
+    "a", "steps", "agent", "env", "sac", "Pendulum-v1", "hidden", "seal", "config", "schedule", "stack", "1", "-1", "1e999", "1_0", ".5",
+    "~", "true", ": ", ":", "- ", "? ", "[", "]", "{", "}", ", ", "#", "&a ", "*a", "!!int ", "!!bool ", "!!timestamp ", "!!binary ",
+    "!!float ''", "!!set ", "!!omap ", "!!merge ", "!", "!<x> ", "<<: ", "|", ">", "'", '"', "\\x", "%YAML 9.9", "---", "...", "\n",
+    "\n  ", "\t", "\0", "\u2028", "\ufeff", "é",
+    "9" * 5000, "x" * 5000, "[" * 3000, "- " * 3000, "? " * 500, "{a: " * 500,
+]  # fmt: skip
+GROUPS = {"task": What(), "agent": resolve("sac", "paper", "Hopper-v5"), "schedule": Schedule(), "place": Place()}
+
+
+@profile(max_examples=200)
+@given(content=st.one_of(st.lists(st.sampled_from(PIECES), max_size=12).map(lambda parts: "".join(parts).encode()), forgeries.RAW))
+@example(content=b"a: !!timestamp x")
+@example(content=b"a: !!bool x")
+@example(content=b"a: !!int ''")
+def test_a_file_of_any_content_is_settings_or_one_line_that_names_it(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(content)
+    with forgeries.bounded():
+        found, said = answered(configuration.read, path, None, None)
+        if said is None:
+            assert all(isinstance(name, str) for name in found)
+            _, said = answered(configuration.applied, GROUPS, found, path)
+    assert said is None or (str(path) in said and "\n" not in said and len(said) < 1000)
+
+
+@profile(max_examples=60)
+@given(data=st.data())
+def test_a_config_of_a_run_that_somebody_wrote_is_settings_or_one_line_that_names_it(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "forged.json"
+    run = {"agent": "sac", "preset": "paper", "env": "Pendulum-v1", "stack": [0, 1], "threads": 1, "nets": [], "own": False}
+    run |= {"config": {"hidden": [8, 8], "lr": 1e-3, "batch": 4}, "schedule": {"steps": 9, "warmup": 2}, "versions": {"torch": "2"}}
+    value = data.draw(forgeries.edited(run))
+    path.write_text(json.dumps(value))
+    with forgeries.bounded():
+        found, said = answered(configuration.read, path, None, None)
+        if said is None:
+            _, said = answered(configuration.applied, GROUPS, {k: v for k, v in found.items() if k != "agent"}, path)
+    assert said is None or (str(path) in said and "\n" not in said and len(said) < 1000)
+
+
+WORDS = st.text(st.characters(codec="utf-8"), max_size=6)
+PLAIN = st.one_of(
+    st.none(), st.booleans(), st.integers(-(10**17), 10**17), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=6)
+)
+
+
+@given(value=st.dictionaries(WORDS.filter(bool), st.one_of(PLAIN, st.lists(PLAIN, max_size=3)), min_size=1))
+def test_what_json_writes_is_read_as_it_was(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "plain.json"
+    kept = {name: part for name, part in value.items() if name.replace("-", "_") not in ("seal", "agent", "env", "preset")}
+    path.write_text(json.dumps({"lr": 1, **kept}))
+    assert configuration.read(path, None, None) == {name.replace("-", "_"): part for name, part in {"lr": 1, **kept}.items()}

@@ -1,5 +1,6 @@
 """What holds for every data set: units, the order of rows and of particles, weights that are rows, and parts that make a whole."""
 
+import gzip
 from itertools import islice
 
 import numpy as np
@@ -7,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import forgeries
 from tests.answers import answered
 from wgf.bnn import BayesianRegressor, data, flows
-from wgf.bnn.fit import Settings, dev_size, fit
+from wgf.bnn.fit import dev_size, fit
 from wgf.bnn.model import deviation, log_density
+from wgf.bnn.settings import Settings
 
 SEED = st.integers(0, 10**6)
 SMALL = Settings(hidden=(3,), particles=3, iterations=4, batch=7)
@@ -111,3 +114,61 @@ def test_targets_of_any_size_are_fitted_or_refused_in_a_line(power, shift):
     else:
         assert "\n" not in said
         assert said.split()[0] in ("x", "y", "Input")
+
+
+TOY = data.Set(3, 1, "", None)
+WORDS = st.sampled_from(
+    [
+        b"1",
+        b"-2.5",
+        b"1e3",
+        b"nan",
+        b"inf",
+        b"1_0",
+        b"0x1",
+        b"\0",
+        b"x" * 300,
+        b"\xc3\xa9",
+        b" ",
+        b"\t",
+        b"\n",
+        b"\r",
+        b"\x0c",
+        b",",
+        b"1 2\n",
+    ]
+)
+ANY = st.one_of(forgeries.RAW, st.lists(WORDS, max_size=14).map(b" ".join), st.lists(WORDS, max_size=14).map(b"".join))
+
+
+@settings(max_examples=150)
+@given(content=ANY, packed=st.sampled_from(["", "plain", "gz", "many"]))
+def test_a_set_of_any_content_is_numbers_or_one_line_that_names_the_file(tmp_path_factory, content, packed):
+    path = tmp_path_factory.getbasetemp() / "any" / "toy" / f"data.txt{'.gz' if packed else ''}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.iterdir():
+        old.unlink()
+    path.write_bytes({"gz": gzip.compress(content), "many": gzip.compress(b"") * 1000 + gzip.compress(content)}.get(packed, content))
+    with forgeries.bounded():
+        found, said = answered(data.load, path.parents[1], "toy", TOY)
+    if said is None:
+        words = content.decode("ascii").split()
+        np.testing.assert_array_equal(np.column_stack(found).ravel(), [float(word) for word in words])
+        assert len(words) == 6
+        assert np.isfinite(found.x).all()
+    else:
+        assert str(path) in said
+        assert "\n" not in said
+        assert len(said) < 1000
+
+
+@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=6, max_size=6), packed=st.booleans())
+def test_numbers_of_a_set_are_read_to_the_last_bit(tmp_path_factory, values, packed):
+    path = tmp_path_factory.getbasetemp() / "bits" / "toy" / f"data.txt{'.gz' if packed else ''}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.iterdir():
+        old.unlink()
+    rows = np.array(values).reshape(3, 2)
+    text = "".join(" ".join(map(repr, row)) + "\n" for row in rows.tolist()).encode()
+    path.write_bytes(gzip.compress(text) if packed else text)
+    assert np.column_stack(data.load(path.parents[1], "toy", TOY)).tobytes() == rows.tobytes()
