@@ -5,11 +5,14 @@ is taken beyond a bound, whoever wrote it.
 """
 
 import io
+import shutil
 import warnings
 from contextlib import redirect_stderr
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load
@@ -17,7 +20,9 @@ from safetensors.torch import load
 from tests import corruptions, forgeries
 from wgf.agents import Agent
 from wgf.agents.training import checkpoint
-from wgf.bnn import saved
+from wgf.agents.training.folder import SNAPSHOT, newest
+from wgf.agents.training.store import Store
+from wgf.bnn import BayesianRegressor, saved
 from wgf.runs.trainer import training
 
 
@@ -57,6 +62,25 @@ class Kinds(dict):
 
     def __repr__(self):
         return "readers"
+
+
+FORMATS = Path(__file__).parent / "formats"
+
+
+def test_files_of_an_earlier_version_are_read(tmp_path):
+    """They stand in tests/formats as they were written, and stay so: a version that cannot read them gives its files another number."""
+    shutil.copytree(FORMATS, tmp_path / "formats")
+    agent = Agent.load(tmp_path / "formats" / "policy-3", device="cpu")
+    assert (agent.name, agent.source.name, agent.step, agent.seeds) == ("sac", "Pendulum-v1", 10, (0,))
+    last = newest(Store(tmp_path / "formats" / "training-1"))
+    last.check(tmp_path, SNAPSHOT)
+    held = checkpoint.tensors(agent.state)
+    checkpoint.alike(held, last.snapshot["state"])
+    assert all(torch.equal(t, last.snapshot["state"][name]) for name, t in held.items())
+    assert [len(piece["data"]) for piece in last.pieces()] == [8]  # all of its replay
+    model = BayesianRegressor.load(tmp_path / "formats" / "regressor-3.safetensors")
+    assert model.fit_.particles.shape == (1, 2, 9)  # 2 networks of 4 + 3 weights, and two precisions
+    np.testing.assert_allclose(model.predict([[0.0]]), model.fit_.y_mean.flatten(), atol=3.0 * model.fit_.y_std.item())
 
 
 @pytest.fixture(scope="module")

@@ -244,8 +244,9 @@ def test_a_file_outside_the_folder_is_not_opened(saved, name):
     refused(saved, "policy.json names the file .*, which no version of wgf writes")
 
 
-def test_another_format_is_refused(saved):
-    reseal(saved, format=1)
+@pytest.mark.parametrize("number", [1, 2, 4, "3"])
+def test_an_older_or_a_newer_format_is_refused(saved, number):
+    reseal(saved, format=number)
     refused(saved, "is not a policy of format 3")
 
 
@@ -253,6 +254,16 @@ def test_another_format_is_refused(saved):
 def test_what_is_no_json_object_is_refused(saved, text):
     (saved / "policy.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     refused(saved, "is not JSON|holds no JSON object")
+
+
+def test_what_is_nested_without_end_is_refused(saved):
+    value = []
+    for _ in range(48):
+        value = [value]
+    reseal(saved, env=value)
+    assert checkpoint.load(saved)[0]["env"] == value
+    reseal(saved, env=[value])
+    refused(saved, "policy.json has more than 50 objects or lists in one another")
 
 
 @pytest.mark.parametrize(

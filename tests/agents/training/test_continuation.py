@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import time
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -228,6 +229,74 @@ def test_a_checkpoint_that_is_anothers_or_lacks_a_part_is_refused(store):
             store.load(12)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rows": [1]}, "is not a checkpoint of step 12"),
+        ({"rows": [{"file": 5}]}, "is not a checkpoint of step 12"),
+        ({"facts": {"a": 3}}, "state-12.safetensors has tensors whose names do not fit training-12.json"),
+        ({"facts": {"a": [3]}}, "state-12.safetensors has tensors whose names do not fit training-12.json"),
+    ],
+)
+def test_a_checkpoint_that_somebody_wrote_is_no_checkpoint(store, change, words):
+    path = store.folder / "training-12.json"
+    checkpoint.write_sealed(path, checkpoint.read_sealed(path) | change)
+    with pytest.raises(ValueError, match=words):
+        store.load(12)
+
+
+def test_a_checkpoint_of_another_thing_names_what_it_lacks(store):
+    store.load(12).check(store.folder, {"a": dict})
+    with pytest.raises(ValueError, match=r"training holds another kind of checkpoint, or one of another version: its seeds is no list$"):
+        store.load(12).check(store.folder, {"a": dict, "seeds": list})
+
+
+FACTS = {
+    ("record", "endings"): ["running"],
+    ("record", "seconds"): "long",
+    ("record", "logs"): {"0": {"bytes": "5"}},
+    ("record", "latest"): {"other": 3.0},
+    ("about", "schedule"): {"speed": 1},
+    ("memory", "envs"): {},
+    ("memory", "ring"): {"added": 3},
+    ("memory", "envs", "0", "seed"): "x",
+    ("memory", "envs", "0"): {"seed": None, "generator": 5},
+    ("streams",): {},
+}
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """The folder of a training."""
+    log = tmp_path_factory.mktemp("walked")
+    Agent("sac", "Pendulum-v1", seeds=2, **TINY).learn(30, log=log)
+    return log
+
+
+@pytest.mark.parametrize(("path", "value"), FACTS.items())
+def test_a_training_that_somebody_wrote_does_not_go_on(walked, tmp_path, path, value):
+    folder = tmp_path / "run"
+    shutil.copytree(walked, folder)
+    file = folder / "seed-0" / "training" / "training-30.json"
+    about = checkpoint.read_sealed(file)
+    *folders, name = path
+    place = about["facts"]
+    for part in folders:
+        place = place[part]
+    place[name] = value
+    checkpoint.write_sealed(file, about)
+    with pytest.raises(ValueError, match=rf"^{folder}[^\n]+$"):
+        Agent("sac", "Pendulum-v1", seeds=2, **TINY).resume(folder)
+
+
+def test_a_replay_takes_no_more_rows_than_there_are():
+    ring = Ring((7,), 40, 2, 1, 0.9, CPU)
+    rows = {name: torch.zeros(1, dtype=torch.int64) for name in ("first", "last", "added", "ends")} | {"data": torch.zeros(1, 5)}
+    for last in (-1, 10**12):
+        with pytest.raises(ValueError, match="the replay's rows are not as many as their numbers say"):
+            ring.put(rows | {"last": torch.tensor([last])})
+
+
 @pytest.mark.parametrize("text", ["{", "{}", '{"format": 1, "step": 5}', "[1]"])
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path, text):
     store = Store(tmp_path)
@@ -274,6 +343,8 @@ def test_generators_go_on_where_they_were():
     other = [torch.Generator() for _ in ours]
     set_states(other, at)
     assert all(torch.equal(torch.rand(3, generator=g), e) for g, e in zip(other, expected, strict=True))
+    with pytest.raises(ValueError, match="a generator's state in the checkpoint is none: "):
+        set_states(other, at + 1)
 
 
 @pytest.mark.parametrize(
@@ -364,6 +435,18 @@ def test_the_log_goes_on_in_the_same_files(tmp_path):
     assert len(config["continued"]) == 2
     assert config["schedule"]["steps"] == 90
     assert json.loads((tmp_path / "seed-0" / "result.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize("years", [-3, 3])
+def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch, years):
+    calm, hard = (tmp_path / name / "runs" / "main" / "env" / "agent" for name in ("calm", "hard"))
+    Agent("sac", "Pendulum-v1", **TINY).learn(60, log=calm)
+    Agent("sac", "Pendulum-v1", **TINY).train(60, log=hard, stopping=stop_after(40))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + years * 3e7)
+    one = Agent("sac", "Pendulum-v1", **TINY).resume(hard)
+    one.learn(60 - one.step, log=hard)
+    same(kills.left(tmp_path / "calm"), kills.left(tmp_path / "hard"))
 
 
 def test_a_log_does_not_go_on_behind_steps_that_it_lacks(tmp_path):

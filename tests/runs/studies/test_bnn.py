@@ -199,10 +199,22 @@ def test_files_of_a_fit_that_are_none_are_named(folder, capsys):
         write_sealed(place / "result.json", right | change)
         assert cli.run(study) == 2
         assert words in capsys.readouterr().err
-    (place / "splits.csv").write_text("rmse\nlow\n")
-    write_sealed(place / "result.json", right | {"files": {"splits.csv": digest(place / "splits.csv")}})
-    assert cli.run(study) == 2
-    assert "splits.csv holds no table of numbers" in capsys.readouterr().err
+    for name, content, words in (
+        ("splits.csv", b"rmse\nlow\n", "splits.csv holds no table of numbers"),
+        ("splits.csv", (place / "splits.csv").read_bytes() + b"\xff", "splits.csv holds no table of numbers"),
+        ("splits.csv", b"", "splits.csv holds no table of numbers"),
+        ("splits.csv", (place / "splits.csv").read_bytes().replace(b"dev_rmse", b"rmse_dev"), "splits.csv holds no table of numbers"),
+        ("splits.csv", b"".join((place / "splits.csv").read_bytes().splitlines(True)[:-1]), "splits.csv has 2 rows, not 3"),
+        ("curves.csv", b"step,measure,split,value\n2,dev_log_likelihood,0\n", "curves.csv holds no table of numbers"),
+        ("curves.csv", b"step,measure,split,value\n" + b"x" * 200_000 + b",1,1,1\n", "curves.csv holds no table of numbers"),
+        ("predictions.csv", b"split,target\n1,2\n", "predictions.csv holds no table of numbers"),
+    ):
+        before = (place / name).read_bytes()
+        (place / name).write_bytes(content)
+        write_sealed(place / "result.json", right | {"files": right["files"] | {name: digest(place / name)}})
+        assert cli.run(study) == 2
+        assert words in capsys.readouterr().err
+        (place / name).write_bytes(before)
 
 
 LONG = ["bnn", "--sets", "small", "--iterations", "60", "--particles", "4", "--methods"]
@@ -287,6 +299,24 @@ def test_a_fit_that_was_stopped_goes_on_and_does_not_count_before(folder, often,
     assert "small svgd goes on from iteration 32" in capsys.readouterr().out
     for name in bnn_report.FILES:
         assert (place / name).read_bytes() == (folder / "runs" / "calm" / "small" / "svgd" / name).read_bytes()
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_leaves_the_one_before(folder, often, monkeypatch, capsys):
+    real, study = os.fsync, [*LONG, "svgd"]
+    moments = count(1)
+
+    def full(fd):
+        if next(moments) == 16:  # two of config.json, five of each of the first two checkpoints, four of the third
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert cli.run(study) == 2
+    assert capsys.readouterr().err == "wgf: runs/bnn/small/svgd/training/training-21.json: No space left on device\n"
+    assert cli.run(study) == 0
+    captured = capsys.readouterr()
+    assert "small svgd goes on from iteration 14" in captured.out
+    assert captured.err == ""
 
 
 def test_checkpoints_take_a_fortieth_of_the_time_at_most_and_a_fit_that_goes_on_counts_its_seconds_on(tmp_path, monkeypatch):

@@ -230,3 +230,35 @@ def test_rates_count_every_seed_of_a_stack_and_are_averaged_over_runs(tmp_path):
     assert read.steps.tolist() == [30.0]
     assert read.evals.tolist() == [[1.0], [1.0]]
     assert read.episodes[0].tolist() == [7.0, 8.0]
+
+
+METRICS = b"step,tag,value\n30,eval/return,1\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "content"),
+    [
+        ({"step": "30"}, METRICS),
+        ({"step": [30] * 9, "stack": 10**12}, METRICS),  # whose product would take eighty terabytes
+        ({"stack": 10**400}, METRICS),
+        ({"seconds": 0.0}, METRICS),
+        ({"stack": None}, METRICS),
+        ({}, METRICS + b"\xff"),
+        ({}, METRICS + b"x" * 200_000 + b",1,1\n"),
+        ({}, METRICS + b"30\n"),
+        ({}, METRICS.replace(b"tag", b"gat")),
+    ],
+)
+def test_a_result_that_somebody_wrote_is_one_line(tmp_path, change, content):
+    (tmp_path / "metrics.csv").write_bytes(content)
+    about = {"step": 30, "stack": 4, "seconds": 2.5, "metrics": digest(tmp_path / "metrics.csv")}
+    write_sealed(tmp_path / "result.json", about | change)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/metrics\.csv cannot be read as a run's metrics; move the run away"):
+        compare.read("x", [tmp_path])
+
+
+@pytest.mark.parametrize("versions", ["torch", [["torch", "2"]], [1], 5])
+def test_versions_that_are_none_are_one_line(tmp_path, versions):
+    write_sealed(tmp_path / "config.json", {"versions": versions})
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/config\.json does not say which versions: it was not written by wgf$"):
+        compare.mixed([tmp_path])

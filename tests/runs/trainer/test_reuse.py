@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from wgf.agents.registry import find
-from wgf.agents.training.checkpoint import write_sealed
+from wgf.agents.training.checkpoint import read_sealed, write_sealed
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Place
 from wgf.runs.trainer import reuse
@@ -116,8 +116,26 @@ def test_a_run_goes_on_with_the_threads_of_before(job):
         assert parts(replace(job, place=replace(job.place, threads=asked)))[0] == ((1,), 3)
     with pytest.raises(ValueError, match="seed-1 holds a run with threads = 3, not 2; give the same, or another --name or --out"):
         missing(replace(job, place=replace(job.place, threads=2)))
-    lies(job, 1, status=None, threads=None)
-    with pytest.raises(ValueError, match=r"seed-1/config\.json does not say how many threads: it was not written by wgf train"):
+    for threads in (None, 0, 1025, True, "3"):
+        lies(job, 1, status=None, threads=threads)
+        with pytest.raises(ValueError, match=r"seed-1/config\.json does not say how many threads: it was not written by wgf train"):
+            missing(job)
+
+
+@pytest.mark.parametrize("stack", [5, [], [0], ["1"], [[1]], [True], ["../../x", 1]])
+def test_seeds_of_a_stack_are_numbers_and_the_seed_is_one_of_them(job, stack):
+    lies(job, 1, status=None, kept=False)
+    config = read_sealed(job.folder(1) / "config.json")
+    write_sealed(job.folder(1) / "config.json", config | {"stack": stack})
+    with pytest.raises(ValueError, match=r"seed-1/config\.json says that seeds .* are a stack: it was not written by wgf train"):
+        missing(job)
+
+
+def test_a_run_whose_schedule_is_none_is_refused(job):
+    lies(job, 1)
+    config = read_sealed(job.folder(1) / "config.json")
+    write_sealed(job.folder(1) / "config.json", config | {"schedule": [60]})
+    with pytest.raises(ValueError, match=r"seed-1 holds a run with schedule = \[60\], not {"):
         missing(job)
 
 

@@ -253,6 +253,19 @@ def test_a_full_disk_is_one_line_and_exit_70(script, tiny):
     assert err.count("\n") == 1
 
 
+def test_a_machine_without_a_home_a_network_or_a_display_trains_and_draws(script, tiny, tmp_path):
+    """/proc takes no file, whoever asks; the address of the proxy is nobody's."""
+    nothing = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    nothing |= {"HOME": "/proc", "XDG_CACHE_HOME": "/proc", "XDG_CONFIG_HOME": "/proc", "DISPLAY": "", "CUDA_VISIBLE_DEVICES": ""}
+    options = [part for part in tiny if part not in ("--hidden", "8,8", "--batch", "8")]
+    agents = ["--agents", "sac:hidden=8,8:batch=8"]
+    process = script("compare", "--env", "InvertedPendulum-v5", "--seeds", 1, *agents, *options, env=nothing)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert (tmp_path / "runs" / "main" / "InvertedPendulum-v5" / "compare.png").read_bytes()[:4] == b"\x89PNG"
+    assert "Traceback" not in err
+
+
 PROMISE = "every seed is saved after this step, then the run stops; Ctrl-C again stops at once"
 
 
@@ -425,6 +438,13 @@ def test_what_cannot_be_resumed_is_one_line(person, tiny):
         code, _, err = person("resume", agent / "seed-0")
     assert code == 2
     assert err == f"wgf: {agent / 'seed-0'} is being written by another process; wait for it\n"
+    config = checkpoint.read_sealed(agent / "seed-0" / "config.json")
+    for change in ({"threads": 0}, {"threads": 10**9}, {"schedule": [60]}, {"stack": [[0, 1]]}, {"stack": []}, {"schedule": {"steps": 0}}):
+        checkpoint.write_sealed(agent / "seed-0" / "config.json", config | change)
+        code, _, err = person("resume", agent / "seed-0")
+        assert code == 2
+        assert "seed-0/config.json does not say which seeds, threads and steps: it was not written by wgf train\n" in err
+    checkpoint.write_sealed(agent / "seed-0" / "config.json", config)
     shutil.rmtree(agent / "seed-0" / "training")
     code, _, err = person("resume", agent / "seed-0")
     assert code == 2

@@ -56,6 +56,9 @@ def test_the_year_set_has_commas_and_its_target_first_and_is_split_by_order(tmp_
     [
         ("1 2 3\n4 5\n", r"toy/data.txt line 2 has 2 numbers; expected 3: 2 features and the target"),
         ("1 2 3\n4 x 6\n", r"toy/data.txt line 2: could not convert string to float: 'x'; expected 3 numbers"),
+        ("1 2 3\n\n4 1_0 6\n", r"toy/data.txt line 3 has a '_'; expected 3 numbers"),
+        ("1 2 3\n4 " + "x" * 9999 + " 6\n", r"toy/data.txt line 2: could not convert string to float: 'x{60,70}; expected 3 numbers"),
+        (" " * 70000, r"toy/data.txt has 0.1 MiB, and 6 rows have at most 0.1 MiB; it is not this set"),
         ("1 2 3\n4 nan 6\n", r"toy/data.txt line 2 holds a number that is not finite; expected 3 numbers"),
         ("1 2 3\n4 5 6\n", r"toy/data.txt has 2 lines; toy has 6 rows: the file is cut short or not this set"),
         ("1 2 é\n", r"toy/data.txt cannot be read after line 0: 'ascii' codec .*; fetch it again"),

@@ -333,6 +333,7 @@ def test_every_flipped_bit_and_every_cut_of_a_file_is_noticed(small, tmp_path):
         ({}, {"log_gamma": torch.full((1, 2, 2), 1e5, dtype=torch.float64)}, "log_gamma has a scale of 0 to 0"),
         ({}, {"log_gamma": torch.zeros(1, 2, 2)}, r"log_gamma is torch.float32 of shape \(1, 2, 2\); it must be torch.float64"),
         ({}, {"y_mean": torch.zeros(1, 1, 10**6, dtype=torch.float64)}, "it must be"),
+        ({}, {"log_gamma": torch.zeros(1, 2, 2, dtype=torch.bfloat16)}, "log_gamma is torch.bfloat16 of shape"),
         ({}, {"extra": torch.zeros(1)}, "unexpected keyword argument 'extra'"),
     ],
 )
@@ -347,9 +348,11 @@ def test_a_file_with_a_right_sum_and_numbers_of_no_fit_is_refused(small, tmp_pat
         BayesianRegressor.load(tmp_path / "model")
 
 
-def test_a_file_that_says_no_names_is_refused(small, tmp_path):
+@pytest.mark.parametrize("text", ["[1]", "no", "[" * 10_000, "9" * 5000, ""])
+def test_a_file_that_says_no_names_is_refused(small, tmp_path, text):
     (tmp_path / "good").write_bytes(small)
-    saved.write(tmp_path / "model", [1], saved.read(tmp_path / "good")[1])
+    tensors = saved.read(tmp_path / "good")[1]
+    save_file(tensors, tmp_path / "model", {"format": saved.FORMAT, "about": text, "sha256": saved._digest(text, tensors)})
     with pytest.raises(ValueError, match=r"model is damaged: it does not say what it holds$"):
         BayesianRegressor.load(tmp_path / "model")
 
