@@ -115,7 +115,7 @@ compare {CARTPOLE} --agents sac:preset=best             | preset 'best' is unkno
 compare {CARTPOLE} --agents sac:activation=../../x      | activation is ../../x
 compare {CARTPOLE} --seeds 0                            | seeds is 0
 compare {CARTPOLE} --seeds -1                           | seeds is -1
-compare {CARTPOLE} --seed -1                            | option --seed is unknown; did you mean --seeds?
+compare {CARTPOLE} --seed -1                            | option --seed is unknown; did you mean --first-seed or --seeds?
 compare {CARTPOLE} --threshold abc                      | --threshold is 'abc'; it must be a number
 compare {CARTPOLE} --threshold nan                      | threshold is nan; it must be a finite number
 compare {CARTPOLE} --threshold                          | --threshold needs a value
