@@ -345,3 +345,14 @@ def test_plans_that_stopped_short_are_said_once():
     ) as said:
         agent.learn(25, callback=stop_short)
     assert len([w for w in said if "stopped short" in str(w.message)]) == 1
+
+
+def test_a_training_that_goes_on_asks_for_memory_and_machine_code_for_what_is_still_to_come(tmp_path, monkeypatch):
+    Agent("sac", "Pendulum-v1", **TINY).learn(40).save(tmp_path)
+    asked = []
+    for name in ("needs", "compiles"):
+        monkeypatch.setattr(Agent, name, lambda self, steps, name=name: bool(asked.append((name, steps))))
+    loaded = Agent.load(tmp_path)
+    assert loaded.step == 40
+    loaded.learn(30)
+    assert asked == [("needs", 30), ("compiles", 30)]
