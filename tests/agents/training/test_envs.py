@@ -318,3 +318,10 @@ def test_thresholds_are_gymnasiums():
     assert envs.reward_threshold("Hopper-v5") == 3800.0
     assert envs.reward_threshold("toy/Walk-v0") is None
     assert envs.reward_threshold("Nothing-v0") is None
+
+
+def test_a_fleet_is_asked_for_as_many_environments_as_all_seeds_have(monkeypatch):
+    asked = []
+    monkeypatch.setattr(envs, "fitting", lambda name, count, *_: asked.append((name, count)))
+    envs.Source("wgf/CartPole-v0").make(3, 2)
+    assert asked == [("wgf/CartPole-v0", 6)]
