@@ -700,6 +700,9 @@ def test_wnpg_takes_the_dense_natural_step_of_policy_and_critic_together(metric,
     for tag, value in zip(("losses/v", "policy/kl", "policy/cosine"), torch.stack(told).mean(0).T, strict=True):
         torch.testing.assert_close(info[tag], value, **near, msg=lambda m, tag=tag: f"{tag}: {m}")
     assert info["policy/damping"].tolist() == pytest.approx(eps if metric == "kernel" else [0.1, 0.1])
+    if metric == "kernel":
+        torch.testing.assert_close(run.state.best, torch.tensor(best), **near)  # of the two steps since it was last changed
+    torch.testing.assert_close(info["losses/values"], (target - advantage).mean((1, 2)))
     assert metric == "none" or (info["policy/cosine"] < 0.999).all()
     assert min(lengths) < longest < max(lengths)
 
