@@ -28,6 +28,7 @@ def folders(place, change=lambda label, name, values: values):
         (place / label).mkdir(parents=True)
         write_rows(place / label / "splits.csv", ["split", *SCORES], [[s, *(columns[name][s] for name in SCORES)] for s in range(SPLITS)])
         files = {"splits.csv": digest(place / label / "splits.csv")}
+        write_sealed(place / label / "config.json", {"splits": SPLITS})
         write_sealed(place / label / "result.json", {"seconds": 10.0 + k, "files": files})
         found.append(bnn_report.read(label, place / label))
     return found

@@ -94,7 +94,7 @@ def test_the_configuration_says_all_that_a_result_depends_on(person, tiny):
     assert config["config"] == {
         "hidden": [8, 8], "activation": "tanh", "batch": 8, "envs": 1, "n_step": 1, "lr": 3e-4, "gamma": 0.99, "tau": 0.01,
         "components": 4, "regularization": 0.001, "reward_scale": 1.0, "network": "mlp", "expansion": 4, "norm": "batch", "unit": True,
-        "atoms": 1, "bound": 5.0,
+        "atoms": 1, "bound": 5.0, "lr_fall": 0,
     }  # fmt: skip
     assert config["schedule"] == {
         "steps": 60, "warmup": 20, "replay": 1_000_000, "log_every": 15, "eval_every": 30, "checkpoint_every": 0, "eval_episodes": 2,
