@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wgf import natural
 from wgf.agents.training.descent import Adam, gradients
-from wgf.agents.training.epochs import EpochSettings, memory, minibatches, networks, noise, samples, taken
+from wgf.agents.training.epochs import EpochSettings, begin, memory, minibatches, networks, noise, samples, taken
 from wgf.agents.training.onpolicy import Nets, act_noise, regress_, standardised
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
@@ -55,8 +55,7 @@ def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
     """Makes a fresh state of len(generators) seeds; deviations of 1 and means near 0."""
-    nets, seeds = nets or networks(cfg, obs, action), len(generators)
-    policy, v = nets.policy.init(1, generators).to(device), nets.v.init((seeds, 1), generators).to(device)
+    nets, policy, v = begin(cfg, obs, action, generators, device, nets)
     return State(nets, policy, Adam(v, cfg.critic_lr))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wgf import svgd
 from wgf.agents.training import soft
-from wgf.agents.training.descent import Adam, descend_, train_
+from wgf.agents.training.descent import Adam, descend_, gradients, train_
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.settings import SMALL, STRONG
@@ -141,11 +141,14 @@ def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     return Noise(after, draw.normal(cfg.batch, cfg.particles, action))
 
 
-def kl_velocity(cfg: Config, x: Tensor, score: Tensor, own: Tensor) -> Tensor:
-    """Returns the velocity of KL(pi || p) at particles x of pi, (S, B, M, A) each; ``score`` = grad log p, ``own`` = grad log pi."""
+def kl_velocity(cfg: Config, law: GaussianMixture, x: Tensor, score: Tensor) -> Tensor:
+    """Returns the velocity of KL(pi || p) at particles x of the law pi, (S, B, M, A), all held fixed; ``score`` = grad log p."""
     if cfg.kl == "svgd":
         return svgd.unbiased(x, score, groups=cfg.components)
-    return svgd.blob(x, score) if cfg.kl == "blob" else score - own
+    if cfg.kl == "blob":
+        return svgd.blob(x, score)
+    (own,), _ = gradients(law.log_prob, x)
+    return score - own
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
@@ -168,10 +171,10 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         law = policy.law(theta, last.obs)
         x = law.stratified(noise.now)
         value, score = squash.score(lambda a: q.least(state.q.theta, last.obs, a), x, alpha)
-        density, own = slope(law.detach(), x)
-        kl = kl_velocity(cfg, x.detach(), score, own)
+        log_prob = law.detach().squashed_log_prob(x.detach())
+        kl = kl_velocity(cfg, law.detach(), x.detach(), score)
         w2 = factor[:, None, None, None] * w2_velocity(cfg.w2, cfg.w2_scale, x.detach(), x_prev)
-        return against(kl + w2, x), (x, density - squash.log_det(x.detach()), value, kl, w2)
+        return against(kl + w2, x), (x, log_prob, value, kl, w2)
 
     _, (x, log_prob, value, kl, w2) = train_(state.policy, policy, flow)
 
@@ -193,12 +196,3 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         "policy/entropy": entropy,
         "policy/alpha": alpha[:, 0, 0],
     }
-
-
-def slope(law: GaussianMixture, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns log density of a law at points u (S, B, M, A), and its gradient there, held fixed both."""
-    at = u.detach().requires_grad_()
-    with torch.enable_grad():
-        density = law.log_prob(at)
-        (own,) = torch.autograd.grad(density.sum(), at)
-    return density.detach(), own

@@ -18,7 +18,7 @@ from wgf import kwng, natural
 from wgf.agents.training import onpolicy
 from wgf.agents.training.compiled import piece
 from wgf.agents.training.descent import Adam, gradients
-from wgf.agents.training.epochs import EpochSettings, memory, minibatches, networks, samples, taken
+from wgf.agents.training.epochs import EpochSettings, begin, memory, minibatches, networks, samples, taken
 from wgf.agents.training.onpolicy import Nets, act, act_noise, greedy, standardised
 from wgf.agents.training.protocol import Info, Streams
 from wgf.agents.training.rollout import Segment
@@ -84,9 +84,8 @@ def init(
     cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
 ) -> State:
     """Makes a fresh state of len(generators) seeds; deviations of 1 and means near 0."""
-    nets, seeds = nets or networks(cfg, obs, action), len(generators)
-    policy, v = nets.policy.init(1, generators).to(device), nets.v.init((seeds, 1), generators).to(device)
-    eps = torch.full((seeds,), cfg.damping, device=device)
+    nets, policy, v = begin(cfg, obs, action, generators, device, nets)
+    eps = torch.full((len(generators),), cfg.damping, device=device)
     return State(nets, Adam(policy, cfg.lr), Adam(v, cfg.lr), eps=eps, best=torch.full_like(eps, NONE))
 
 

@@ -1,6 +1,6 @@
 """What PPO and TRPO share: one policy per seed, segments of a fixed horizon, and epochs of minibatches that go through them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +51,14 @@ def networks(cfg: EpochSettings, obs: int, action: int) -> Nets:
     """
     policy = DiagonalPolicy(MLP((obs, *cfg.hidden, action), cfg.activation, gain=0.01), action)
     return Nets(policy, VNetwork(MLP((obs, *cfg.hidden, 1), cfg.activation, gain=1.0)))
+
+
+def begin(
+    cfg: EpochSettings, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None
+) -> tuple[Nets, Tensor, Tensor]:
+    """Returns the networks, given or of the configuration, and fresh parameters of policy and critic, (S, 1, P) each."""
+    nets = nets or networks(cfg, obs, action)
+    return nets, nets.policy.init(1, generators).to(device), nets.v.init((len(generators), 1), generators).to(device)
 
 
 def noise(cfg: EpochSettings, action: int, draw: Streams) -> Tensor:

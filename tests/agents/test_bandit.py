@@ -218,6 +218,7 @@ CHOICES = [
     ("wgf-sac", "modern", {"kl": "density", "w2": "eq9_mean", "w2_scale": 0.4}),
     ("wgf-sac", "modern", {**BLOCKS, "norm": "layer", "unit": False, "previous": "last"}),
     *(("wnpg", "modern", {"metric": metric, "damping": 100.0, "epochs": 2}) for metric in ("kernel", "none")),
+    *(("wnpg", "modern", {"metric": metric, "penalty": 0.1, "epochs": 2}) for metric in ("gaussian", "none")),
     ("wpo", "modern", {"policy": "mixture", "components": 3, "kl": "hard", "squash": "cbrt"}),
     ("wpo", "modern", {"policy": "squashed", "bootstrap": "softmax"}),
     ("wpo", "modern", {**BLOCKS, "norm": "layer", "unit": False, "entropy": 0.05}),
