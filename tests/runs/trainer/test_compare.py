@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 from matplotlib import image
 
+from tests.forgeries import flipped
 from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.runs.trainer import compare
 
@@ -175,8 +176,7 @@ def test_a_flipped_digit_and_a_file_of_another_seed_are_found(person):
         code, _, err = person("compare", *SHORT, "--agents", SAC)
         assert (code, err.count("\n")) == (2, 1)
         assert words in err
-        at = next(i for i in range(len(data) // 2, len(data)) if chr(data[i]).isdigit())
-        (second / name).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])  # 0 and 1, 2 and 3, and so on
+        (second / name).write_bytes(flipped(data))
         code, _, err = person("compare", *SHORT, "--agents", SAC)
         assert (code, err.count("\n")) == (2, 1)
         assert f"seed-1/{name} is damaged" in err
