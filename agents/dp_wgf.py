@@ -14,24 +14,18 @@ from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.sampling import Nets, SamplingSettings, act, act_noise, greedy, networks
 from wgf.agents.training.targets import against, log_mean_exp, mean_square, soft_value, speed, td_target, w2_velocity
+from wgf.agents.training.trust import TrustSettings, follow_
 from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
 from wgf.residual import learning
-from wgf.transport import W2Name
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)
-class Config(SamplingSettings):
+class Config(SamplingSettings, TrustSettings):
     """DP-WGF with the settings of Zhang et al. 2018, Table 5."""
 
-    w2: W2Name = "eq9_sum"
-    """W2 velocity: Eq. 9 as printed (eq9_sum), its mean, or a transport map to the previous policy's particles."""
-    w2_scale: float = 0.4
-    """Scale of the Wasserstein trust region (Table 5): epsilon of Eq. 9's forms, 1/h of the transport maps; 0 turns it off."""
-    previous: Literal["last", "average"] = "last"
-    """Previous policy (App. E.1): the last iterate, or its moving average with rate tau."""
     backup: Literal["normalizer", "soft", "expected"] = "normalizer"
     """Value of the next state. normalizer: log E_q[exp(Q) / q] - H(q) over uniform actions, as Sec. 4.2 writes it; soft: the same with the
     entropy left in, A log 2 more, as soft Q-learning has it; expected: E_pi Q, Prop. 8's."""
@@ -103,7 +97,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
 
     # Update prior policy parameters, after its last use
     x_prev = squash.coordinate(learning(policy).particles(state.previous, batch.obs, noise.policy))
-    state.previous.lerp_(state.policy.theta, 1.0 if cfg.previous == "last" else cfg.tau)
+    follow_(cfg, state.previous, state.policy.theta)
 
     # Update policy: the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at its particles x, by the loss -<v, x>
     def flow(policy: SamplingNetwork, theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

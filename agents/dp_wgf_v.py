@@ -24,18 +24,18 @@ from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.settings import SMALL, STRONG, ActorSettings
 from wgf.agents.training.targets import against, entropy_target, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
+from wgf.agents.training.trust import TrustSettings, follow_
 from wgf.policies.bayesian import BayesianPolicy
 from wgf.policies.critics import QNetwork, VNetwork, squared_error
 from wgf.policies.gaussian import MixturePolicy, noise_size
 from wgf.policies.squash import SQUASH
 from wgf.residual import learning
-from wgf.transport import W2Name
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)
-class Config(ActorSettings, MixtureSettings):
+class Config(ActorSettings, MixtureSettings, TrustSettings):
     """DP-WGF-V with the settings of Zhang et al. 2018, Table 5."""
 
     members: int = 1
@@ -44,12 +44,6 @@ class Config(ActorSettings, MixtureSettings):
     """Action particles per state (App. E.3)."""
     temperature: Literal["fixed", "automatic"] = "fixed"
     """alpha = 1, or tuned to an entropy of -A."""
-    w2: W2Name = "eq9_sum"
-    """W2 velocity: Eq. 9 as printed (eq9_sum), its mean, or a transport map to the previous policy's particles."""
-    w2_scale: float = 0.4
-    """Scale of the Wasserstein trust region (Table 5): epsilon of Eq. 9's forms, 1/h of the transport maps; 0 turns it off."""
-    previous: Literal["last", "average"] = "last"
-    """Previous policy (App. E.1): the last iterate, or its moving average with rate tau."""
     backup: Literal["entropy", "normalizer"] = "entropy"
     """J_V's target: E[Q - alpha log pi~], what the paper ran; or log E[exp(Q / alpha) / pi~] + E[log pi~], its exact form, entropy off."""
     squash: Literal["exact", "soft_q"] = "exact"
@@ -133,7 +127,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
 
     # Update prior policy parameters, after its last use
     x_prev = squash.coordinate(learning(policy).law(state.previous, last.obs).stratified(noise))
-    state.previous.lerp_(state.policy.theta, 1.0 if cfg.previous == "last" else cfg.tau)
+    follow_(cfg, state.previous, state.policy.theta)
 
     # Update policy: the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at its particles x, by the loss -<v, x>,
     # through the draws to every theta_k

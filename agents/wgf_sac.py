@@ -6,7 +6,7 @@ term is SAC with the mean of M draws, so that each setting says what one ingredi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,18 +20,18 @@ from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.settings import SMALL, STRONG
 from wgf.agents.training.soft import SoftSettings, evaluate_, memory, temper_
 from wgf.agents.training.targets import against, mean_square, speed, w2_velocity
+from wgf.agents.training.trust import TrustSettings, follow_
 from wgf.policies.bayesian import BayesianPolicy
 from wgf.policies.critics import QNetwork
 from wgf.policies.gaussian import GaussianMixture, MixturePolicy, noise_size
 from wgf.policies.squash import SQUASH
 from wgf.residual import learning
-from wgf.transport import W2Name
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)
-class Config(SoftSettings):
+class Config(SoftSettings, TrustSettings):
     """SAC's settings, and those of the flow."""
 
     components: int = 1
@@ -41,17 +41,11 @@ class Config(SoftSettings):
     kl: Literal["svgd", "blob", "density"] = "svgd"
     """KL velocity. svgd: Eq. 7 without its own term; density: grad log p - grad log pi, pi's own, which has no kernel; blob: by a kernel
     density of the particles, whose own term leaves the policy too narrow, by a sixth at 8 particles."""
-    w2: W2Name = "common_noise"
-    """W2 velocity: Eq. 9 as printed (eq9_sum), its mean, or a transport map to the previous policy's particles."""
-    w2_scale: float = 0.0
-    """Scale of the Wasserstein trust region: epsilon of Eq. 9's forms, 1/h of the transport maps; 0 turns it off."""
     w2_radius: float = 0.0
     """Where the scale is learned: how far the particles may lie from the previous policy's, root mean square per action dimension, in
     the coordinate before tanh. 0: the scale stays."""
     dual_lr: float = 1e-2
     """Adam's step size for the logarithm of that scale."""
-    previous: Literal["last", "average"] = "average"
-    """Previous policy: the last iterate, or its moving average with rate tau."""
 
     def __post_init__(self) -> None:
         if self.particles % self.components:
@@ -60,6 +54,7 @@ class Config(SoftSettings):
             raise ValueError(f"w2_scale is 0; with w2_radius {self.w2_radius} it is where the learned scale starts: give one above 0")
 
 
+MODERN = Config(w2="common_noise", w2_scale=0.0, previous="average")
 # paper: the networks and the flow of Zhang et al. 2018, Table 5 and App. E.3, that DP-WGF-V has
 PRESETS = {
     "paper": Config(
@@ -69,13 +64,10 @@ PRESETS = {
         tau=0.01,
         components=4,
         particles=32,
-        w2="eq9_sum",
-        w2_scale=0.4,
-        previous="last",
     ),
-    "modern": Config(),
-    "strong": Config(**STRONG),
-    "strong-small": Config(**SMALL),
+    "modern": MODERN,
+    "strong": replace(MODERN, **STRONG),
+    "strong-small": replace(MODERN, **SMALL),
 }
 
 
@@ -163,7 +155,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
 
     # Update prior policy parameters, after its last use
     x_prev = learning(policy).law(state.previous, last.obs).stratified(noise.now)
-    state.previous.lerp_(state.policy.theta, 1.0 if cfg.previous == "last" else cfg.tau)
+    follow_(cfg, state.previous, state.policy.theta)
 
     # Update policy: the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at its particles x, by the loss -<v, x>,
     # through the draws to every theta_k

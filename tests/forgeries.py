@@ -21,7 +21,7 @@ from wgf.agents.training import checkpoint
 ROOM = 2**31  # bytes that a reader may take beside what the process has
 
 
-def flipped(content: bytes) -> bytes:
+def misread(content: bytes) -> bytes:
     """Returns a file with the last digit of a number in its middle exchanged, 0 for 1, 2 for 3 and so on: JSON stays JSON."""
     at = next(i for i in range(len(content) // 2, len(content)) if chr(content[i]).isdigit() and not chr(content[i + 1]).isdigit())
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]

@@ -24,8 +24,8 @@ CASES = {
     "soft_q": (soft_q, replace(soft_q.Config(), **SMALL, squash="exact")),
     "dp_wgf": (dp_wgf, replace(dp_wgf.Config(), **PARTICLES)),
     "dp_wgf_v": (dp_wgf_v, replace(dp_wgf_v.Config(), **PARTICLES)),
-    "wgf_sac": (wgf_sac, replace(wgf_sac.Config(), **SMALL)),
-    "wgf_sac density": (wgf_sac, replace(wgf_sac.Config(), **SMALL, kl="density", w2_scale=0.4, w2_radius=0.1)),
+    "wgf_sac": (wgf_sac, replace(wgf_sac.PRESETS["modern"], **SMALL)),
+    "wgf_sac density": (wgf_sac, replace(wgf_sac.PRESETS["modern"], **SMALL, kl="density", w2_scale=0.4, w2_radius=0.1)),
 }
 
 
@@ -120,7 +120,7 @@ def test_soft_actor_critics_reach_the_law_at_the_temperature_that_gives_their_en
 
 
 def test_blobs_own_term_leaves_the_law_too_narrow(device):
-    cfg = replace(wgf_sac.Config(), **SMALL, kl="blob")
+    cfg = replace(wgf_sac.PRESETS["modern"], **SMALL, kl="blob")
     state, draw, info = trained(wgf_sac, cfg, gaussian, 900, device)
     _, std = law(gaussian, info["policy/alpha"].mean().item())
     assert 0.75 * std < draws(wgf_sac, cfg, state, draw).std(-1).mean().item() < (1.0 - TOLERANCE) * std

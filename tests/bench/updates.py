@@ -43,9 +43,10 @@ def update(name: str, preset: str, seeds: int = 1, compile: bool = False, **chan
     return lambda: change(batch, noise)
 
 
-def on_segments(name: str, preset: str, compile: bool = False) -> Callable[[], object]:
+def on_segments(name: str, preset: str, compile: bool = False, **changes: object) -> Callable[[], object]:
     """One update of an agent that learns from segments, on one that stays the same, of the size that its preset collects."""
     agent, cfg = registry.find(name, preset)
+    cfg = replace(cfg, **changes)
     collects, g = agent.memory(cfg, Schedule()), [torch.Generator().manual_seed(0)]
     state = agent.init(cfg, OBS, ACTION, g, torch.device("cpu"))
     axes = (1, collects.policies, collects.steps, collects.each)
@@ -191,16 +192,6 @@ def main() -> None:
         cases = {name: make(name, preset), f"{name}, compiled": make(name, preset, compile=True)}
         times = timed(cases, 1, args.rounds)
         parts.append((f"{name} as machine code, {preset} preset, one thread", [row(times, case, name) for case in cases]))
-
-    cases = {
-        "modern": update("sac", "modern", compile=True, batch=128),
-        "strong-small": update("sac", "strong-small", compile=True, policy_delay=1),
-        "strong-small, the policy every second time": update("sac", "strong-small", compile=True),
-    }
-    times = timed(cases, 1, args.rounds)
-    parts.append(
-        ("SAC's strong-small and modern presets, batch 128, as machine code, one thread", [row(times, name, "modern") for name in cases])
-    )
 
     for title, preset, threads in (("batch 256, 256-256", "modern", 2), ("paper preset", "paper", 2)):
         cases = {f"{n} seed{'s' * (n > 1)}": update("sac", preset, seeds=n) for n in (1, 4, 8)}

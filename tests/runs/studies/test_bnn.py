@@ -14,7 +14,7 @@ from scipy.stats import norm, ttest_rel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests import kills
-from tests.forgeries import flipped
+from tests.forgeries import misread
 from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.bnn import Settings, compiled, data
 from wgf.bnn.fit import Course
@@ -177,7 +177,7 @@ def test_a_flipped_digit_in_a_fit_is_found(folder, capsys, name):
     study = ["bnn", *QUICK, "--methods", "svgd"]
     assert cli.run(study) == 0
     path = folder / "runs" / "bnn" / "small" / "svgd" / name
-    path.write_bytes(flipped(path.read_bytes()))
+    path.write_bytes(misread(path.read_bytes()))
     capsys.readouterr()
     assert cli.run(study) == 2
     error = capsys.readouterr().err

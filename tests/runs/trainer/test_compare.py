@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 from matplotlib import image
 
-from tests.forgeries import flipped
+from tests.forgeries import misread
 from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.runs.trainer import compare
 
@@ -176,7 +176,7 @@ def test_a_flipped_digit_and_a_file_of_another_seed_are_found(person):
         code, _, err = person("compare", *SHORT, "--agents", SAC)
         assert (code, err.count("\n")) == (2, 1)
         assert words in err
-        (second / name).write_bytes(flipped(data))
+        (second / name).write_bytes(misread(data))
         code, _, err = person("compare", *SHORT, "--agents", SAC)
         assert (code, err.count("\n")) == (2, 1)
         assert f"seed-1/{name} is damaged" in err
