@@ -1,0 +1,59 @@
+"""What an actor costs on the critic of strong-small, by its particles and its W2 term; and a natural gradient beside PPO's epochs.
+
+    python tests/bench/actors.py --out runs/results/speed/actors.md
+
+Every ratio is of cases in turns in one run, as machine code on one thread. Minibatches and noise are drawn before the clock starts.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from timing import report, table
+from updates import on_segments, row, timed, update
+
+
+def twice(call: Callable[[], object]) -> Callable[[], object]:
+    """An update on one minibatch, for two."""
+    return lambda: (call(), call())
+
+
+def main() -> None:
+    """Measures and reports."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    parts = []
+
+    sac = {
+        "sac, modern": twice(update("sac", "modern", compile=True, batch=128)),
+        "sac": update("sac", "strong-small", compile=True),
+        "sac, policy_delay 1": twice(update("sac", "strong-small", compile=True, policy_delay=1)),
+    }
+    particles = {f"wgf-sac, {n} particles": update("wgf-sac", "strong-small", compile=True, particles=n) for n in (4, 8, 16, 32)}
+    flows = {
+        "wgf-sac, density": update("wgf-sac", "strong-small", compile=True, kl="density"),
+        "wgf-sac, W2 common_noise": update("wgf-sac", "strong-small", compile=True, w2_scale=0.4),
+        "wgf-sac, W2 eq9_sum": update("wgf-sac", "strong-small", compile=True, w2="eq9_sum", w2_scale=0.4),
+        "dp-wgf-v": update("dp-wgf-v", "strong-small", compile=True),
+    }
+    cases = {**sac, **particles, **flows}
+    times = timed(cases, 1, args.rounds)
+    parts.append(("On the critic of strong-small, batch 128, two minibatches per update", [row(times, name, "sac") for name in cases]))
+
+    cases = {
+        "ppo": on_segments("ppo", "modern", compile=True),
+        "none": on_segments("wnpg", "paper", compile=True, metric="none"),
+        "gaussian": on_segments("wnpg", "paper", compile=True, metric="gaussian"),
+        "kernel": on_segments("wnpg", "paper", compile=True),
+    }
+    times = timed(cases, 1, args.rounds)
+    parts.append(("WNPG by its metric and PPO, 320 minibatch steps of 64", [row(times, name, "ppo") for name in cases]))
+
+    text = "Medians of the rounds; ratios: median over rounds [middle half].\n\n"
+    report(args.out, "Actors", text + "\n\n".join(f"## {title}\n\n{table(rows)}" for title, rows in parts), ["wgflow", "torch"])
+
+
+if __name__ == "__main__":
+    main()
