@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,16 +12,15 @@ from wgf.agents.training.descent import Adam, train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import PaperSettings
-from wgf.agents.training.targets import td_target
-from wgf.policies.critics import QNetwork
+from wgf.agents.training.settings import CRITIC, SMALL_CRITIC, DelayedSettings, PaperSettings
+from wgf.policies.critics import Pairs, QNetwork
 from wgf.policies.deterministic import DeterministicPolicy
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
 
 
 @dataclass(frozen=True)
-class Config(PaperSettings):
+class Config(PaperSettings, DelayedSettings):
     """The networks of Zhang et al. 2018, Sec. 6.3; what that paper leaves open is from Lillicrap et al. 2016, Sec. 7.
 
     Departs: no weight decay of Q, and normal noise in place of an Ornstein-Uhlenbeck process, both as today's implementations have it.
@@ -32,12 +32,20 @@ class Config(PaperSettings):
     """Adam's step size, Q."""
     tau: float = 0.001
     """Target smoothing, both networks."""
+    members: int = 1
+    """Q networks; targets and the policy use the least of them."""
     exploration: float = 0.1
     """Standard deviation of the normal noise on actions that explore; the actions are in (-1, 1)."""
 
 
-# modern: the defaults of Stable-Baselines3, with the noise of its documentation's example
-PRESETS = {"paper": Config(), "modern": Config(hidden=(400, 300), activation="relu", batch=256, lr=1e-3, tau=0.005)}
+# modern: the defaults of Stable-Baselines3, with the noise of its documentation's example. strong: FlashSAC's critic, and its step size
+RATES = {"lr": 3e-4, "critic_lr": 3e-4, "members": 2}
+PRESETS = {
+    "paper": Config(),
+    "modern": Config(hidden=(400, 300), activation="relu", batch=256, lr=1e-3, tau=0.005),
+    "strong": Config(**CRITIC | RATES),
+    "strong-small": Config(**SMALL_CRITIC | RATES),
+}
 
 
 class Nets(NamedTuple):
@@ -69,13 +77,14 @@ def init(
 ) -> State:
     """Makes a fresh state of len(generators) seeds."""
     nets = nets or networks(cfg, obs, action)
-    policy, q = nets.policy.init(generators).to(device), nets.q.init(1, generators).to(device)
-    return State(nets, Adam(policy, cfg.lr, cfg.lr_fall), policy.clone(), Adam(q, cfg.critic_lr, cfg.lr_fall), q.clone())
+    policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
+    fall = cfg.lr_fall // cfg.policy_delay
+    return State(nets, Adam(policy, cfg.lr, fall), policy.clone(), Adam(q, cfg.critic_lr, cfg.lr_fall), q.clone())
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """Draws xi ~ N(0, I), (S, n, A)."""
-    return draw.normal(n, action)
+    """Draws xi ~ N(0, I), (S, n, A), held for up to ``held`` steps."""
+    return draw.held(n, action, cfg.held)
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
@@ -93,18 +102,17 @@ def noise(cfg: Config, action: int, draw: Streams) -> None:
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: None) -> Info:
-    """Takes one gradient step of each network on one minibatch."""
+    """Takes one gradient step of Q on each of ``policy_delay`` minibatches, then one of the policy on the last."""
     policy, q = state.nets
 
-    # Update Q function: y = r + discount Q_target(s', mu_target(s'))
-    next_value = q.least(state.q_target, batch.next_obs, policy.mode(state.policy_target, batch.next_obs))
-    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q_loss, q_values = train_(state.q, q, lambda q, theta: q.fit(theta, batch.obs, batch.action, y))
+    # Update Q function: y = r + discount Q_target(s', mu_target(s')); update target
+    for last in batch.parts(cfg.batch):
+        pairs = Pairs(last.obs, last.action, last.next_obs, policy.mode(state.policy_target, last.next_obs))
+        y = q.backup(state.q_target, pairs, cfg.reward_scale * last.reward, last.discount, torch.zeros_like(last.reward))
+        q_loss, q_values = train_(state.q, q, partial(QNetwork.error, pairs=pairs, y=y))
+        state.q_target.lerp_(state.q.theta, cfg.tau)
 
-    # Update policy: ascend the mean of Q(s, mu(s))
-    loss = train_(state.policy, policy, lambda policy, theta: -q.least(state.q.theta, batch.obs, policy.mode(theta, batch.obs)).mean(-1))
-
-    # Update targets
-    state.q_target.lerp_(state.q.theta, cfg.tau)
+    # Update policy: ascend the mean of Q(s, mu(s)); update target
+    loss = train_(state.policy, policy, lambda policy, theta: -q.least(state.q.theta, last.obs, policy.mode(theta, last.obs)).mean(-1))
     state.policy_target.lerp_(state.policy.theta, cfg.tau)
     return lambda: {"losses/q": q_loss, "losses/q_values": q_values, "losses/policy": loss}

@@ -1,7 +1,7 @@
 """DP-WGF: direct policy learning as a Wasserstein gradient flow (Zhang et al. 2018, Sec. 4.2 and Algorithm 1, App. G)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,8 +12,9 @@ from wgf.agents.training import sampling
 from wgf.agents.training.descent import train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.sampling import Nets, SamplingSettings, act, act_noise, greedy, networks
-from wgf.agents.training.targets import against, log_mean_exp, mean_square, soft_value, speed, td_target, w2_velocity
+from wgf.agents.training.sampling import Nets, SamplingSettings, act, act_noise, evaluate_, greedy, networks
+from wgf.agents.training.settings import CRITIC, SMALL_CRITIC
+from wgf.agents.training.targets import against, log_mean_exp, mean_square, soft_value, speed, w2_velocity
 from wgf.agents.training.trust import TrustSettings, follow_
 from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
@@ -31,19 +32,25 @@ class Config(SamplingSettings, TrustSettings):
     entropy left in, A log 2 more, as soft Q-learning has it; expected: E_pi Q, Prop. 8's."""
 
 
+MODERN = Config(
+    hidden=(256, 256),
+    activation="relu",
+    batch=256,
+    tau=0.005,
+    members=2,
+    w2="common_noise",
+    previous="average",
+    backup="soft",
+    squash="exact",
+)
+# strong: the temperature in units of a reward whose returns lie within the bounds, as SAC's starts there; so small a one makes Q too
+# peaked for a mean over uniform actions
+SHARP = {"particles": 8, "alpha": 0.01, "backup": "expected"}
 PRESETS = {
     "paper": Config(),
-    "modern": Config(
-        hidden=(256, 256),
-        activation="relu",
-        batch=256,
-        tau=0.005,
-        members=2,
-        w2="common_noise",
-        previous="average",
-        backup="soft",
-        squash="exact",
-    ),
+    "modern": MODERN,
+    "strong": replace(MODERN, **CRITIC | SHARP),
+    "strong-small": replace(MODERN, **SMALL_CRITIC | SHARP),
 }
 
 
@@ -55,7 +62,7 @@ class State(sampling.State):
 
 
 class Noise(NamedTuple):
-    """xi ~ N(0, I) (S, B, M, A) of the particles, and the next states', as many: N(0, I) for an expected value, else uniform on (-1, 1)."""
+    """xi ~ N(0, I) (S, B, M, A) of the particles, and the next states' (S, d B, M, A): N(0, I) for an expected value, else U(-1, 1)."""
 
     policy: Tensor
     value: Tensor
@@ -71,8 +78,8 @@ def init(
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     """Draws the noise of one update."""
-    shape = (cfg.batch, cfg.particles, action)
-    return Noise(draw.normal(*shape), draw.normal(*shape) if cfg.backup == "expected" else 2.0 * draw.uniform(*shape) - 1.0)
+    now, after = ((n, cfg.particles, action) for n in (cfg.batch, cfg.policy_delay * cfg.batch))
+    return Noise(draw.normal(*now), draw.normal(*after) if cfg.backup == "expected" else 2.0 * draw.uniform(*after) - 1.0)
 
 
 def next_value(cfg: Config, state: State, obs: Tensor, value_noise: Tensor) -> Tensor:
@@ -87,29 +94,27 @@ def next_value(cfg: Config, state: State, obs: Tensor, value_noise: Tensor) -> T
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
-    """Takes one gradient step of each network on one minibatch."""
+    """Takes one gradient step of Q on each of ``policy_delay`` minibatches, then one of the policy on the last."""
     policy, q = state.nets
     squash = SQUASH[cfg.squash]
 
-    # Update Q function
-    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value(cfg, state, batch.next_obs, noise.value))
-    q_loss, q_values = train_(state.q, q, lambda q, theta: q.fit(theta, batch.obs, batch.action, y))
+    # Update Q function; update target
+    for last, after in zip(batch.parts(cfg.batch), torch.split(noise.value, cfg.batch, 1), strict=True):
+        q_loss, q_values = evaluate_(cfg, state, last, next_value(cfg, state, last.next_obs, after))
 
     # Update prior policy parameters, after its last use
-    x_prev = squash.coordinate(learning(policy).particles(state.previous, batch.obs, noise.policy))
+    x_prev = squash.coordinate(learning(policy).particles(state.previous, last.obs, noise.policy))
     follow_(cfg, state.previous, state.policy.theta)
 
     # Update policy: the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at its particles x, by the loss -<v, x>
     def flow(policy: SamplingNetwork, theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        x = squash.coordinate(policy.particles(theta, batch.obs, noise.policy))
-        value, score = squash.score(lambda a: q.least(state.q.theta, batch.obs, a), x, cfg.alpha)
+        x = squash.coordinate(policy.particles(theta, last.obs, noise.policy))
+        value, score = squash.score(lambda a: q.least(state.q.theta, last.obs, a), x, cfg.alpha)
         kl, w2 = svgd.unbiased(x.detach(), score), w2_velocity(cfg.w2, cfg.w2_scale, x.detach(), x_prev)
         return against(kl + w2, x), (x, value, kl, w2)
 
     _, (x, value, kl, w2) = train_(state.policy, policy, flow)
 
-    # Update target
-    state.q_target.lerp_(state.q.theta, cfg.tau)
     return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q_values,

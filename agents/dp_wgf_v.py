@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from wgf import svgd
-from wgf.agents.training import memory as replay
 from wgf.agents.training import mixing
 from wgf.agents.training.descent import Adam, descend_, train_
+from wgf.agents.training.memory import memory
 from wgf.agents.training.mixing import MixtureSettings, Nets, act, greedy
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.settings import SMALL, STRONG, ActorSettings
 from wgf.agents.training.targets import against, entropy_target, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
 from wgf.agents.training.trust import TrustSettings, follow_
@@ -90,12 +89,7 @@ def networks(cfg: Config, obs: int, action: int) -> Nets:
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
     """Draws xi ~ N(0, I) and, of several components, a number that picks one, (S, n, A or A + 1), held for up to ``held`` steps."""
-    return draw.held(n, noise_size(cfg.components, action), cfg.held) if cfg.held > 1 else mixing.act_noise(cfg, action, n, draw)
-
-
-def memory(cfg: Config, schedule: Schedule) -> replay.Replay:
-    """Learns from a replay, ``policy_delay`` minibatches at a time."""
-    return replay.memory(cfg, schedule, cfg.policy_delay)
+    return draw.held(n, noise_size(cfg.components, action), cfg.held)
 
 
 def init(

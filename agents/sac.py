@@ -12,10 +12,11 @@ from torch import Tensor
 
 from wgf.agents.training import soft
 from wgf.agents.training.descent import train_
+from wgf.agents.training.memory import memory
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.settings import SMALL, STRONG
-from wgf.agents.training.soft import SoftSettings, evaluate_, memory, temper_
+from wgf.agents.training.soft import SoftSettings, evaluate_, temper_
 from wgf.policies.critics import QNetwork
 from wgf.policies.gaussian import GaussianPolicy
 
@@ -59,7 +60,7 @@ def init(
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
     """Draws xi ~ N(0, I), (S, n, A), held for up to ``held`` steps."""
-    return draw.held(n, action, cfg.held) if cfg.held > 1 else draw.normal(n, action)
+    return draw.held(n, action, cfg.held)
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:

@@ -1,16 +1,18 @@
 """Soft Q-learning with a sampling network trained by amortised SVGD (Haarnoja et al. 2017, Algorithm 1): DP-WGF's twin."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from wgf import svgd
 from wgf.agents.training.descent import train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.sampling import SamplingSettings, State, act, act_noise, greedy, init, networks
-from wgf.agents.training.targets import against, soft_value, speed, td_target
+from wgf.agents.training.sampling import SamplingSettings, State, act, act_noise, evaluate_, greedy, init, networks
+from wgf.agents.training.settings import CRITIC, SMALL_CRITIC
+from wgf.agents.training.targets import against, soft_value, speed
 from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
 
@@ -30,14 +32,19 @@ class Config(SamplingSettings):
     """Uniform actions per state in the soft value."""
 
 
+MODERN = Config(hidden=(256, 256), activation="relu", batch=256, tau=0.005, members=2, squash="exact")
+# strong: the temperature in units of a reward whose returns lie within the bounds, as SAC's starts there
+SHARP = {"particles": 8, "alpha": 0.01}
 PRESETS = {
     "paper": Config(),
-    "modern": Config(hidden=(256, 256), activation="relu", batch=256, tau=0.005, members=2, squash="exact"),
+    "modern": MODERN,
+    "strong": replace(MODERN, **CRITIC | SHARP),
+    "strong-small": replace(MODERN, **SMALL_CRITIC | SHARP),
 }
 
 
 class Noise(NamedTuple):
-    """xi ~ N(0, I) (S, B, M, A) of the particles; uniform actions (S, B, K, A) in (-1, 1) of the soft value."""
+    """xi ~ N(0, I) (S, B, M, A) of the particles; uniform actions (S, d B, K, A) in (-1, 1) of the soft value at d minibatches."""
 
     policy: Tensor
     value: Tensor
@@ -45,30 +52,29 @@ class Noise(NamedTuple):
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     """Draws the noise of one update."""
-    return Noise(draw.normal(cfg.batch, cfg.particles, action), 2.0 * draw.uniform(cfg.batch, cfg.value_particles, action) - 1.0)
+    after = draw.uniform(cfg.policy_delay * cfg.batch, cfg.value_particles, action)
+    return Noise(draw.normal(cfg.batch, cfg.particles, action), 2.0 * after - 1.0)
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
-    """Takes one gradient step of each network on one minibatch."""
+    """Takes one gradient step of Q on each of ``policy_delay`` minibatches, then one of the policy on the last."""
     policy, q = state.nets
     squash = SQUASH[cfg.squash]
 
-    # Update Q function: y = r + discount V(s'), V the log-integral of exp(Q_target / alpha) over uniform actions
-    next_value = soft_value(q.least(state.q_target, batch.next_obs, noise.value), cfg.alpha, batch.action.shape[-1])
-    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q_loss, q_values = train_(state.q, q, lambda q, theta: q.fit(theta, batch.obs, batch.action, y))
+    # Update Q function: y = r + discount V(s'), V the log-integral of exp(Q_target / alpha) over uniform actions; update target
+    for last, uniform in zip(batch.parts(cfg.batch), torch.split(noise.value, cfg.batch, 1), strict=True):
+        next_value = soft_value(q.least(state.q_target, last.next_obs, uniform), cfg.alpha, last.action.shape[-1])
+        q_loss, q_values = evaluate_(cfg, state, last, next_value)
 
     # Update policy: the SVGD velocity v of its particles x, by the loss -<v, x>
     def flow(policy: SamplingNetwork, theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        x = squash.coordinate(policy.particles(theta, batch.obs, noise.policy))
-        value, score = squash.score(lambda a: q.least(state.q.theta, batch.obs, a), x, cfg.alpha)
+        x = squash.coordinate(policy.particles(theta, last.obs, noise.policy))
+        value, score = squash.score(lambda a: q.least(state.q.theta, last.obs, a), x, cfg.alpha)
         kl = svgd.unbiased(x.detach(), score)
         return against(kl, x), (x, value, kl)
 
     _, (x, value, kl) = train_(state.policy, policy, flow)
 
-    # Update target
-    state.q_target.lerp_(state.q.theta, cfg.tau)
     return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q_values,

@@ -15,10 +15,11 @@ from torch import Tensor
 from wgf import svgd
 from wgf.agents.training import soft
 from wgf.agents.training.descent import Adam, descend_, gradients, train_
+from wgf.agents.training.memory import memory
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.settings import SMALL, STRONG
-from wgf.agents.training.soft import SoftSettings, evaluate_, memory, temper_
+from wgf.agents.training.soft import SoftSettings, evaluate_, temper_
 from wgf.agents.training.targets import against, mean_square, speed, w2_velocity
 from wgf.agents.training.trust import TrustSettings, follow_
 from wgf.policies.bayesian import BayesianPolicy
@@ -111,8 +112,7 @@ def init(
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
     """Draws xi ~ N(0, I) and, of several components, a number that picks one, (S, n, A or A + 1), held for up to ``held`` steps."""
-    size = noise_size(cfg.components, action)
-    return draw.held(n, size, cfg.held) if cfg.held > 1 else draw.normal(n, size)
+    return draw.held(n, noise_size(cfg.components, action), cfg.held)
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:

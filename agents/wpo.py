@@ -1,7 +1,8 @@
 """Wasserstein policy optimisation (Pfau et al., ICML 2025): the policy follows the flow of its actions along grad_a Q."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,10 +13,10 @@ from wgf.agents.training.descent import Adam, descend_, train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.networks import critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import ReplaySettings
+from wgf.agents.training.settings import CRITIC, SMALL_CRITIC, DelayedSettings, ReplaySettings
 from wgf.agents.training.targets import BOOTSTRAPS, td_target
 from wgf.mlp import MLP
-from wgf.policies.critics import QNetwork
+from wgf.policies.critics import Pairs, QNetwork
 from wgf.policies.gaussian import GaussianMixture, entropy, noise_size
 from wgf.policies.unbounded import UnboundedPolicy, block_fisher, decoupled_kl, flat, unflat
 
@@ -25,7 +26,7 @@ FLOOR = -18.0  # of the logarithms of the KL weights
 
 
 @dataclass(frozen=True)
-class Config(ReplaySettings):
+class Config(ReplaySettings, DelayedSettings):
     """The defaults are those of the authors' open code, but for lr and bootstrap.
 
     These two, 3e-4 and max, rest on memory and on what others wrote about the paper, not on its text: the open code has 1e-4 and mean.
@@ -45,12 +46,15 @@ class Config(ReplaySettings):
     """Actions per state, N: the policy's step is their sum, the KL terms are not; also those that the bootstrap sees."""
     n_step: int = 5
     """Steps of a return before it bootstraps."""
-    bootstrap: Literal["mean", "max", "softmax"] = "max"
-    """What is taken of the values of Q_target at the target policy's actions."""
+    bootstrap: Literal["mean", "max", "softmax", "draw"] = "max"
+    """What is taken of the values of Q_target at the target policy's actions. draw: the first action's, its law where Q has one, and batch
+    norm sees it in one minibatch with the present state and action."""
     sharpness: float = 1.0
     """Of the softmax bootstrap, weights exp(sharpness Q): 0 is the mean, infinity the largest."""
     copy_every: int = 100
-    """Updates between two copies of policy and critic to their targets."""
+    """Steps of policy and of critic between two copies to their targets."""
+    tau: float = 0.0
+    """The share by which targets move to their networks at each step instead; 0: they are copies."""
     members: int = 1
     """Q networks; targets and the policy use the least of them. The paper: 1."""
     entropy: float = 0.0
@@ -87,12 +91,15 @@ class Config(ReplaySettings):
             raise ValueError(f"components is {self.components}; a {self.policy} policy has 1")
 
 
+# fewer actions weigh less against the KL, so that its weights are a fifth as well
+MODERN = Config(hidden=(256, 256), critic_hidden=(256, 256), samples=4, n_step=1, bootstrap="mean", members=2, kl_mean=0.139, kl_std=2e3)
+# Q is in other units on the strong critic, to which learned weights adapt; std may halve in some 7,000 steps
+STRONG = {"bootstrap": "draw", "kl": "hard", "bound_std": 1e-4}
 PRESETS = {
     "paper": Config(),
-    # fewer actions weigh less against the KL, so that its weights are a fifth as well
-    "modern": Config(
-        hidden=(256, 256), critic_hidden=(256, 256), samples=4, n_step=1, bootstrap="mean", members=2, kl_mean=0.139, kl_std=2e3
-    ),
+    "modern": MODERN,
+    "strong": replace(MODERN, **CRITIC | STRONG | {"critic_hidden": CRITIC["hidden"]}),
+    "strong-small": replace(MODERN, **SMALL_CRITIC | STRONG | {"critic_hidden": SMALL_CRITIC["hidden"]}),
 }
 
 
@@ -121,8 +128,8 @@ class State:
 
 
 class Noise(NamedTuple):
-    """N(0, I) of one update, ``GaussianMixture.draw``'s: of N actions at the next states and at those of the minibatch, and of those for
-    the Fisher matrix; (S, B, n, ...) each."""
+    """N(0, I) of one update, ``GaussianMixture.draw``'s: of N actions at the next states of d minibatches, (S, d B, n, ...), and at those
+    of the last, and of those for the Fisher matrix; (S, B, n, ...) each."""
 
     after: Tensor
     now: Tensor
@@ -144,13 +151,13 @@ def init(
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     weights = torch.tensor([cfg.kl_mean, cfg.kl_std], device=device, dtype=policy.dtype)
     log_weight = weights.log()[:, None].repeat(seeds, 1, action)
-    adams = Adam(policy, cfg.lr, cfg.lr_fall), Adam(q, cfg.lr, cfg.lr_fall), Adam(log_weight, cfg.dual_lr)
+    adams = Adam(policy, cfg.lr, cfg.lr_fall // cfg.policy_delay), Adam(q, cfg.lr, cfg.lr_fall), Adam(log_weight, cfg.dual_lr)
     return State(nets, adams[0], policy.clone(), adams[1], q.clone(), adams[2], torch.zeros_like(log_weight))
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
-    """Draws from N(0, I), (S, n, A), or A + 1 numbers for a mixture."""
-    return draw.normal(n, noise_size(cfg.components, action))
+    """Draws from N(0, I), (S, n, A), or A + 1 numbers for a mixture, held for up to ``held`` steps."""
+    return draw.held(n, noise_size(cfg.components, action), cfg.held)
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: Tensor) -> Tensor:
@@ -168,7 +175,8 @@ def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     """Draws the noise of ``update``."""
     size, fisher = noise_size(cfg.components, action), cfg.fisher if cfg.policy == "mixture" else 0
-    return Noise(*(draw.normal(cfg.batch, n, size) for n in (cfg.samples, cfg.samples, fisher)))
+    after = draw.normal(cfg.policy_delay * cfg.batch, 1 if cfg.bootstrap == "draw" else cfg.samples, size)
+    return Noise(after, *(draw.normal(cfg.batch, n, size) for n in (cfg.samples, fisher)))
 
 
 def bounded(cfg: Config, u: Tensor) -> Tensor:
@@ -204,25 +212,47 @@ def projected(cfg: Config, law: GaussianMixture, u: Tensor, slope: Tensor, noise
     return unflat(projection.direction(log_prob, flat(law), u, slope, draws, damping=cfg.damping, steps=cfg.cg_steps, likely=near), law)
 
 
-def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
-    """Takes one gradient step of each network on one minibatch."""
-    policy, q = state.nets
-    after, target = (policy.law(state.policy_target, obs) for obs in (batch.next_obs, batch.obs))
+def evaluate_(cfg: Config, state: State, part: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Takes one gradient step of Q towards y = r + discount V(s') on a minibatch, then moves its target; the loss and the mean Q, (S,).
 
-    # Update Q function: y = r + discount V(s'), V of Q_target at actions of the target policy
-    next_q = q.least(state.q_target, batch.next_obs, bounded(cfg, after.draw(noise.after)))
-    next_value = BOOTSTRAPS[cfg.bootstrap](next_q, cfg.sharpness) + cfg.entropy * entropy(after.std.log())[..., 0]
-    y = td_target(cfg.reward_scale * batch.reward, batch.discount, next_value)
-    q_loss, q_values = train_(state.q, q, lambda q, theta: q.fit(theta, batch.obs, batch.action, y))
+    V is of Q_target at actions of the target policy, drawn by ``noise``, and of that policy's entropy.
+    """
+    policy, q = state.nets
+    after, reward = policy.law(state.policy_target, part.next_obs), cfg.reward_scale * part.reward
+    action, bonus = bounded(cfg, after.draw(noise)), cfg.entropy * entropy(after.std.log())[..., 0]
+    if cfg.bootstrap == "draw":
+        pairs = Pairs(part.obs, part.action, part.next_obs, action[..., 0, :])
+        y = q.backup(state.q_target, pairs, reward, part.discount, bonus)
+        found = train_(state.q, q, partial(QNetwork.error, pairs=pairs, y=y))
+    else:
+        value = BOOTSTRAPS[cfg.bootstrap](q.least(state.q_target, part.next_obs, action), cfg.sharpness) + bonus
+        y = td_target(reward, part.discount, value)
+        found = train_(state.q, q, partial(QNetwork.fit, obs=part.obs, action=part.action, y=y))
+    state.q_target.lerp_(state.q.theta, cfg.tau or due(cfg, state.q))
+    return found
+
+
+def due(cfg: Config, adam: Adam) -> Tensor:
+    """Returns 1 where a network's target is to be copied, by its steps, else 0."""
+    return (adam.steps % cfg.copy_every == 0).to(adam.theta)
+
+
+def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
+    """Takes one gradient step of Q on each of ``policy_delay`` minibatches, then one of the policy on the last."""
+    policy = state.nets.policy
+
+    # Update Q function; update its target
+    for last, xi in zip(batch.parts(cfg.batch), torch.split(noise.after, cfg.batch, 1), strict=True):
+        q_loss, q_values = evaluate_(cfg, state, last, xi)
 
     # Update policy: along the projected flow of its N actions, by the loss -<flow, phi>, with N times its entropy, inside a soft
     # trust region sum_d weight KL(target policy || policy)
-    weight = state.log_weight.theta.exp()
+    weight, target = state.log_weight.theta.exp(), policy.law(state.policy_target, last.obs)
 
     def policy_loss(policy: UnboundedPolicy, theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, GaussianMixture, Tensor]]:
-        law = policy.law(theta, batch.obs)
+        law = policy.law(theta, last.obs)
         u = law.detach().draw(noise.now)
-        value, rise = slope(cfg, state, batch.obs, u)
+        value, rise = slope(cfg, state, last.obs, u)
         flow = projected(cfg, law.detach(), u, rise, noise.fisher)
         gain = sum((along * part).flatten(2).sum(-1) for along, part in zip(flow, law, strict=True))
         gain = gain + cfg.samples * cfg.entropy * law.std.log().sum((-2, -1))
@@ -238,11 +268,9 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         descend_(state.log_weight, lambda log_weight: (log_weight * (bound - kl)).sum((1, 2)))
         state.log_weight.theta.clamp_(min=FLOOR)
 
-    # Update targets: a copy every so many updates
-    due = (state.q.steps % cfg.copy_every == 0).to(kl)
-    state.policy_target.lerp_(state.policy.theta, due)
-    state.q_target.lerp_(state.q.theta, due)
-    state.moved.lerp_(kl, due)
+    # Update target
+    state.policy_target.lerp_(state.policy.theta, cfg.tau or due(cfg, state.policy))
+    state.moved.lerp_(kl, 1.0 if cfg.tau else due(cfg, state.policy))
 
     def info() -> dict[str, Tensor]:
         return {

@@ -14,7 +14,7 @@ from wgf.agents.training.making import CPU
 from wgf.agents.training.protocol import Act, Batch, Finished, Size, Streams
 from wgf.agents.training.ring import Ring
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.settings import ReplaySettings
+from wgf.agents.training.settings import DelayedSettings, ReplaySettings
 from wgf.snapshot import Snapshot, put_
 
 
@@ -154,6 +154,7 @@ def filled(x: Tensor) -> Tensor:
     return torch.where(x.isfinite(), x, 0) if x.is_floating_point() else x
 
 
-def memory(cfg: ReplaySettings, schedule: Schedule, delay: int = 1) -> Replay:
-    """Learns from a replay: how every agent with such settings collects."""
+def memory(cfg: ReplaySettings, schedule: Schedule) -> Replay:
+    """Learns from a replay: how every agent with such settings collects, ``policy_delay`` minibatches at a time where it has that."""
+    delay = cfg.policy_delay if isinstance(cfg, DelayedSettings) else 1
     return Replay(schedule, cfg.batch, cfg.gamma, cfg.n_step, cfg.envs, delay)

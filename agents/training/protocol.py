@@ -63,6 +63,8 @@ class Streams:
 
         **Source** Kim et al. 2026 (FlashSAC): noise that stays goes further than noise that changes at every step.
         """
+        if most == 1:
+            return self.normal(n, action)
         fresh, pick = self.normal(n, action), self.uniform(n, 1)
         chances = torch.arange(1, most + 1, device=self.device, dtype=fresh.dtype).pow(-2.0)
         steps = 1.0 + (pick > (chances / chances.sum()).cumsum(0)[:-1]).sum(-1, keepdim=True)

@@ -2,21 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from wgf.agents.training.descent import Adam
+from wgf.agents.training.descent import Adam, train_
 from wgf.agents.training.networks import body, critic
-from wgf.agents.training.protocol import Streams
-from wgf.agents.training.settings import PaperSettings
+from wgf.agents.training.protocol import Batch, Streams
+from wgf.agents.training.settings import DelayedSettings, PaperSettings
+from wgf.agents.training.targets import td_target
 from wgf.policies.critics import QNetwork
 from wgf.policies.sampler import SamplingNetwork
 
 
 @dataclass(frozen=True)
-class SamplingSettings(PaperSettings):
+class SamplingSettings(PaperSettings, DelayedSettings):
     """Settings of agents whose policy is a sampling network."""
 
     members: int = 1
@@ -63,12 +65,23 @@ def init(
     """Makes a fresh state of len(generators) seeds."""
     nets = nets or networks(cfg, obs, action)
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
-    return State(nets, Adam(policy, cfg.lr, cfg.lr_fall), Adam(q, cfg.lr, cfg.lr_fall), q.clone())
+    return State(nets, Adam(policy, cfg.lr, cfg.lr_fall // cfg.policy_delay), Adam(q, cfg.lr, cfg.lr_fall), q.clone())
 
 
-def act_noise(cfg: object, action: int, n: int, draw: Streams) -> Tensor:
-    """Draws xi ~ N(0, I), (S, n, 1, A)."""
-    return draw.normal(n, 1, action)
+def evaluate_(cfg: SamplingSettings, state: State, part: Batch, next_value: Tensor) -> tuple[Tensor, Tensor]:
+    """Takes one gradient step of Q on a minibatch towards y = r + discount V(s'), V (S, B), then moves its target by tau.
+
+    Returns the loss and the mean Q, (S,) each.
+    """
+    y = td_target(cfg.reward_scale * part.reward, part.discount, next_value)
+    found = train_(state.q, state.nets.q, partial(QNetwork.fit, obs=part.obs, action=part.action, y=y))
+    state.q_target.lerp_(state.q.theta, cfg.tau)
+    return found
+
+
+def act_noise(cfg: SamplingSettings, action: int, n: int, draw: Streams) -> Tensor:
+    """Draws xi ~ N(0, I), (S, n, 1, A), held for up to ``held`` steps."""
+    return draw.held(n, action, cfg.held)[:, :, None]
 
 
 def act(cfg: object, state: State, obs: Tensor, noise: Tensor) -> Tensor:

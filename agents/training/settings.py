@@ -64,36 +64,41 @@ class PaperSettings(SmoothedSettings):
 
 
 @dataclass(frozen=True)
-class ActorSettings:
+class DelayedSettings:
+    """Settings of those whose policy may move, and change its noise, more rarely than Q."""
+
+    policy_delay: int = 1
+    """Updates of Q for each update of everything else."""
+    held: int = 1
+    """Most steps for which the noise of an action that explores is held, so many with a chance as 1 / steps^2; 1: it is never held."""
+
+
+@dataclass(frozen=True)
+class ActorSettings(DelayedSettings):
     """Settings of those whose policy has a density and a temperature of its own."""
 
     policy_hidden: tuple[int, ...] = ()
     """Hidden units of the policy; none given: as ``hidden``."""
-    policy_delay: int = 1
-    """Updates of Q for each update of everything else."""
     smooth: bool = False
     """Whether log std is -10 + 6 (1 + tanh) of what the network gives, else it is cut to -20 ... 2."""
     alpha0: float = 1.0
     """Temperature at the start."""
-    held: int = 1
-    """Most steps for which the noise of an action that explores is held, so many with a chance as 1 / steps^2; 1: it is never held."""
     entropy_std: float = 0.0
     """Deviation of a Gaussian whose entropy the temperature aims at; 0: it aims at -A."""
 
 
-# FlashSAC's (Kim et al. 2026), and the same in a size for a processor
-STRONG: dict[str, Any] = {
+# FlashSAC's (Kim et al. 2026), and the same in a size for a processor: of every agent, and of those with a temperature
+CRITIC: dict[str, Any] = {
     "hidden": (256, 256),
-    "policy_hidden": (128, 128),
     "network": "residual",
     "atoms": 101,
     "batch": 512,
     "tau": 0.01,
     "policy_delay": 2,
-    "smooth": True,
-    "alpha0": 0.01,
     "held": 16,
-    "entropy_std": 0.15,
     "lr_fall": 1_000_000,
 }
-SMALL: dict[str, Any] = STRONG | {"hidden": (128, 128), "policy_hidden": (64, 64), "expansion": 2, "batch": 128, "lr_fall": 100_000}
+SMALL_CRITIC: dict[str, Any] = CRITIC | {"hidden": (128, 128), "expansion": 2, "batch": 128, "lr_fall": 100_000}
+ACTOR: dict[str, Any] = {"policy_hidden": (128, 128), "smooth": True, "alpha0": 0.01, "entropy_std": 0.15}
+STRONG: dict[str, Any] = CRITIC | ACTOR
+SMALL: dict[str, Any] = SMALL_CRITIC | ACTOR | {"policy_hidden": (64, 64)}

@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wgf.agents.training import memory as replay
 from wgf.agents.training.descent import Adam, descend_, train_
 from wgf.agents.training.protocol import Batch
-from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.settings import ActorSettings, SmoothedSettings
 from wgf.agents.training.targets import entropy_target
 from wgf.policies.critics import Pairs, QNetwork
@@ -46,11 +44,6 @@ def begin(cfg: SoftSettings, nets: Any, generators: Sequence[torch.Generator], d
     log_alpha = torch.full((len(generators),), math.log(cfg.alpha0), device=device)
     fall = cfg.lr_fall // cfg.policy_delay
     return State(nets, Adam(policy, cfg.lr, fall), Adam(q, cfg.lr, cfg.lr_fall), q.clone(), Adam(log_alpha, cfg.lr, fall))
-
-
-def memory(cfg: SoftSettings, schedule: Schedule) -> replay.Replay:
-    """Learns from a replay, ``policy_delay`` minibatches at a time."""
-    return replay.memory(cfg, schedule, cfg.policy_delay)
 
 
 def evaluate_(cfg: SoftSettings, state: State, part: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,10 +45,12 @@ class ByHand:
             return torch.optim.Adam(parameters, lr=cfg.lr)
 
         self.cfg, self.steps = cfg, {}
-        self.policy = made((D, cfg.policy_hidden[0], 2 * A), len(cfg.policy_hidden), state.policy.theta[s])
         sizes = (D + A, cfg.hidden[0], cfg.atoms)
         self.q = [made(sizes, len(cfg.hidden), theta) for theta in state.q.theta[s]]
         self.target = [made(sizes, len(cfg.hidden), theta) for theta in state.q_target[s]]
+        if not hasattr(state, "log_alpha"):  # another agent's, whose critic alone is looked at
+            return
+        self.policy = made((D, cfg.policy_hidden[0], 2 * A), len(cfg.policy_hidden), state.policy.theta[s])
         self.log_alpha = state.log_alpha.theta[s].clone().requires_grad_()
         self.adams = adam(self.policy.parameters()), adam([p for q in self.q for p in q.parameters()]), adam([self.log_alpha])
 
@@ -62,9 +64,20 @@ class ByHand:
         return out.softmax(-1) @ torch.linspace(-BOUND, BOUND, ATOMS) if self.cfg.atoms > 1 else out[..., 0]
 
     def fit(self, part, xi):
-        cfg, alpha = self.cfg, self.log_alpha.detach().exp()
         with torch.no_grad():
             action, log_prob = self.act(part.next_obs, xi)
+        loss, mean = self.loss(part, action, -self.log_alpha.detach().exp() * log_prob)
+        self.step(self.adams[1], loss, self.q)
+        with torch.no_grad():
+            for old, new in zip(self.target, self.q, strict=True):
+                for t, p in zip((*old.parameters(), *old.remembered()), (*new.parameters(), *new.remembered()), strict=True):
+                    t.lerp_(p, self.cfg.tau)
+        return loss, mean
+
+    def loss(self, part, action, bonus):
+        """Of Q by the action that follows and what is added to the value there, (s, a) and (s', a') in one minibatch; and the mean Q."""
+        cfg = self.cfg
+        with torch.no_grad():
             x = torch.cat([torch.cat([part.obs, part.action], -1), torch.cat([part.next_obs, action], -1)])
             after = [deepcopy(q).train()(x)[B:] for q in self.target]
             reward = cfg.reward_scale * part.reward
@@ -72,9 +85,9 @@ class ByHand:
                 least = torch.stack([self.value(out) for out in after]).argmin(0)
                 laws = [after[int(k)][b].softmax(-1) for b, k in enumerate(least)]
                 z = torch.linspace(-BOUND, BOUND, ATOMS)
-                goals = [project(reward[b] + part.discount[b] * (z - alpha * log_prob[b]), laws[b]) for b in range(B)]
+                goals = [project(reward[b] + part.discount[b] * (z + bonus[b]), laws[b]) for b in range(B)]
             else:
-                goals = reward + part.discount * (torch.stack([out[..., 0] for out in after]).amin(0) - alpha * log_prob)
+                goals = reward + part.discount * (torch.stack([out[..., 0] for out in after]).amin(0) + bonus)
         loss, means = 0.0, []
         for q in self.q:
             now = q.train()(x)[:B]
@@ -84,11 +97,6 @@ class ByHand:
                 loss = loss - sum((goals[b] * now[b].log_softmax(-1)).sum() for b in range(B)) / B
             else:
                 loss = loss + 0.5 * ((now[:, 0] - goals) ** 2).mean()
-        self.step(self.adams[1], loss, self.q)
-        with torch.no_grad():
-            for old, new in zip(self.target, self.q, strict=True):
-                for t, p in zip((*old.parameters(), *old.remembered()), (*new.parameters(), *new.remembered()), strict=True):
-                    t.lerp_(p, cfg.tau)
         return loss, torch.stack(means).mean()
 
     def step(self, adam, loss, nets):
@@ -145,6 +153,71 @@ def test_sac_with_the_strong_critic_by_hand(cfg):
                 got = getattr(state, name)
                 got = getattr(got, "theta", got)[s].view(want.shape)
                 torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("agent", [ddpg, wpo], ids=["ddpg", "wpo"])
+def test_the_critic_of_an_actor_without_temperature_sees_both_halves_in_one_minibatch(agent):
+    """Its loss by torch's layers, with the action that the target policy takes next, and for WPO the entropy of its law there."""
+    sizes = {"critic_hidden": (6, 6)} if agent is wpo else {}
+    cfg = replace(
+        agent.PRESETS["strong-small"], atoms=ATOMS, bound=BOUND, **{k: v for k, v in TINY.items() if k != "policy_hidden"}, **sizes
+    )
+    cfg = replace(cfg, policy_delay=1, **({"entropy": 0.3} if agent is wpo else {}))
+    state = agent.init(cfg, D, A, [torch.Generator().manual_seed(k) for k in range(2)], torch.device("cpu"))
+    for name in ("policy_target", "q_target"):
+        theta = getattr(state, name)
+        theta += 0.05 * draw(*theta.shape, seed=3).tanh()
+    batch, noise = minibatch(2, B, 0), agent.noise(cfg, A, Streams([torch.Generator().manual_seed(50 + s) for s in range(2)]))
+    alone = [ByHand(cfg, state, s) for s in range(2)]
+    if agent is ddpg:
+        action, bonus = state.nets.policy.mode(state.policy_target, batch.next_obs), torch.zeros(2, B)
+    else:
+        law = state.nets.policy.law(state.policy_target, batch.next_obs)
+        action = (law.mean + law.std * noise.after)[:, :, 0].clamp(-1.0, 1.0)
+        bonus = 0.3 * (0.5 * math.log(2.0 * math.pi * math.e) + law.std.log()).sum((-2, -1))
+    info = agent.update(cfg, state, batch, noise)()
+    for s, one in enumerate(alone):
+        loss, mean = one.loss(Batch(*(t[s] for t in batch)), action[s], bonus[s])
+        torch.testing.assert_close(info["losses/q"][s], loss.detach(), rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(info["losses/q_values"][s], mean.detach(), rtol=1e-8, atol=1e-10)
+
+
+def rows_of(noise, cfg, k):
+    """Of the noise of an update on two minibatches, what one on the minibatch k would get."""
+    if isinstance(noise, tuple):
+        return type(noise)(*(t[:, k * B : (k + 1) * B] if t.shape[1] == 2 * B else t for t in noise))
+    if noise is not None and noise.shape[1] == 3 * B:  # SAC's: two minibatches' next states, then the last one's states
+        return torch.cat([noise[:, k * B : (k + 1) * B], noise[:, 2 * B :]], 1)
+    return noise
+
+
+@pytest.mark.parametrize("agent", [ddpg, dp_wgf, dp_wgf_v, sac, soft_q, wgf_sac, wpo], ids=lambda agent: agent.__name__.split(".")[-1])
+def test_a_delayed_policy_moves_once_and_q_at_each_minibatch(agent):
+    """As after an update on the first minibatch of which Q alone is kept, with its target, and then one on the second."""
+    preset = replace(agent.PRESETS["modern"], hidden=(6,), batch=B, **({"critic_hidden": (6,)} if agent is wpo else {"tau": 0.2}))
+    cfg = replace(preset, policy_delay=2, **({"bootstrap": "draw", "copy_every": 2} if agent is wpo else {}))
+    one = replace(cfg, policy_delay=1)
+    generators = [torch.Generator().manual_seed(k) for k in range(2)]
+    twice, each = (agent.init(c, D, A, generators, torch.device("cpu")) for c in (cfg, one))
+    for f in fields(each):
+        setattr(each, f.name, deepcopy(getattr(twice, f.name)))
+    batch = minibatch(2, 2 * B, 0)
+    noise = agent.noise(cfg, A, Streams([torch.Generator().manual_seed(50 + s) for s in range(2)]))
+    told = agent.update(cfg, twice, batch, noise)()
+    for k, part in enumerate(batch.parts(B)):
+        before = deepcopy(each)
+        alone = agent.update(one, each, part, rows_of(noise, cfg, k))()
+        if k == 0:
+            for f in fields(each):
+                if f.name not in ("q", "q_target"):
+                    setattr(each, f.name, getattr(before, f.name))
+    for f in fields(each):
+        got, want = (getattr(getattr(s, f.name), "theta", getattr(s, f.name)) for s in (twice, each))
+        if isinstance(got, torch.Tensor):
+            torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11, msg=lambda m, name=f.name: f"{name}: {m}")
+    assert told.keys() == alone.keys()
+    for tag, value in told.items():
+        torch.testing.assert_close(value, alone[tag], rtol=1e-9, atol=1e-11)
 
 
 def test_sacs_presets_carry_the_numbers_of_their_sources():
@@ -229,7 +302,7 @@ def test_a_stream_that_is_restored_goes_on_with_the_noise_that_it_held():
         assert torch.equal(again.held(5, A, 16), streams.held(5, A, 16))
 
 
-@pytest.mark.parametrize("agent", [sac, dp_wgf_v, wgf_sac], ids=["sac", "dp_wgf_v", "wgf_sac"])
+@pytest.mark.parametrize("agent", [ddpg, dp_wgf, dp_wgf_v, sac, soft_q, wgf_sac, wpo], ids=lambda agent: agent.__name__.split(".")[-1])
 def test_an_actor_that_explores_holds_its_noise_where_that_is_asked_for(agent):
     generator = [torch.Generator().manual_seed(0)]
     for held, same in ((1, False), (16, True)):

@@ -242,8 +242,8 @@ def ddpg_by_hand(alone, batch, noise):
     def mu(obs, name="policy"):
         return torch.tanh(network(alone.p[name], obs, alone.cfg))
 
-    info = alone.fit_q(batch, lambda b: alone.q(batch.next_obs[b], mu(batch.next_obs[b], "policy_target"), "q_target")[0])
-    loss = -sum(alone.q(batch.obs[b], mu(batch.obs[b]))[0] for b in range(B)) / B
+    info = alone.fit_q(batch, lambda b: alone.q(batch.next_obs[b], mu(batch.next_obs[b], "policy_target"), "q_target").min())
+    loss = -sum(alone.q(batch.obs[b], mu(batch.obs[b])).min() for b in range(B)) / B
     alone.descend("policy", torch.autograd.grad(loss, alone.p["policy"]))
     alone.smooth("q_target", "q", alone.cfg.tau)
     alone.smooth("policy_target", "policy", alone.cfg.tau)
@@ -452,7 +452,7 @@ def variants(agent: ModuleType, start, *changes):
 
 
 CASES = [
-    *variants(ddpg, {"critic_lr": 3e-2}, {"activation": "relu"}),
+    *variants(ddpg, {"critic_lr": 3e-2}, {"activation": "relu", "members": 2}),
     *variants(sac, {"members": 2}, {"members": 1, "activation": "tanh"}),
     *variants(sac_v, {"components": 3}, {"components": 1, "activation": "relu", "regularization": 0.5}),
     *variants(

@@ -25,6 +25,7 @@ CASES = {
     "entropy, two members, one action": {"entropy": 0.3, "n_step": 1, "members": 2, "samples": 1},
     "mixture": {"policy": "mixture", "components": 3, "fisher": 6, "damping": 0.1, "cg_steps": 40, "bootstrap": "mean"},
     "squashed": {"policy": "squashed", "squash": "cbrt"},
+    "draw, averages": {"bootstrap": "draw", "tau": 0.3, "members": 2},
     "weak": {"kl_mean": 1e-3, "kl_std": 1e-3, "std0": 0.2},
 }
 
@@ -92,7 +93,9 @@ class Alone:
     def next_value(self, obs, noise):
         law = self.law("policy_target", obs)
         q = torch.stack([self.q("q_target", obs, self.into(self.drawn(law, z))).min() for z in noise])
-        v = {"mean": q.mean(), "max": q.max(), "softmax": (torch.softmax(self.cfg.sharpness * q, 0) * q).sum()}[self.cfg.bootstrap]
+        v = {"mean": q.mean(), "max": q.max(), "draw": q[0], "softmax": (torch.softmax(self.cfg.sharpness * q, 0) * q).sum()}[
+            self.cfg.bootstrap
+        ]
         return v + self.cfg.entropy * Normal(law[1], law[2]).entropy().sum()
 
     def critic_loss(self, batch, noise):
@@ -167,9 +170,9 @@ class Alone:
             bound = torch.tensor([[self.cfg.bound_mean], [self.cfg.bound_std]])
             self.adam["weight"].step(torch.autograd.grad((self.log_weight * (bound - kl.detach())).sum(), [self.log_weight]))
         self.adam["policy"].step(policy_gradient)
-        if self.updates % self.cfg.copy_every == 0:
+        if self.cfg.tau or self.updates % self.cfg.copy_every == 0:
             for name in ("policy", "q"):
-                self.p[f"{name}_target"].data.copy_(self.p[name])
+                self.p[f"{name}_target"].data.lerp_(self.p[name], self.cfg.tau or 1.0)
             self.moved = kl.detach()
         info = {"losses/q": q_loss, "losses/q_values": q_mean, "losses/policy": -value, "policy/entropy": entropy}
         info["policy/std"] = std
