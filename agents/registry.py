@@ -32,20 +32,21 @@ if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents 
     fits(wpo)
 
 T = TypeVar("T")
+ALL = ("paper", "modern", "strong", "strong-small")
 AGENTS = {
-    "ddpg": {"paper": "ddpg", "modern": "ddpg"},
-    "dp-wgf": {"paper": "dp_wgf", "modern": "dp_wgf"},
-    "dp-wgf-v": {"paper": "dp_wgf_v", "modern": "dp_wgf_v", "strong": "dp_wgf_v", "strong-small": "dp_wgf_v"},
-    "ip-wgf": {"paper": "ip_wgf", "modern": "ip_wgf"},
-    "pg": {"paper": "pg", "modern": "pg"},
-    "ppo": {"paper": "ppo", "modern": "ppo"},
-    "sac": {"paper": "sac_v", "modern": "sac", "strong": "sac", "strong-small": "sac"},
-    "soft-q": {"paper": "soft_q", "modern": "soft_q"},
-    "svpg": {"paper": "svpg", "modern": "svpg"},
-    "trpo": {"paper": "trpo", "modern": "trpo"},
-    "wgf-sac": {"paper": "wgf_sac", "modern": "wgf_sac", "strong": "wgf_sac", "strong-small": "wgf_sac"},
-    "wnpg": {"paper": "wnpg", "modern": "wnpg"},
-    "wpo": {"paper": "wpo", "modern": "wpo"},
+    "ddpg": dict.fromkeys(ALL, "ddpg"),
+    "dp-wgf": dict.fromkeys(ALL, "dp_wgf"),
+    "dp-wgf-v": dict.fromkeys(ALL, "dp_wgf_v"),
+    "ip-wgf": dict.fromkeys(ALL[:2], "ip_wgf"),
+    "pg": dict.fromkeys(ALL[:2], "pg"),
+    "ppo": dict.fromkeys(ALL[:2], "ppo"),
+    "sac": {**dict.fromkeys(ALL, "sac"), "paper": "sac_v"},
+    "soft-q": dict.fromkeys(ALL, "soft_q"),
+    "svpg": dict.fromkeys(ALL[:2], "svpg"),
+    "trpo": dict.fromkeys(ALL[:2], "trpo"),
+    "wgf-sac": dict.fromkeys(ALL, "wgf_sac"),
+    "wnpg": dict.fromkeys(ALL[:2], "wnpg"),
+    "wpo": dict.fromkeys(ALL, "wpo"),
 }
 SOFT = ("dp-wgf", "dp-wgf-v", "sac", "soft-q")  # their reward scale is an inverse temperature, Table 6 of Zhang et al. 2018
 

@@ -16,7 +16,7 @@ from wgf.runs.command.options import Contest, Place
 from wgf.runs.trainer import tables, training
 from wgf.runs.trainer.figures import caption, display, figure, returns
 from wgf.runs.trainer.reuse import complete
-from wgf.runs.trainer.statistics import COVERAGE, Values, bootstrap, episodes_to, improvement, iqm
+from wgf.runs.trainer.statistics import COVERAGE, TESTS, Values, bootstrap, difference, episodes_to, holm, improvement, iqm
 
 # Zhang et al. 2018, Table 2; elsewhere the return at which Gymnasium calls a task solved.
 THRESHOLDS = {"Swimmer": 100.0, "Walker2d": 3000.0, "Hopper": 2000.0, "Humanoid": 2000.0}
@@ -112,9 +112,9 @@ def mixed(folders: Sequence[Path]) -> list[str]:
 
 
 def table(runs: Sequence[Curves], threshold: float | None) -> list[dict[str, str]]:
-    """Returns one row per agent. "P(better)" compares the agent's final returns with those of the first agent."""
-    rows = []
-    for c in runs:
+    """Returns one row per agent. Each but the first is compared with the first, by final returns."""
+    rows, against = [], compared([c.evals[:, -1] for c in runs])
+    for c, comparison in zip(runs, against, strict=True):
         final = c.evals[:, -1]
         row = {
             "agent": c.label,
@@ -125,9 +125,23 @@ def table(runs: Sequence[Curves], threshold: float | None) -> list[dict[str, str
         }
         if threshold is not None:
             row[f"episodes to {threshold:g}"] = _reached(c, threshold)
-        row[f"P(better than {runs[0].label})"] = "-" if c is runs[0] else str(bootstrap(improvement, final, runs[0].evals[:, -1]))
+        row |= {name.format(runs[0].label): words for name, words in comparison.items()}
         row["steps/s, all seeds"] = f"{c.rate:,.0f}"
         rows.append(row)
+    return rows
+
+
+def compared(finals: Sequence[Values]) -> list[dict[str, str]]:
+    """Returns how the final returns of each agent stand to the first one's, in words; {} is the name of the first."""
+    names = ("mean - that of {}", "P(better than {})", "p (Welch, ranks)")
+    first, *others = finals
+    found = [difference(x, first) if min(len(x), len(first)) > 1 else None for x in others]
+    tested = [f for f in found if f]
+    corrected = iter(zip(holm([f.welch for f in tested]), holm([f.ranks for f in tested]), strict=True))
+    rows = [dict.fromkeys(names, "-")]
+    for x, f in zip(others, found, strict=True):
+        interval, p = (str(f.interval), ", ".join(f"{p:.2g}" for p in next(corrected))) if f else ("-", "-")
+        rows.append(dict(zip(names, (interval, f"{improvement(x, first):.2g}", p), strict=True)))
     return rows
 
 
@@ -149,4 +163,4 @@ def draw(runs: Sequence[Curves], title: str, path: Path) -> None:
 def write(runs: Sequence[Curves], title: str, threshold: float | None, folder: Path) -> str:
     """Writes compare.png, .pdf, .txt, .md and .csv in a folder; returns the text table with its note."""
     draw(runs, title, folder / "compare.png")
-    return tables.write(folder / "compare", table(runs, threshold), COVERAGE)
+    return tables.write(folder / "compare", table(runs, threshold), f"{COVERAGE} {TESTS}")

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import fields, replace
+from importlib import import_module
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -49,7 +50,8 @@ def small(cfg, **changes):
     return replace(cfg, **{name: value for name, value in {**SMALL, **changes}.items() if name in names})
 
 
-FOUND = {f"{name} {preset}": find(name, preset) for name, presets in AGENTS.items() for preset in presets}
+# strong is strong-small with other sizes: test_the_strong_presets_differ_in_size
+FOUND = {f"{name} {preset}": find(name, preset) for name, presets in AGENTS.items() for preset in presets if preset != "strong"}
 CASES = {name: case for name, case in FOUND.items() if isinstance(case[0].memory(case[1], Schedule()), Replay)}
 each = pytest.mark.parametrize(("agent", "preset"), CASES.values(), ids=CASES.keys())
 PARTICLES = {name: case for name, case in CASES.items() if hasattr(case[1], "particles")}
@@ -81,6 +83,20 @@ class World:
     def obs(self, n=4):
         g = torch.Generator().manual_seed(5)
         return torch.randn(len(self.data), n, D, generator=g).to(self.device)
+
+
+def test_the_strong_presets_differ_in_size():
+    sizes = {"hidden", "critic_hidden", "policy_hidden", "expansion", "batch", "lr_fall"}
+    for name in [name for name, presets in AGENTS.items() if "strong" in presets]:
+        (agent, strong), (other, small) = find(name, "strong"), find(name, "strong-small")
+        assert agent is other
+        assert {f.name for f in fields(strong) if getattr(strong, f.name) != getattr(small, f.name)} <= sizes, name
+
+
+def test_no_preset_is_left_out_of_the_registry():
+    for module in {module for presets in AGENTS.values() for module in presets.values()}:
+        listed = {preset for presets in AGENTS.values() for preset, where in presets.items() if where == module}
+        assert listed == set(import_module(f"wgf.agents.{module}").PRESETS), module
 
 
 @each

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from matplotlib import image
+from scipy import stats
 
 from tests.forgeries import misread
 from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
@@ -61,7 +62,7 @@ def test_a_comparison_trains_what_is_missing_and_reuses_the_rest(person):
     assert [row["agent"] for row in rows] == [SAC.replace(":", ","), DP.replace(":", ",")]
     assert list(rows[0]) == [
         "agent", "seeds", "steps", "final return, IQM [95 %]", "best average return", "episodes to 950",
-        f"P(better than {SAC.replace(':', ',')})", "steps/s, all seeds",
+        f"mean - that of {SAC.replace(':', ',')}", f"P(better than {SAC.replace(':', ',')})", "p (Welch, ranks)", "steps/s, all seeds",
     ]  # fmt: skip
     assert (results / "compare.txt").read_text() in out
     lines = (results / "compare.md").read_text().splitlines()
@@ -205,11 +206,26 @@ def test_the_table_holds_the_numbers_of_the_curves():
     assert first["best average return"] == "44"  # twice the mean of 1, 2, 3, 4, 100
     assert first["episodes to 9"] == "15 (3/5 seeds)"
     assert second["episodes to 9"] == "not reached"
-    assert first["P(better than a)"] == "-"
-    assert second["P(better than a)"].startswith("0.3 [")  # b beats 1, ties 2: (5 + 2.5) / 25
+    assert first["P(better than a)"] == first["mean - that of a"] == first["p (Welch, ranks)"] == "-"
+    assert second["P(better than a)"] == "0.3"  # b beats 1, ties 2: (5 + 2.5) / 25
+    # mean(b) - mean(a) = -20; b has no spread: sd(a) / sqrt(5) = 19.506 on 4 degrees of freedom, whose 97.5 % point is 2.7764
+    assert second["mean - that of a"] == "-20 [-74.16, 34.16]"
+    assert second["p (Welch, ranks)"].startswith("0.36, ")
+    assert compare.table([curves("a", [1.0], [[0]]), curves("b", [2.0], [[0]])], None)[1]["p (Welch, ranks)"] == "-"
     assert (first["steps/s, all seeds"], second["steps/s, all seeds"]) == ("10", "1,235")
     assert (first["seeds"], first["steps"]) == ("5", "30")
     assert "episodes to" not in " ".join(compare.table([a], None)[0])
+
+
+def test_p_values_of_several_agents_are_corrected():
+    """Five seeds against five, all of them better: 2 / 252 by ranks, twice that where another agent is compared as well."""
+    finals = [np.arange(5.0), np.arange(5.0) + 10.0, np.arange(5.0) + 0.5]
+    alone, both = compare.compared(finals[:2]), compare.compared(finals)
+    assert alone[1]["p (Welch, ranks)"].split(", ")[1] == "0.0079"
+    assert both[1]["p (Welch, ranks)"].split(", ")[1] == "0.016"
+    welch = [stats.ttest_ind(x, finals[0], equal_var=False).pvalue for x in finals[1:]]
+    assert [row["p (Welch, ranks)"].split(", ")[0] for row in both[1:]] == [f"{2.0 * welch[0]:.2g}", f"{welch[1]:.2g}"]
+    assert both[2]["mean - that of {}"].startswith("0.5 [")
 
 
 @pytest.mark.parametrize(("env", "threshold"), [("Hopper-v5", "2000"), ("Walker2d-v4", "3000"), ("HalfCheetah-v5", "4800")])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from wgf.runs.trainer.statistics import COVERAGE, band, bootstrap, difference, episodes_to, holm, improvement, iqm
+from wgf.runs.trainer.statistics import COVERAGE, Interval, band, bootstrap, difference, episodes_to, holm, improvement, iqm
 
 
 def test_iqm_of_five_values_drops_the_least_and_the_largest():
@@ -138,6 +138,16 @@ def test_a_difference_of_means_is_welchs_and_its_ranks_are_counted_over_all_orde
     assert difference(y, x).interval.value == -found.interval.value
     with pytest.raises(ValueError, match="a difference of 1 and 4 runs has no interval; it takes at least two each"):
         difference(x[:1], y)
+
+
+@pytest.mark.filterwarnings("error")
+def test_samples_that_do_not_vary_differ_or_do_not():
+    ones = np.ones(4)
+    assert difference(ones, ones)[:2] == (Interval(0.0, 0.0, 0.0), 1.0)
+    assert difference(3.0 * ones, ones)[:2] == (Interval(2.0, 2.0, 2.0), 0.0)
+    half = difference(np.arange(4.0), ones)
+    assert half.interval.value == 0.5
+    assert half.interval.high - 0.5 == pytest.approx(t.ppf(0.975, 3) * np.arange(4.0).std(ddof=1) / 2.0)
 
 
 def test_holm_multiplies_the_least_p_by_their_number_and_never_falls():
