@@ -45,7 +45,7 @@ AGENTS = {
     "svpg": dict.fromkeys(ALL[:2], "svpg"),
     "trpo": dict.fromkeys(ALL[:2], "trpo"),
     "wgf-sac": dict.fromkeys(ALL, "wgf_sac"),
-    "wnpg": dict.fromkeys(ALL[:2], "wnpg"),
+    "wnpg": dict.fromkeys((*ALL[:2], "bgpg", "bg-wnpg"), "wnpg"),
     "wpo": dict.fromkeys(ALL, "wpo"),
 }
 SOFT = ("dp-wgf", "dp-wgf-v", "sac", "soft-q")  # their reward scale is an inverse temperature, Table 6 of Zhang et al. 2018

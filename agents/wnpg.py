@@ -4,9 +4,11 @@ The gradient of policy and critic together is preconditioned by a Wasserstein me
 minibatch, ten actions each and V, as the authors' code has it, by kernel functions; or the policy's own in closed form.
 
 Departs: the new and the old loss of the damping's rule are of one minibatch; Adam's eps is 1e-8, there 1e-5; each transition keeps its
-ten draws for the whole segment; functions sit at the first states of a minibatch, whose order is random.
+ten draws for the whole segment; functions sit at the first states of a minibatch, whose order is random; a penalty compares the clouds
+of all states of a minibatch, there state by state.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -14,7 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from wgf import kwng, natural
+from wgf import dual, kwng, natural
 from wgf.agents.training import onpolicy
 from wgf.agents.training.compiled import piece
 from wgf.agents.training.descent import Adam, gradients
@@ -23,6 +25,7 @@ from wgf.agents.training.onpolicy import Nets, act, act_noise, greedy, standardi
 from wgf.agents.training.protocol import Info, Streams
 from wgf.agents.training.rollout import Segment
 from wgf.conjugate import conjugate_gradient
+from wgf.dual import Features
 from wgf.policies.critics import squared_error
 from wgf.transport import entropic_cost
 
@@ -30,6 +33,7 @@ __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "
 
 
 SMOOTHING = 1.0  # of W2^2 in the penalty
+FEATURES, WIDTH, DUAL_STEPS = 100, 0.1, 25  # of its functions: how many features, their kernel's length, and steps
 EVERY = 5  # minibatch steps between two changes of the damping
 NONE = torch.finfo(torch.float32).min  # the best of no ratios yet: every number of a state is finite
 
@@ -58,9 +62,16 @@ class Config(EpochSettings):
     penalty: float = 0.0
     """Weight of W2^2, smoothed by 1 (Sinkhorn), between what the policy does at a minibatch's states and did at the segment's start.
     With it WNPG is BG-WNPG, and with metric none BGPG; the paper: 0.1. Its steps are not compiled."""
+    dual: Literal["potentials", "features"] = "potentials"
+    """Functions by which that W2^2 is found. potentials: Sinkhorn's; features: sums of random features, as published, which find less."""
 
 
-PRESETS = {"paper": Config(), "modern": Config(lr=3e-4, metric="gaussian")}
+PRESETS = {
+    "paper": Config(),
+    "modern": Config(lr=3e-4, metric="gaussian"),
+    "bgpg": Config(metric="none", penalty=0.1),
+    "bg-wnpg": Config(penalty=0.1),
+}
 
 
 @dataclass
@@ -73,11 +84,13 @@ class State(onpolicy.State):
 
 class Noise(NamedTuple):
     """The order in which epochs take the transitions, (S, epochs, n); xi ~ N(0, I) of each one's draws, (S, 1, n, draws, A); U(0, 1) that
-    picks a coordinate for each function of each minibatch, (S, minibatches, M)."""
+    picks a coordinate for each function of each minibatch, (S, minibatches, M); the random features of the penalty."""
 
     order: Tensor
     xi: Tensor
     axes: Tensor
+    frequencies: Tensor
+    phases: Tensor
 
 
 def init(
@@ -95,7 +108,9 @@ def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     functions = cfg.basis if cfg.metric == "kernel" else 0
     draws = cfg.draws if functions or cfg.penalty else 0
     axes = draw.uniform(cfg.epochs * -(-n // cfg.batch), functions)
-    return Noise(draw.permutations(cfg.epochs, n), draw.normal(1, n, draws, action), axes)
+    features = FEATURES if cfg.penalty and cfg.dual == "features" else 0
+    order, xi = draw.permutations(cfg.epochs, n), draw.normal(1, n, draws, action)
+    return Noise(order, xi, axes, draw.normal(draws * action + 1, features) / WIDTH, 2.0 * math.pi * draw.uniform(features))
 
 
 def update(cfg: Config, state: State, batch: Segment, noise: Noise) -> Info:
@@ -106,7 +121,7 @@ def update(cfg: Config, state: State, batch: Segment, noise: Noise) -> Info:
     did = behaviour(state.nets, state.policy.theta, state.v.theta, obs, noise.xi) if cfg.penalty else obs[..., :0]
     order = minibatches(noise.order, cfg.batch)
     told = [
-        step_(cfg, state, rows, pick, obs, action, advantage, target, before, noise.xi, did)
+        step_(cfg, state, rows, pick, obs, action, advantage, target, before, noise.xi, did, noise.frequencies, noise.phases)
         for rows, pick in zip(order, noise.axes.unbind(1), strict=True)
     ]
     entropy = policy.entropy(state.policy.theta)
@@ -138,6 +153,8 @@ def step_(
     before: Tensor,
     xi: Tensor,
     did: Tensor,
+    frequencies: Tensor,
+    phases: Tensor,
 ) -> Tensor:
     """Takes one step of both networks on the rows (S, k) of a segment; the critic's loss, E[r - 1 - log r], an estimate of
     KL(pi_old || pi), and the cosine of gradient and direction: (3, S)."""
@@ -151,7 +168,8 @@ def step_(
         error, _ = squared_error(v(w, s), y)
         found = cfg.critic_weight * error - (ratio * gain).mean((1, 2))
         if cfg.penalty:
-            found = found + cfg.penalty * entropic_cost(behaviour(state.nets, theta, w, s, z)[:, 0], was[:, 0], SMOOTHING)
+            moved = distance(behaviour(state.nets, theta, w, s, z)[:, 0], was[:, 0], Features(frequencies, phases))
+            found = found + cfg.penalty * moved
         return found, error, ratio
 
     slopes, (value, error, ratio) = gradients(loss, state.policy.theta, state.v.theta)
@@ -177,6 +195,13 @@ def step_(
         state.best.copy_(torch.where(due, NONE, best))
     cosine = torch.cosine_similarity(direction, gradient, -1)
     return torch.stack([error, (ratio - 1.0 - ratio.log()).mean((1, 2)), cosine])
+
+
+def distance(x: Tensor, y: Tensor, features: Features) -> Tensor:
+    """Returns the smoothed W2^2 of clouds (S, k, D), (S,): Sinkhorn's, or what functions of the features find, if there are any."""
+    if not features.phases.shape[-1]:
+        return entropic_cost(x, y, SMOOTHING)
+    return dual.value(x, y, SMOOTHING, dual.maximised(x, y, SMOOTHING, features, steps=DUAL_STEPS))
 
 
 def preconditioned(cfg: Config, state: State, theta: Tensor, gradient: Tensor, obs: Tensor, xi: Tensor, pick: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Agents that learn from rollouts: the promises that all of them keep, and each update against its formula."""
 
 import itertools
+import math
 from copy import deepcopy
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from torch.func import grad, hessian, jacrev
 
 from tests.oracles import central_difference
 from tests.policies.plain import assert_equal, evaluate, leaf
-from wgf import svgd, transport, trusted
+from wgf import dual, svgd, transport, trusted
 from wgf.agents import ip_wgf, pg, ppo, svpg, trpo, wnpg
 from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint, compiled, onpolicy, particles
@@ -620,8 +621,8 @@ def gaussian_direction(policy, theta, gradient, states, damping):
 class Joint:
     """Policy and critic of one seed as one vector, on one minibatch: states (B, D), actions, gains, targets, old log pi and draws."""
 
-    def __init__(self, nets, size, *rows):
-        self.policy, self.v, self.size = nets.policy, nets.v, size
+    def __init__(self, nets, size, features, *rows):
+        self.policy, self.v, self.size, self.features = nets.policy, nets.v, size, features
         self.penalty, self.states, self.action, gain, self.target, self.old, self.xi, self.did = rows
         self.gain = (gain - gain.mean()) / (gain.std(correction=0) + 1e-8)
 
@@ -637,7 +638,12 @@ class Joint:
 
     def loss(self, joint):
         ratio, error = self.parts(joint)
-        return 0.5 * error - (ratio * self.gain).mean() + self.penalty * transport.entropic_cost(self.behaviour(joint), self.did, 1.0)
+        return 0.5 * error - (ratio * self.gain).mean() + self.penalty * self.distance(self.behaviour(joint))
+
+    def distance(self, does):
+        if self.features is None:
+            return transport.entropic_cost(does, self.did, 1.0)
+        return dual.value(does, self.did, 1.0, dual.maximised(does, self.did, 1.0, self.features, steps=25))
 
     def behaviour(self, joint):
         law = self.law(joint)
@@ -654,12 +660,19 @@ class Joint:
 
 
 @pytest.mark.parametrize(
-    ("metric", "longest", "penalty"),
-    [("kernel", 600.0, 0.0), ("kernel", 600.0, 0.3), ("gaussian", 1.5, 0.0), ("none", 1.1, 0.0), ("none", 1.1, 0.3)],
+    ("metric", "longest", "penalty", "by"),
+    [
+        ("kernel", 600.0, 0.0, "potentials"),
+        ("kernel", 600.0, 0.3, "potentials"),
+        ("gaussian", 1.5, 0.0, "potentials"),
+        ("none", 1.1, 0.0, "potentials"),
+        ("none", 1.1, 0.3, "potentials"),
+        ("none", 1.1, 0.3, "features"),
+    ],
 )
-def test_wnpg_takes_the_dense_natural_step_of_policy_and_critic_together(metric, longest, penalty):
+def test_wnpg_takes_the_dense_natural_step_of_policy_and_critic_together(metric, longest, penalty, by):
     cfg = small(wnpg.Config(metric=metric), batch=14, lr=0.01, max_norm=longest, damping=0.1, basis=3, draws=2, epochs=4, reward_scale=2.0)
-    cfg = replace(cfg, penalty=penalty)
+    cfg = replace(cfg, penalty=penalty, dual=by)
     run, other = World(wnpg, cfg, (3, 4)), World(wnpg, cfg, (3, 4))
     segment, noise = run.segment(), wnpg.noise(cfg, A, run.draw)
     state, size = other.state, other.theta.shape[-1]
@@ -674,8 +687,9 @@ def test_wnpg_takes_the_dense_natural_step_of_policy_and_critic_together(metric,
         for s in range(2):
             joint = torch.cat([state.policy.theta[s, 0], state.v.theta[s, 0]])
             own = [t[s, 0, rows[s]] for t in (obs, action, advantage, target, old, xi)]
-            at_first = Joint(state.nets, size, 0.0, *own, None)
-            one = Joint(state.nets, size, penalty, *own, at_first.behaviour(start[s]))
+            features = dual.Features(noise.frequencies[s], noise.phases[s]) if by == "features" else None
+            at_first = Joint(state.nets, size, None, 0.0, *own, None)
+            one = Joint(state.nets, size, features, penalty, *own, at_first.behaviour(start[s]))
             g = grad(one.loss)(joint)
             direction = one.direction(cfg, joint, g, noise.axes[s, k], eps[s])
             lengths.append(direction.norm().item())
@@ -705,6 +719,20 @@ def test_wnpg_takes_the_dense_natural_step_of_policy_and_critic_together(metric,
     torch.testing.assert_close(info["losses/values"], (target - advantage).mean((1, 2)))
     assert metric == "none" or (info["policy/cosine"] < 0.999).all()
     assert min(lengths) < longest < max(lengths)
+
+
+def test_the_features_of_the_penalty_have_the_kernel_of_the_authors_code():
+    """Frequencies N(0, 1) / 0.1, phases U(0, 2 pi), 100 of each; none where they are not asked for."""
+    cfg, draw = wnpg.Config(penalty=0.1, dual="features"), Streams([torch.Generator().manual_seed(k) for k in range(40)])
+    found = wnpg.noise(cfg, A, draw)
+    assert found.frequencies.shape == (40, 10 * A + 1, 100)
+    assert found.frequencies.std().item() == pytest.approx(10.0, rel=0.02)
+    assert found.frequencies.mean().item() == pytest.approx(0.0, abs=0.2)
+    assert found.phases.shape == (40, 100)
+    assert found.phases.min() >= 0.0
+    assert found.phases.max().item() == pytest.approx(2.0 * math.pi, rel=0.01)
+    for other in (replace(cfg, penalty=0.0), replace(cfg, dual="potentials")):
+        assert wnpg.noise(other, A, draw).phases.shape == (40, 0)
 
 
 def test_wnpg_falls_back_to_the_gradient_where_its_direction_is_no_ascent(monkeypatch):
