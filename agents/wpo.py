@@ -52,9 +52,9 @@ class Config(ReplaySettings, DelayedSettings):
     sharpness: float = 1.0
     """Of the softmax bootstrap, weights exp(sharpness Q): 0 is the mean, infinity the largest."""
     copy_every: int = 100
-    """Steps of policy and of critic between two copies to their targets."""
-    tau: float = 0.0
-    """The share by which targets move to their networks at each step instead; 0: they are copies."""
+    """Steps of policy and of critic between two moves of their targets."""
+    tau: float = 1.0
+    """The share by which targets move towards their networks then; 1: they are copies."""
     members: int = 1
     """Q networks; targets and the policy use the least of them. The paper: 1."""
     entropy: float = 0.0
@@ -94,7 +94,7 @@ class Config(ReplaySettings, DelayedSettings):
 # fewer actions weigh less against the KL, so that its weights are a fifth as well
 MODERN = Config(hidden=(256, 256), critic_hidden=(256, 256), samples=4, n_step=1, bootstrap="mean", members=2, kl_mean=0.139, kl_std=2e3)
 # Q is in other units on the strong critic, to which learned weights adapt; std may halve in some 7,000 steps
-STRONG = {"bootstrap": "draw", "kl": "hard", "bound_std": 1e-4}
+STRONG = {"bootstrap": "draw", "kl": "hard", "bound_std": 1e-4, "copy_every": 1}
 PRESETS = {
     "paper": Config(),
     "modern": MODERN,
@@ -114,8 +114,8 @@ class Nets(NamedTuple):
 class State:
     """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change.
 
-    ``log_weight``: of the KL's parts, mean and std, (S, 2, A). ``moved``: those parts when the targets were copied last, (S, 2, A): how
-    far the policy went from one copy to the next.
+    ``log_weight``: of the KL's parts, mean and std, (S, 2, A). ``moved``: those parts when the targets moved last, (S, 2, A): how
+    far the policy went from one move of its target to the next.
     """
 
     nets: Nets
@@ -228,12 +228,12 @@ def evaluate_(cfg: Config, state: State, part: Batch, noise: Tensor) -> tuple[Te
         value = BOOTSTRAPS[cfg.bootstrap](q.least(state.q_target, part.next_obs, action), cfg.sharpness) + bonus
         y = td_target(reward, part.discount, value)
         found = train_(state.q, q, partial(QNetwork.fit, obs=part.obs, action=part.action, y=y))
-    state.q_target.lerp_(state.q.theta, cfg.tau or due(cfg, state.q))
+    state.q_target.lerp_(state.q.theta, cfg.tau * due(cfg, state.q))
     return found
 
 
 def due(cfg: Config, adam: Adam) -> Tensor:
-    """Returns 1 where a network's target is to be copied, by its steps, else 0."""
+    """Returns 1 where a network's target is to move, by its steps, else 0."""
     return (adam.steps % cfg.copy_every == 0).to(adam.theta)
 
 
@@ -269,8 +269,8 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         state.log_weight.theta.clamp_(min=FLOOR)
 
     # Update target
-    state.policy_target.lerp_(state.policy.theta, cfg.tau or due(cfg, state.policy))
-    state.moved.lerp_(kl, 1.0 if cfg.tau else due(cfg, state.policy))
+    state.policy_target.lerp_(state.policy.theta, cfg.tau * due(cfg, state.policy))
+    state.moved.lerp_(kl, due(cfg, state.policy))
 
     def info() -> dict[str, Tensor]:
         return {

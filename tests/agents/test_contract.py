@@ -12,7 +12,7 @@ from tests.policies.plain import assert_equal, close
 from wgf import trusted
 from wgf.agents import dp_wgf, dp_wgf_v, sac_v, soft_q
 from wgf.agents.registry import AGENTS, find
-from wgf.agents.training import checkpoint, compiled
+from wgf.agents.training import checkpoint, compiled, ranges
 from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Batch, Streams
 from wgf.agents.training.schedule import Schedule
@@ -83,6 +83,12 @@ class World:
     def obs(self, n=4):
         g = torch.Generator().manual_seed(5)
         return torch.randn(len(self.data), n, D, generator=g).to(self.device)
+
+
+def test_every_preset_is_within_the_ranges_of_the_command_line():
+    for name, presets in AGENTS.items():
+        for preset in presets:
+            ranges.check(find(name, preset)[1])
 
 
 def test_the_strong_presets_differ_in_size():

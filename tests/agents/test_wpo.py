@@ -25,7 +25,8 @@ CASES = {
     "entropy, two members, one action": {"entropy": 0.3, "n_step": 1, "members": 2, "samples": 1},
     "mixture": {"policy": "mixture", "components": 3, "fisher": 6, "damping": 0.1, "cg_steps": 40, "bootstrap": "mean"},
     "squashed": {"policy": "squashed", "squash": "cbrt"},
-    "draw, averages": {"bootstrap": "draw", "tau": 0.3, "members": 2},
+    "draw, averages": {"bootstrap": "draw", "tau": 0.3, "copy_every": 1, "members": 2},
+    "moves": {"tau": 0.3, "bootstrap": "mean"},
     "weak": {"kl_mean": 1e-3, "kl_std": 1e-3, "std0": 0.2},
 }
 
@@ -170,9 +171,9 @@ class Alone:
             bound = torch.tensor([[self.cfg.bound_mean], [self.cfg.bound_std]])
             self.adam["weight"].step(torch.autograd.grad((self.log_weight * (bound - kl.detach())).sum(), [self.log_weight]))
         self.adam["policy"].step(policy_gradient)
-        if self.cfg.tau or self.updates % self.cfg.copy_every == 0:
+        if self.updates % self.cfg.copy_every == 0:
             for name in ("policy", "q"):
-                self.p[f"{name}_target"].data.lerp_(self.p[name], self.cfg.tau or 1.0)
+                self.p[f"{name}_target"].data.lerp_(self.p[name], self.cfg.tau)
             self.moved = kl.detach()
         info = {"losses/q": q_loss, "losses/q_values": q_mean, "losses/policy": -value, "policy/entropy": entropy}
         info["policy/std"] = std
