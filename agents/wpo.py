@@ -13,7 +13,7 @@ from wgf.agents.training.descent import Adam, descend_, train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.networks import critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import CRITIC, SMALL_CRITIC, DelayedSettings, ReplaySettings
+from wgf.agents.training.settings import ACTOR, CRITIC, SMALL_CRITIC, DelayedSettings, ReplaySettings
 from wgf.agents.training.targets import BOOTSTRAPS, td_target
 from wgf.mlp import MLP
 from wgf.policies.critics import Pairs, QNetwork
@@ -93,8 +93,8 @@ class Config(ReplaySettings, DelayedSettings):
 
 # fewer actions weigh less against the KL, so that its weights are a fifth as well
 MODERN = Config(hidden=(256, 256), critic_hidden=(256, 256), samples=4, n_step=1, bootstrap="mean", members=2, kl_mean=0.139, kl_std=2e3)
-# Q is in other units on the strong critic, to which learned weights adapt; std may halve in some 7,000 steps
-STRONG = {"bootstrap": "draw", "kl": "hard", "bound_std": 1e-4, "copy_every": 1}
+# rewards are divided there, on Hopper-v5 by about 50, and the KL's weights with them; std begins at the deviation that SAC aims at
+STRONG = {"bootstrap": "draw", "kl_mean": 2.8e-3, "kl_std": 40.0, "copy_every": 1, "std0": ACTOR["entropy_std"]}
 PRESETS = {
     "paper": Config(),
     "modern": MODERN,
