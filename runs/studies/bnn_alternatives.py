@@ -2,7 +2,7 @@
 
     python -m wgf.runs.studies bnn_alternatives --data uci --out runs
 
-All see the same splits. Every flow has the step sizes of RATES, and each split takes the one with the best log-likelihood of its own dev
+All see the same splits. Every flow has the same step sizes, and each split takes the one with the best log-likelihood of its own dev
 part; a Gaussian process takes no dev part. Differences are those to the first flow, with the intervals of Nadeau & Bengio's corrected
 test, and its p-values by Holm's method over the whole table.
 """
@@ -19,7 +19,6 @@ from wgf.runs.trainer import tables
 from wgf.runs.trainer.statistics import holm, resampled
 
 FLOWS = ("svgd", "wgf:w2=eq9_mean:w2_scale=10", "smi:particles=5", "blob", "langevin", "ensemble", "dropout")  # smi draws 10 of each
-RATES = (0.008, 0.016)
 LARGEST = 2000  # rows of a set that a Gaussian process is fitted to: a step of its fit costs their number cubed
 SHARE = 1.0 / 9.0  # of test rows to train rows in a standard split
 MEASURES = {"RMSE": "rmse", "log-likelihood": "log_likelihood"}
@@ -35,6 +34,8 @@ class Options:
     """Which sets; those of more than 2,000 rows have no Gaussian process."""
     flows: tuple[str, ...] = FLOWS
     """Which flows, as --methods of wgf bnn has them, without a step size; the first is the baseline."""
+    rates: tuple[float, ...] = (0.008, 0.016)
+    """Step sizes of every flow."""
     splits: int = 0
     """How many of a set's standard splits are used, two at least, from the first on; 0 uses all."""
     iterations: int = 2000
@@ -45,7 +46,7 @@ class Options:
     """Run the steps as machine code, as wgf bnn does."""
 
     def __post_init__(self) -> None:
-        check_some(self, "sets", "flows")
+        check_some(self, "sets", "flows", "rates")
         check_range(self, splits=(0, None), iterations=(1, None))
         if self.splits == 1:
             raise ValueError("splits is 1; a difference takes at least 2, and 0 uses all")
@@ -54,7 +55,7 @@ class Options:
 def main(options: Options, say: Callable[[str], None]) -> int:
     """Fits what is missing; writes alternatives.md, .txt, .csv, and alternatives-splits.csv. Returns the exit code of ``wgf bnn``."""
     study = Study(
-        options.data, options.sets, tuple(f"{flow}:lr={rate}" for rate in RATES for flow in options.flows), True,
+        options.data, options.sets, tuple(f"{flow}:lr={rate}" for rate in options.rates for flow in options.flows), True,
         options.splits, options.iterations, out=options.out, name="alternatives", compile=options.compile,
     )  # fmt: skip
     if code := bnn.main(study, say):
