@@ -129,7 +129,8 @@ class Study:
     sets: tuple[str, ...] = ("boston", "energy", "yacht")
     """Which sets: boston concrete energy kin8nm naval power protein wine yacht year."""
     methods: tuple[str, ...] = ("svgd", "wgf")
-    """Flows, with settings after colons: wgf:w2=exact:w2_scale=0.4, svgd:lr=0.001, blob, langevin, ensemble. The first is the baseline."""
+    """Flows, with settings after colons: wgf:w2=exact:w2_scale=0.4, svgd:lr=0.001, smi:draws=10, blob, langevin, ensemble, dropout. The
+    first is the baseline."""
     tuned: bool = False
     """Write a second table with one row per flow: each split takes, of that flow's settings in --methods, the best on its own dev part."""
     splits: int = 0

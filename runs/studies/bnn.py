@@ -57,7 +57,7 @@ class Task(NamedTuple):
 
 def main(study: Study, say: Callable[[str], None]) -> int:
     """Fits what is missing and reports; 75 where a person stopped it. Raises ValueError for what cannot be meant, OSError for a disk."""
-    folder = _folder(study.data)
+    folder = sets_folder(study.data)
     tasks = list(dict.fromkeys(plan(study, name, token) for name in study.sets for token in study.methods))
     if not tasks:
         raise ValueError("name at least one set and one method, as in --sets boston --methods svgd wgf")
@@ -190,7 +190,8 @@ def predicted(found: Fit, x: Tensor, y: Tensor) -> list[list[float]]:
     return [list(row) for row in zip(split, *columns, strict=True)]
 
 
-def _folder(given: Path | None) -> Path:
+def sets_folder(given: Path | None) -> Path:
+    """Returns the folder of the sets: what is given, or what WGF_DATA names. Raises ValueError where there is none."""
     named = given or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
     if named is None:
         raise ValueError(f"data is not given; name the folder that holds boston/data.txt and so on by --data or {VARIABLE}")

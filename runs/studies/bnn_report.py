@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t as student
 
 from wgf.agents.training.checkpoint import read_sealed, read_whole
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
-from wgf.runs.trainer.statistics import Values
+from wgf.runs.trainer.statistics import Interval, Values, resampled
 from wgf.shown import shown
 
 # Zhang et al. 2018, Table 3: test RMSE and log-likelihood, "averaged predictions with standard deviations", as printed.
@@ -94,15 +93,18 @@ def _written(path: Path, rows: Sequence[dict[str, str]]) -> str:
     return f"\n{tables.write(path, rows)}\n{path.name}: {path.with_suffix('.md')} .csv .txt\n"
 
 
-def read(label: str, place: Path) -> Scores:
-    """The scores that a fit wrote. Raises ValueError, in one line, where its files are not as they were written."""
+def read(label: str, place: Path, *curves: str) -> Scores:
+    """The scores that a fit wrote, and the last values of some of its curves.
+
+    **Raises** ValueError, in one line, where its files are not as they were written.
+    """
     seconds = read_sealed(place / "result.json").get("seconds")
     if not isinstance(seconds, float):
         raise ValueError(f"{place / 'result.json'} says that the fit took {shown(seconds)} seconds; move the fit away to make it again")
     columns, splits = _columns(place, "splits.csv", SCORES), read_sealed(place / "config.json").get("splits")
     if len(columns["rmse"]) != splits:
         raise ValueError(f"{place / 'splits.csv'} has {len(columns['rmse'])} rows, not {shown(splits)}; move the fit away to make it again")
-    return Scores(label, columns, seconds)
+    return Scores(label, columns | {measure: _last(place, measure) for measure in curves}, seconds)
 
 
 def table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
@@ -120,12 +122,17 @@ def table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
 
 def tuned_table(name: str, methods: Sequence[Scores]) -> list[dict[str, str]]:
     """Returns a row per flow: each split takes the flow's best setting by its own dev part; the last cell counts which are taken."""
+    found = by_flow(methods)
+    taken = {each.label: count for each, count in found.values()}
+    return [{**row, "taken": taken.get(row["method"], "-")} for row in table(name, [each for each, _ in found.values()])]
+
+
+def by_flow(methods: Sequence[Scores]) -> dict[str, tuple[Scores, str]]:
+    """Returns each flow, tuned over its settings."""
     flows: dict[str, list[Scores]] = {}
     for each in methods:
         flows.setdefault(each.label.split(",")[0], []).append(each)
-    found = {flow: tuned(flow, settings) for flow, settings in flows.items()}
-    taken = {each.label: count for each, count in found.values()}
-    return [{**row, "taken": taken.get(row["method"], "-")} for row in table(name, [each for each, _ in found.values()])]
+    return {flow: tuned(flow, settings) for flow, settings in flows.items()}
 
 
 def tuned(flow: str, settings: Sequence[Scores]) -> tuple[Scores, str]:
@@ -174,8 +181,12 @@ def paired(values: Values, base: Values) -> str:
     difference = values - base
     if len(difference) == 1:
         return f"{difference[0]:+.3g}"
-    half = student.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference))
-    return f"{difference.mean():+.3g} [{difference.mean() - half:+.3g}, {difference.mean() + half:+.3g}]"
+    return signed(resampled(values, base, 0.0)[0])
+
+
+def signed(found: Interval) -> str:
+    """Writes a difference and its interval."""
+    return f"{found.value:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
 
 
 def coverage(probability: Values) -> Values:
@@ -215,6 +226,13 @@ def curve(place: Path, measure: str) -> tuple[Values, Values]:
             if row["measure"] == measure:
                 values.setdefault(float(row["step"]), []).append(float(row["value"]))
     return np.array(sorted(values)), np.array([np.mean(values[step]) for step in sorted(values)])
+
+
+def _last(place: Path, measure: str) -> Values:
+    """Returns a measure of each split at the last look, (splits,)."""
+    with _table(place, "curves.csv") as rows:
+        found = [row for row in rows if row["measure"] == measure]
+        return np.array([float(row["value"]) for row in found if row["step"] == found[-1]["step"]])
 
 
 def _columns(place: Path, name: str, needed: Sequence[str]) -> dict[str, Values]:

@@ -3,7 +3,8 @@
     python -m wgf.runs.studies bnn_spread --out runs/results/bnn
 
 Bayesian linear regression at fixed precisions: W ~ N(S gamma A^T y, S), S = (gamma A^T A + lambda I)^-1, A the inputs with a column of
-ones. A velocity that is zero at x = x_prev lets the flow rest where it does without it; Eq. 9 and the entropic map do not.
+ones. A velocity that is zero at x = x_prev lets the flow rest where it does without it; Eq. 9 and the entropic map do not. Beside them
+stands Stein mixture inference (smi), whose particles have a width of their own.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from wgf import flow, svgd, trusted
 from wgf.agents.training.checkpoint import named
+from wgf.bnn import flows, mixture
 from wgf.bnn.model import Model, Prior
 from wgf.bnn.network import Net
 from wgf.runs.command.options import check_range
@@ -25,6 +27,8 @@ from wgf.transport import VELOCITIES
 FEATURES, ROWS, GAMMA, LAM = 2, 30, 0.2, 1.5
 LR, INNER = 0.05, 4
 M, SCALE = 20, 0.4  # where the other one varies
+DRAWS = 10  # of each component of smi
+ALONE = {"none": "--", "smi": ":"}  # without a W2 velocity, and their lines
 PARTICLES, SCALES = (5, 10, 20, 40, 80), (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
@@ -54,23 +58,31 @@ class Problem:
         self.covariance = torch.linalg.inv(GAMMA * a.mT @ a + LAM * torch.eye(FEATURES + 1, dtype=torch.float64))
         self.mean = self.covariance @ (GAMMA * a.mT @ self.y[0, :, 0])
 
-    def score(self, w: Tensor) -> Tensor:
-        """grad log p(W | data), by the network without hidden layers."""
+    def log_joint(self, w: Tensor) -> Tensor:
+        """log p(W, data) up to a constant, (S, M), by the network without hidden layers."""
         precisions = torch.tensor([GAMMA, LAM], dtype=w.dtype).log().expand(*w.shape[:-1], 2)
         model = Model(Net((FEATURES, 1)), w.shape[1], centred=True, prior=Prior())
         x, y = (t.expand(len(w), -1, -1) for t in (self.x, self.y))
-        return model.score(torch.cat([w, precisions], -1), x, y, torch.ones_like(y[..., 0]), ROWS)[..., :-2]
+        return model.log_joint(torch.cat([w, precisions], -1), x, y, torch.ones_like(y[..., 0]), ROWS)
 
-    def spread(self, w: Tensor) -> Tensor:
-        """sqrt(tr(S^-1 cov) / d) of particles (S, M, d), (S,): 1 where their covariance is the posterior's."""
+    def score(self, w: Tensor) -> Tensor:
+        """grad log p(W | data)."""
+        leaf = w.detach().requires_grad_()
+        return torch.autograd.grad(self.log_joint(leaf).sum(), leaf)[0]
+
+    def spread(self, w: Tensor, within: Tensor | float = 0.0) -> Tensor:
+        """sqrt(tr(S^-1 cov) / d) of particles (S, M, d), (S,): 1 where their covariance is the posterior's.
+
+        ``within``: the variances within a particle, (S, M, d), where it has a width.
+        """
         centred = w - w.mean(-2, keepdim=True)
-        covariance = centred.mT @ centred / w.shape[-2]
+        covariance = centred.mT @ centred / w.shape[-2] + torch.diag_embed((torch.zeros_like(w) + within).mean(-2))
         ratio: Tensor = torch.linalg.solve(self.covariance, covariance)
         return ratio.diagonal(dim1=-2, dim2=-1).mean(-1).sqrt()
 
 
 def rest(problem: Problem, name: str, particles: int, scale: float, options: Options) -> Tensor:
-    """Spreads (repeats,) at which SVGD plus ``scale`` times the named W2 velocity, "none" for nothing, comes to rest."""
+    """Spreads (repeats,) at which SVGD plus ``scale`` times the named W2 velocity, "none" for nothing, comes to rest; or "smi"."""
     g = torch.Generator().manual_seed(1)
     x = torch.randn(options.repeats, particles, FEATURES + 1, generator=g, dtype=torch.float64)
     with trusted():
@@ -78,6 +90,14 @@ def rest(problem: Problem, name: str, particles: int, scale: float, options: Opt
             for _ in range(options.steps * INNER):
                 x = x + LR * svgd.velocity(x, problem.score(x))
             return problem.spread(x)
+        if name == "smi":
+            components = mixture.init(x)
+            for _ in range(options.steps * INNER):
+                xi = torch.randn(options.repeats, particles, DRAWS, FEATURES + 1, generator=g, dtype=torch.float64)
+                v = flows.KL["smi"](components, mixture.slope(problem.log_joint, components, xi))
+                components = components + LR / particles * v  # its attraction is a sum, where SVGD's is a mean
+            mean, log_std = components.chunk(2, -1)
+            return problem.spread(mean, torch.exp(2.0 * log_std))
         scheme = flow.jko(problem.score, h=1.0 / scale, lr=LR, inner_steps=INNER, kl=svgd.velocity, w2=VELOCITIES[name])
         state = scheme.init(x)
         for _ in range(options.steps):
@@ -88,10 +108,10 @@ def rest(problem: Problem, name: str, particles: int, scale: float, options: Opt
 def table(options: Options) -> list[tuple[str, int, float, int, float]]:
     """(velocity, particles, scale, repeat, spread), against the particles at SCALE and against the scale at M."""
     problem, rows = Problem(), []
-    for name in ("none", *VELOCITIES):
+    for name in (*ALONE, *VELOCITIES):
         places = [(m, SCALE) for m in PARTICLES] + [(M, s) for s in SCALES if s != SCALE]
         for particles, scale in places:
-            if name == "none" and scale != SCALE:
+            if name in ALONE and scale != SCALE:
                 continue
             found = rest(problem, name, particles, scale, options).tolist()
             rows += [(name, particles, scale, i, value) for i, value in enumerate(found)]
@@ -107,7 +127,7 @@ def draw(rows: Sequence[tuple[str, int, float, int, float]], path: Path) -> None
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained", sharey=True)
     for i, name in enumerate(dict.fromkeys(row[0] for row in rows)):
-        style = {"color": "black" if name == "none" else f"C{i - 1}", "label": name, "linestyle": "--" if name == "none" else "-"}
+        style = {"color": "black" if name in ALONE else f"C{i - len(ALONE)}", "label": name, "linestyle": ALONE.get(name, "-")}
         for axes, column, kept in ((left, 1, 2), (right, 2, 1)):
             fixed = SCALE if kept == 2 else M
             places = sorted({row[column] for row in rows if row[0] == name and row[kept] == fixed})

@@ -14,7 +14,10 @@ from wgf.runs.command.catalogue import first_line
 from wgf.runs.command.options import Fetch, Study
 
 PROG = "python -m wgf.runs.studies"
-STUDIES = ("bnn", "bnn_data", "bnn_spread", "figure1", "fokker_planck", "ladder", "mujoco", "multigoal", "natural", "sinc", "wpo_mixture")
+STUDIES = (
+    *("bnn", "bnn_alternatives", "bnn_data", "bnn_spread", "figure1", "fokker_planck", "ladder", "mujoco", "multigoal", "natural", "sinc"),
+    "wpo_mixture",
+)
 LIGHT: dict[str, Any] = {"bnn": Study, "bnn_data": Fetch}  # options that stand outside the study, so that --help needs no torch
 
 
@@ -22,7 +25,7 @@ def main(args: Sequence[str]) -> int:
     """Runs ``NAME [options]``; returns its exit code: 0 done, 2 unusable arguments, 70 a run failed, 75 interrupted."""
     if not args or args[0] in ("-h", "--help"):
         say(f"usage: {PROG} NAME ...    ({PROG} NAME --help: its options)\n")
-        say("\n".join(f"  {name:12} {first_line(f'wgf.runs.studies.{name}')}" for name in STUDIES))
+        say("\n".join(f"  {name:16} {first_line(f'wgf.runs.studies.{name}')}" for name in STUDIES))
         return 0
     name = args[0]
     if name not in STUDIES:

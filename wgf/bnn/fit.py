@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wgf.bnn import flows
+from wgf.bnn import flows, mixture
 from wgf.bnn.model import Model, log_density
 from wgf.bnn.settings import Settings
 from wgf.bnn.steps import Steps
@@ -28,8 +28,8 @@ LEAST = 1e-12  # of the targets' variance: the least mean squared error that a d
 
 
 class Fit(NamedTuple):
-    """Particles (S, M, P) in standardised units and, in float64, the means and deviations of inputs (S, 1, d) and targets (S, 1, K), and
-    log gamma (S, M, K) in the targets' own units."""
+    """Networks: particles (S, M, P) in standardised units, of the flow smi M draws, and, in float64, the means and deviations of inputs
+    (S, 1, d) and targets (S, 1, K), and log gamma (S, M, K) in the targets' own units."""
 
     model: Model
     particles: Tensor
@@ -73,17 +73,19 @@ class Fit(NamedTuple):
 def room(settings: Settings, x: Tensor, y: Tensor) -> None:
     """Looks whether a fit to x (S, n, d) and y (S, n, K) fits the memory.
 
-    Counted are 6 tensors (S, M, P) of particles, the units of the networks (S, M, B, units) and their gradients, and a kernel (S, M, M)
-    where the flow has one: no fewer bytes are taken.
+    Counted are 6 tensors (S, M, P) of particles, with smi of components and of their draws, the units of the networks (S, M, B, units)
+    and their gradients, and a kernel (S, M, M) where the flow has one: no fewer bytes are taken.
 
     **Raises** ValueError, in one line, naming the setting that is largest beside its default.
     """
     (sets, rows, features), outputs, m, free = x.shape, y.shape[-1], settings.particles, free_memory(x.device)
-    numbers = settings.model(features, outputs).net.weights + outputs + 1
+    smi, networks = settings.flow == "smi", settings.networks
     units = min(settings.batch, rows) * (features + sum(settings.hidden) + outputs)
-    needed = 4 * sets * m * (6 * numbers + 2 * units + (0 if settings.flow in ("ensemble", "dropout", "langevin") else 2 * m))
+    held = (2 * m * smi + networks) * settings.model(features, outputs).numbers
+    kernel = 0 if settings.flow in ("ensemble", "dropout", "langevin") else 2 * m * m
+    needed = 4 * sets * (6 * held + 2 * networks * units + kernel)
     if needed > free:
-        ratios = {name: getattr(settings, name) / getattr(Settings, name) for name in ("particles", "batch")}
+        ratios = {name: getattr(settings, name) / getattr(Settings, name) for name in ("particles", "batch", *["draws"] * smi)}
         ratios["hidden"] = math.prod(settings.hidden) / math.prod(Settings.hidden)
         name = max(ratios, key=lambda setting: ratios[setting])
         value = ",".join(map(str, settings.hidden)) if name == "hidden" else getattr(settings, name)
@@ -202,8 +204,8 @@ class Course:
         if self.step < math.ceil(self._settings.iterations / LOOKS):
             return
         like, outputs = self._steps.particles, self._data[1].shape[-1]
-        stack, reached = (len(like), self._settings.particles), self._lr.new_empty(len(like), dtype=torch.float64)
-        particles, log_gamma = like.new_empty(*stack, like.shape[-1]), reached.new_empty(*stack, outputs)
+        stack, reached = (len(like), self._model.particles), self._lr.new_empty(len(like), dtype=torch.float64)
+        particles, log_gamma = like.new_empty(*stack, self._model.numbers), reached.new_empty(*stack, outputs)
         for name, own in (("particles", particles), ("log_gamma", log_gamma), ("reached", reached)):
             put_(own, best.get(name), f"the best look's {name}")
         self._best, self._reached = Fit(self._model, particles, *self._units, log_gamma), reached
@@ -211,12 +213,15 @@ class Course:
     def _now(self) -> Fit:
         """The fit where the particles are, with the noise precisions of the dev part."""
         settings, particles, (x, y, weights) = self._settings, self._steps.particles, self._dev
+        again = [torch.Generator(x.device).manual_seed(s) for s in self._seeds]
+        if settings.flow == "dropout":
+            particles = flows.thinned(particles, self._model.net, settings.particles, settings.dropout, again)
+        if settings.flow == "smi":
+            xi = flows.normal((settings.particles, settings.draws, self._model.numbers), again)
+            particles = mixture.draw(particles, xi).flatten(1, 2)
         if not (finite := particles.isfinite().flatten(1).all(1)).all():
             worst = self._lr[~finite].max()
             raise FloatingPointError(f"the particles are not finite after {self.step} iterations; lower lr, which is {worst:g}")
-        if settings.flow == "dropout":
-            again = [torch.Generator(x.device).manual_seed(s) for s in self._seeds]
-            particles = flows.thinned(particles, self._model.net, settings.particles, settings.dropout, again)
         rough = Fit(self._model, particles.clone(), *self._units, self._model.parts(particles).log_gamma)
         error = _mean((rough.predict(x) - y[:, None]).square(), weights[:, None, :, None], -2)
         return rough._replace(log_gamma=-error.clamp_min(LEAST * self._units[3].square()).log())

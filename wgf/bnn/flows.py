@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wgf import svgd
+from wgf.bnn import mixture
 from wgf.bnn.model import Model
 from wgf.bnn.network import Net
 from wgf.transport import VELOCITIES
@@ -27,22 +28,32 @@ def _score(x: Tensor, score: Tensor) -> Tensor:
     return score
 
 
-KL = {"wgf": svgd.velocity, "svgd": svgd.velocity, "blob": svgd.blob, "langevin": _score, "ensemble": _score, "dropout": _score}
+def _mixture(components: Tensor, slope: Tensor) -> Tensor:
+    """Attraction summed over j and repulsion averaged, as arXiv 2410.22948, Eq. 9 has them: SVGD averages both."""
+    return svgd.velocity(components, components.shape[-2] * slope)
+
+
+KL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "wgf": svgd.velocity, "svgd": svgd.velocity, "smi": _mixture, "blob": svgd.blob,
+    "langevin": _score, "ensemble": _score, "dropout": _score,
+}  # fmt: skip
 FLOWS = tuple(KL)
-Drive = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Particles, those of the JKO iterate before, both (S, M, P), a minibatch x (S, B, d), y (S, B, K) and its rows' weights (S, B) ->
-the direction to add."""
+Drive = Callable[..., Tensor]
+"""Particles, those of the JKO iterate before, both (S, M, P), a minibatch x (S, B, d), y (S, B, K), its rows' weights (S, B), and for smi
+normal numbers (S, M, L, P) -> the direction to add. The particles of smi are components, (S, M, 2P)."""
 
 
 def drive(flow: str, model: Model, n: int, w2: str | None = None, scale: float = 0.0) -> Drive:
     """The flow's direction by its name, of minibatches of n rows, before the optimiser; with ``scale`` times a W2 velocity by its name.
 
-    wgf, svgd: SVGD's velocity (Zhang et al. 2018, Eq. 7); blob: its own; langevin, ensemble, dropout: the score alone, with noise, without
-    it (as many MAP fits), and with units left out.
+    wgf, svgd: SVGD's velocity (Zhang et al. 2018, Eq. 7); smi: Stein mixture inference (arXiv 2410.22948, Eq. 9); blob: its own; langevin,
+    ensemble, dropout: the score alone, with noise, without it (as many MAP fits), and with units left out.
     """
     velocity = KL[flow]
 
-    def direction(particles: Tensor, before: Tensor, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    def direction(particles: Tensor, before: Tensor, x: Tensor, y: Tensor, weights: Tensor, *xi: Tensor) -> Tensor:
+        if xi:
+            return velocity(particles, mixture.slope(lambda theta: model.log_joint(theta, x, y, weights, n), particles, *xi))
         return velocity(particles, model.score(particles, x, y, weights, n))
 
     return direction if w2 is None else with_w2(direction, w2, scale)
@@ -51,7 +62,12 @@ def drive(flow: str, model: Model, n: int, w2: str | None = None, scale: float =
 def with_w2(direction: Drive, name: str, scale: float) -> Drive:
     """WGF's direction: another one, and the W2 velocity times its scale."""
     w2 = VELOCITIES[name]
-    return lambda particles, before, x, y, weights: direction(particles, before, x, y, weights).add_(w2(particles, before), alpha=scale)
+    return lambda particles, before, *batch: direction(particles, before, *batch).add_(w2(particles, before), alpha=scale)
+
+
+def normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+    """Normal numbers (S, *shape), each data set's from its own generator."""
+    return torch.stack([torch.randn(shape, generator=g, device=g.device) for g in generators])
 
 
 def thinning(rate: float, generators: Sequence[torch.Generator]) -> Callable[[Tensor], Tensor]:

@@ -50,6 +50,11 @@ class Model:
     centred: bool
     prior: Prior
 
+    @property
+    def numbers(self) -> int:
+        """P, how many numbers a particle has."""
+        return self.net.weights + self.net.sizes[-1] + 1
+
     def parts(self, particles: Tensor) -> Parts:
         """What particles (S, M, P) stand for."""
         held, log_gamma, log_lam = self._split(particles)

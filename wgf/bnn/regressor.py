@@ -40,8 +40,9 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     faster steps) and ``verbose`` (1 shows a bar). The dev part is a tenth of the rows, at most 500, drawn at random: it sets the noise
     precisions and is not trained on.
 
-    After ``fit``, ``fit_`` holds the particles and ``lr_`` the step size that was chosen. Targets y (n, K) are K outputs of one network,
-    each with a noise precision of its own; what has an axis of outputs then has K, and none where y was (n,).
+    After ``fit``, ``fit_`` holds the particles (of the flow smi ``draws`` networks drawn from each) and ``lr_`` the step size that was
+    chosen. Targets y (n, K) are K outputs of one network, each with a noise precision of its own; what has an axis of outputs then has K,
+    and none where y was (n,).
 
     >>> model = BayesianRegressor(random_state=0).fit(X, y)
     >>> mean, std = model.predict(X, return_std=True)
@@ -67,6 +68,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         w2_scale: float = Settings.w2_scale,
         inner_steps: int = Settings.inner_steps,
         dropout: float = Settings.dropout,
+        draws: int = Settings.draws,
         centred: bool = Settings.centred,
         keep: str = Settings.keep,
         prior_shape: float = Settings.prior_shape,
@@ -78,7 +80,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     ) -> None:
         self.flow, self.hidden, self.particles, self.iterations, self.batch = flow, hidden, particles, iterations, batch
         self.lr, self.anneal, self.centred = lr, anneal, centred
-        self.w2, self.w2_scale, self.inner_steps, self.dropout = w2, w2_scale, inner_steps, dropout
+        self.w2, self.w2_scale, self.inner_steps, self.dropout, self.draws = w2, w2_scale, inner_steps, dropout, draws
         self.keep, self.prior_shape, self.prior_rate = keep, prior_shape, prior_rate
         self.random_state, self.device, self.compile, self.verbose = random_state, device, compile, verbose
 

@@ -59,8 +59,7 @@ def field(about: dict[str, Any], name: str, kind: type) -> Any:
 
 def whole(fit: Fit, features: int, outputs: int) -> Fit:
     """Returns a fit of one data set. Raises ValueError, naming the tensor, where a shape, a type or a number is none that a fit leaves."""
-    numbers = fit.model.net.weights + outputs + 1
-    shapes = {"particles": (1, fit.model.particles, numbers), "log_gamma": (1, fit.model.particles, outputs)}
+    shapes = {"particles": (1, fit.model.particles, fit.model.numbers), "log_gamma": (1, fit.model.particles, outputs)}
     shapes |= {f"{what}_{part}": (1, 1, n) for what, n in (("x", features), ("y", outputs)) for part in ("mean", "std")}
     for name, shape in shapes.items():
         tensor, kind = getattr(fit, name), DTYPE if name == "particles" else torch.float64

@@ -22,12 +22,13 @@ MOST_LAYERS = 100  # of hidden units: more of them cost time and train nothing
 class Settings:
     """A fit's settings; the defaults are those of the papers where they give one."""
 
-    flow: Literal["wgf", "svgd", "blob", "langevin", "ensemble", "dropout"] = "wgf"
-    """wgf, svgd, blob, langevin move particles to the posterior; ensemble: MAP fits side by side; dropout: draws of one MAP fit with it."""
+    flow: Literal["wgf", "svgd", "smi", "blob", "langevin", "ensemble", "dropout"] = "wgf"
+    """wgf, svgd, blob, langevin move particles to the posterior; smi: Gaussians, whose mixture is the posterior; ensemble: MAP fits side
+    by side; dropout: draws of one MAP fit with it."""
     hidden: tuple[int, ...] = (50,)
     """ReLU units, layer by layer."""
     particles: int = 20
-    """Networks a data set."""
+    """Networks a data set, and for the flow smi Gaussians over networks."""
     iterations: int = 2000
     """Minibatch steps."""
     batch: int = 100
@@ -44,6 +45,8 @@ class Settings:
     """Steps a JKO iterate of the flow wgf."""
     dropout: float = 0.05
     """Probability with which the flow dropout leaves a unit out."""
+    draws: int = 10
+    """Networks that the flow smi draws from each Gaussian, at every step and at last for what it predicts."""
     centred: bool = False
     """Particles hold the weights themselves, as in the papers, where a long fit slides towards zero weights; or z = W sqrt(lambda)."""
     keep: Literal["best", "last"] = "best"
@@ -68,7 +71,7 @@ class Settings:
             raise ValueError(f"hidden is {shown(self.hidden)}; allowed are whole numbers, one a layer")
         if len(self.hidden) > MOST_LAYERS:
             raise ValueError(f"hidden has {len(self.hidden)} layers; allowed are at most {MOST_LAYERS}")
-        whole = {name: getattr(self, name) for name in ("particles", "iterations", "batch", "inner_steps")}
+        whole = {name: getattr(self, name) for name in ("particles", "iterations", "batch", "inner_steps", "draws")}
         for name, value in {**whole, **{f"hidden[{i}]": units for i, units in enumerate(self.hidden)}}.items():
             if not (_within(value, Integral, LARGEST) and value >= 1):
                 raise ValueError(f"{name} is {shown(value)}; allowed is a whole number of at least 1, with at most 18 digits")
@@ -79,10 +82,15 @@ class Settings:
         if not (_within(self.dropout, Real, 1.0) and self.dropout < 1.0):
             raise ValueError(f"dropout is {shown(self.dropout)}; allowed is a number from 0 to below 1")
 
+    @property
+    def networks(self) -> int:
+        """How many networks predict."""
+        return self.particles * self.draws if self.flow == "smi" else self.particles
+
     def model(self, features: int, outputs: int = 1) -> Model:
         """The networks of a data set, and their prior."""
         net = Net((features, *self.hidden, outputs))
-        return Model(net, self.particles, self.centred, Prior(self.prior_shape, self.prior_rate))
+        return Model(net, self.networks, self.centred, Prior(self.prior_shape, self.prior_rate))
 
 
 def _within(value: Any, kind: type, most: float) -> bool:

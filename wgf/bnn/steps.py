@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wgf.bnn import flows
+from wgf.bnn import flows, mixture
 from wgf.bnn.compiled import compiled
 from wgf.bnn.settings import Settings
 from wgf.door import trusted
@@ -17,7 +17,8 @@ from wgf.snapshot import Snapshot, put_, set_states, states
 
 
 class Steps:
-    """Particles (S, M, P) on data x (S, n, d), y (S, n, K) with rows' weights (S, n), step sizes lr (S,), and how many steps they took.
+    """Particles (S, M, P), of the flow smi components (S, M, 2P), on data x (S, n, d), y (S, n, K) with rows' weights (S, n), step sizes
+    lr (S,), and how many steps they took.
 
     Those of data set s begin by the draws of ``draws[s]`` alone. ``snapshot`` has all that the next step depends on beside these
     arguments: particles that are restored from it go on bit by bit.
@@ -27,8 +28,11 @@ class Steps:
         self, settings: Settings, x: Tensor, y: Tensor, weights: Tensor, lr: Tensor, draws: Sequence[torch.Generator], compile: bool
     ) -> None:
         dropout = settings.flow == "dropout"
-        model = (replace(settings, particles=1) if dropout else settings).model(x.shape[-1], y.shape[-1])
+        model = replace(settings, draws=1, particles=1 if dropout else settings.particles).model(x.shape[-1], y.shape[-1])
         self.particles, self.step = model.init(x, y, draws), 0
+        if settings.flow == "smi":
+            self.particles = mixture.init(self.particles)
+        self._drawn = settings.particles, settings.draws, model.numbers
         self._before, self._optimiser = self.particles.clone(), flows.RMSProp()
         self._noise = [torch.Generator(x.device).manual_seed(int(torch.randint(2**62, (), generator=g))) for g in draws]
         if dropout:
@@ -43,14 +47,14 @@ class Steps:
         settings, rows = self._settings, next(self._rows)
         if settings.flow == "wgf" and self.step % settings.inner_steps == 0:
             self._before = self.particles.clone()
+        xi = [flows.normal(self._drawn, self._noise)] if settings.flow == "smi" else []
         with trusted():
-            v = self._drive(self.particles, self._before, *(part[:, rows] for part in self._data))
+            v = self._drive(self.particles, self._before, *(part[:, rows] for part in self._data), *xi)
         root = self._optimiser.root(v)
         rate = self._lr * (1.0 - self.step / settings.iterations if settings.anneal else 1.0)
         self.particles.addcmul_(v / root, rate)
         if settings.flow == "langevin":
-            xi = torch.stack([torch.randn(v.shape[1:], generator=g, device=v.device) for g in self._noise])
-            self.particles.addcmul_(xi, (2.0 * rate / root).sqrt())
+            self.particles.addcmul_(flows.normal(v.shape[1:], self._noise), (2.0 * rate / root).sqrt())
         self.step += 1
 
     def snapshot(self) -> Snapshot:

@@ -388,7 +388,7 @@ def test_a_checkpoint_that_is_damaged_or_of_another_fit_is_not_believed(folder, 
     ("args", "says"),
     [
         (["--sets", "bostn"], "set 'bostn' is unknown; choose from boston, concrete"),
-        (["--methods", "sgvd"], "method 'sgvd' is unknown; choose from wgf, svgd, blob, langevin, ensemble, dropout"),
+        (["--methods", "sgvd"], "method 'sgvd' is unknown; choose from wgf, svgd, smi, blob, langevin, ensemble, dropout"),
         (["--methods", "wgf:w3=exact"], "setting 'w3=exact' is not FIELD=VALUE; the fields"),
         (["--methods", "svgd:lr=-1"], "lr is -1.0; allowed is a positive, finite number"),
         (["--methods", "svgd:lr=1e30"], "small svgd,lr=1e30: the particles are not finite after 2 iterations; lower lr, which is 1e+30"),

@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import t, ttest_rel
 
-from wgf.runs.trainer.statistics import COVERAGE, Interval, band, bootstrap, difference, episodes_to, holm, improvement, iqm
+from wgf.runs.trainer.statistics import COVERAGE, Interval, band, bootstrap, difference, episodes_to, holm, improvement, iqm, resampled
 
 
 def test_iqm_of_five_values_drops_the_least_and_the_largest():
@@ -148,6 +148,22 @@ def test_samples_that_do_not_vary_differ_or_do_not():
     half = difference(np.arange(4.0), ones)
     assert half.interval.value == 0.5
     assert half.interval.high - 0.5 == pytest.approx(t.ppf(0.975, 3) * np.arange(4.0).std(ddof=1) / 2.0)
+
+
+def test_a_difference_over_splits_that_share_rows_has_the_corrected_variance():
+    x, y = np.array([3.0, 5.0, 8.0, 4.0]), np.array([1.0, 4.0, 2.0, 2.5])
+    plain = ttest_rel(x, y)
+    found, p = resampled(x, y, 0.0)
+    assert found.value == pytest.approx((x - y).mean())
+    assert (found.low, found.high) == pytest.approx(tuple(plain.confidence_interval(0.95)))
+    assert p == pytest.approx(plain.pvalue)
+    wide, p = resampled(x, y, 0.75)  # 1/4 + 3/4: twice the error
+    assert wide.high - wide.value == pytest.approx(2.0 * (found.high - found.value))
+    assert wide.value - wide.low == pytest.approx(2.0 * (found.value - found.low))
+    assert p == pytest.approx(2.0 * t.sf(plain.statistic / 2.0, 3))
+    assert resampled(y, x, 0.75)[1] == pytest.approx(p)
+    assert resampled(x, x, 0.1)[1] == 1.0
+    assert resampled(x + 1.0, x, 0.1)[1] == 0.0
 
 
 def test_holm_multiplies_the_least_p_by_their_number_and_never_falls():

@@ -29,7 +29,7 @@ def graphs(monkeypatch, recordings):
 EQ9 = {"flow": "wgf", "w2": "eq9_mean", "w2_scale": 10.0}
 
 
-@pytest.mark.parametrize("change", [{}, EQ9, {**EQ9, "w2": "exact"}, {"flow": "blob"}, {"flow": "langevin"}])
+@pytest.mark.parametrize("change", [{}, EQ9, {**EQ9, "w2": "exact"}, {"flow": "blob"}, {"flow": "langevin"}, {"flow": "smi"}])
 @pytest.mark.parametrize("more", [{}, {"centred": True}, {"particles": 1}, {"hidden": (6, 5)}])
 def test_what_is_recorded_is_the_fit(graphs, change, more):
     x, y = task()

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from tests.policies.plain import close, draw, leaf
 from wgf import svgd, transport
-from wgf.bnn import Settings, fit
+from wgf.bnn import Settings, fit, mixture
 from wgf.bnn.fit import Course, dev_likelihood, dev_size, room
 from wgf.bnn.flows import RMSProp, minibatches, thinned, thinning
 from wgf.snapshot import joined, parted
@@ -79,7 +80,7 @@ def test_a_fit_is_the_protocol_by_hand(anneal, weighted):
     assert found.log_likelihood(x, y).item() == pytest.approx(expected, rel=1e-6)  # float32 in batches of other sizes
 
 
-@pytest.mark.parametrize("flow", ["wgf", "svgd", "blob", "langevin", "ensemble", "dropout"])
+@pytest.mark.parametrize("flow", ["wgf", "svgd", "smi", "blob", "langevin", "ensemble", "dropout"])
 def test_a_data_set_of_a_stack_is_fitted_as_it_is_alone(flow):
     x, y = task(splits=3)
     settings = replace(QUICK, flow=flow, w2="debiased")
@@ -137,6 +138,34 @@ def test_the_flow_wgf_without_its_w2_term_is_svgd_to_the_last_digit(w2):
     x, y = task()
     both = [fit(replace(QUICK, flow=flow, w2=w2, w2_scale=0.0), x, y, [0]).particles for flow in ("wgf", "svgd")]
     assert torch.equal(*both)
+
+
+def test_a_fit_of_smi_moves_components_and_shows_networks_drawn_from_them():
+    """Three steps by hand: components around the start's networks, draws of each step, the attraction's sum over components."""
+    x, y = task()
+    settings = replace(QUICK, flow="smi", draws=3)
+    seen = steps(settings, x, y, 3)
+    assert seen[-1].shape == (1, 12, 33)
+    model, n = replace(settings, draws=1).model(3), 54
+    u = ((x - x[:, :n].mean(1, keepdim=True)) / x[:, :n].std(1, correction=0, keepdim=True).clamp_min(1e-9)).float()
+    u[..., 2] = 0.0
+    v = ((y - y[:, :n].mean()) / y[:, :n].std(correction=0)).float()
+    first = torch.Generator().manual_seed(0)
+    means = model.init(u[:, :n], v[:, :n], [first])
+    psi, history = torch.cat([means, torch.full_like(means, math.log(0.01))], -1), None
+    noise = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=first)))
+    shown = torch.randn(4, 3, 33, generator=torch.Generator().manual_seed(0))
+    for t in range(3):
+        batch = (part[:, 16 * t : 16 * t + 16] for part in (u, v, torch.ones(1, n)))
+        joint, xi = (
+            partial(model.log_joint, **dict(zip(("x", "y", "weights"), batch, strict=True)), n=n),
+            torch.randn(4, 3, 33, generator=noise),
+        )
+        phi = svgd.velocity(psi, 4.0 * mixture.slope(joint, psi, xi[None]))
+        history = phi.square() if history is None else 0.9 * history + 0.1 * phi.square()
+        psi = psi + 1e-2 * phi / (1e-6 + history.sqrt())
+        drawn = psi[0, :, None, :33] + psi[0, :, None, 33:].exp() * shown
+        torch.testing.assert_close(seen[t][0], drawn.flatten(0, 1), rtol=1e-4, atol=1e-5)
 
 
 def test_langevin_is_the_ensemble_with_noise_of_variance_two_lr_times_the_scale():
@@ -233,11 +262,12 @@ def test_a_dev_part_without_an_error_has_the_least_variance_in_the_targets_unit(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"flow": "svgd2"}, r"flow is 'svgd2'; choose from wgf, svgd, blob, langevin, ensemble, dropout"),
+        ({"flow": "svgd2"}, r"flow is 'svgd2'; choose from wgf, svgd, smi, blob, langevin, ensemble, dropout"),
         ({"w2": "eq9"}, r"w2 is 'eq9'; choose from common_noise, eq9_sum"),
         ({"particles": 0}, r"particles is 0; allowed is a whole number of at least 1"),
         ({"hidden": (5, 0)}, r"hidden\[1\] is 0; allowed is a whole number"),
         ({"iterations": 2.5}, r"iterations is 2.5; allowed is a whole number"),
+        ({"draws": 0}, r"draws is 0; allowed is a whole number of at least 1"),
         ({"lr": -1.0}, r"lr is -1.0; allowed is a positive, finite number"),
         ({"prior_rate": math.nan}, r"prior_rate is nan; allowed is a positive, finite number"),
         ({"dropout": 1.0}, r"dropout is 1.0; allowed is a number from 0 to below 1"),
@@ -326,15 +356,22 @@ def test_a_constant_column_counts_in_its_own_unit():
     assert (found.x_std[0, 0, :2] != 1.0).all()
 
 
-@pytest.mark.parametrize(("flow", "rows", "bytes_"), [("svgd", 30, 16832), ("ensemble", 30, 16576), ("svgd", 10, 12992)])
-def test_the_memory_that_a_fit_takes_is_counted_by_its_formula(flow, rows, bytes_, monkeypatch):
-    """2 sets of 4 networks, 4 bytes a number: 6 x 33 of a particle, 2 x 16 rows (or all 10) x (3 + 6 + 1) units, 2 x 4 of a kernel."""
+@pytest.mark.parametrize(
+    ("flow", "rows", "bytes_", "largest"),
+    [("svgd", 30, 16832, "particles is 4"), ("ensemble", 30, 16576, "particles is 4"), ("svgd", 10, 12992, "particles is 4"),
+     ("smi", 30, 62656, "draws is 3")],
+)  # fmt: skip
+def test_the_memory_that_a_fit_takes_is_counted_by_its_formula(flow, rows, bytes_, largest, monkeypatch):
+    """2 sets of 4 networks, 4 bytes a number: 6 x 33 of a particle, 2 x 16 rows (or all 10) x (3 + 6 + 1) units, 2 x 4 of a kernel.
+
+    With smi 6 x 66 of each of 4 components, and 12 networks.
+    """
     x, y, fitting = *task(2, rows), import_module("wgf.bnn.fit")  # whose name in the package is the function's
     monkeypatch.setattr(fitting, "free_memory", lambda device: bytes_)
-    room(replace(QUICK, flow=flow), x, y)
+    room(replace(QUICK, flow=flow, draws=3), x, y)
     monkeypatch.setattr(fitting, "free_memory", lambda device: bytes_ - 1)
-    with pytest.raises(ValueError, match="particles is 4: a fit takes at least"):
-        room(replace(QUICK, flow=flow), x, y)
+    with pytest.raises(ValueError, match=f"{largest}: a fit takes at least"):
+        room(replace(QUICK, flow=flow, draws=3), x, y)
 
 
 @pytest.mark.parametrize(
@@ -343,6 +380,8 @@ def test_the_memory_that_a_fit_takes_is_counted_by_its_formula(flow, rows, bytes
         ({"particles": 10**8}, "particles is 100000000: a fit takes at least "),
         ({"hidden": (20000, 20000), "particles": 100}, "hidden is 20000,20000: a fit takes at least "),
         ({"hidden": (10**12,)}, "hidden is 1000000000000: a fit takes at least "),
+        ({"flow": "smi", "draws": 10**9}, "draws is 1000000000: a fit takes at least "),
+        ({"draws": 10**9, "particles": 10**8}, "particles is 100000000: a fit takes at least "),
         ({"flow": "ensemble", "particles": 10**9}, "particles is 1000000000: a fit takes at least "),
     ],
 )
@@ -385,9 +424,9 @@ def on_a_disk(snapshot):
 LONG = replace(QUICK, iterations=31, inner_steps=4, lr=0.2, keep="best")
 
 
-@pytest.mark.parametrize("flow", ["wgf", "svgd", "langevin", "dropout"])
+@pytest.mark.parametrize("flow", ["wgf", "svgd", "smi", "langevin", "dropout"])
 def test_a_fit_that_is_put_down_twice_is_the_one_that_is_not_bit_by_bit(flow):
-    settings = replace(LONG, flow=flow, w2="exact", dropout=0.3)
+    settings = replace(LONG, flow=flow, w2="exact", dropout=0.3, draws=3)
     _, calm, found = gone(settings)
     assert not torch.equal(found.particles, calm[-1][1])  # the best look is not the last
     for first, second in ((1, 2), (6, 27), (29, 31)):

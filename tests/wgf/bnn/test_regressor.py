@@ -264,6 +264,21 @@ def test_outputs_and_several_step_sizes_survive_a_file(two, tmp_path):
     assert loaded.lr_ == model.lr_
 
 
+def test_stein_mixtures_predict_by_networks_drawn_from_them_and_survive_a_file(toy, tmp_path):
+    x, y = toy
+    model = BayesianRegressor(**QUICK | {"flow": "smi", "draws": 3, "iterations": 400, "hidden": 20}).fit(x, y)
+    assert model.score(x, y) > 0.8
+    assert model.fit_.particles.shape[1] == 15
+    model.save(tmp_path / "model.safetensors")
+    loaded = BayesianRegressor.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+    assert {**loaded.get_params(), "random_state": 0} == model.get_params()
+    facts, parts = saved.read(tmp_path / "model.safetensors")
+    saved.write(tmp_path / "other", facts | {"parameters": facts["parameters"] | {"draws": 2}}, parts)
+    with pytest.raises(ValueError, match=r"particles is torch.float32 of shape \(1, 15, \d+\); it must be torch.float32 of shape \(1, 10,"):
+        BayesianRegressor.load(tmp_path / "other")
+
+
 def test_names_of_columns_survive_a_file(toy, tmp_path):
     named = BayesianRegressor(**QUICK).fit(*toy)
     named.feature_names_in_ = np.array(["a", "b"], dtype=object)  # as a data frame would leave them
