@@ -75,7 +75,7 @@ def test_the_length_of_a_training_is_told(steps, memory, whole, words):
 
 
 def test_the_reward_scale_of_table_6_is_for_soft_agents_alone():
-    for agent in AGENTS:
+    for agent in set(AGENTS) - {"es"}:  # which leaves out the scale of returns
         assert resolve(agent, "paper", "Swimmer-v5").reward_scale == (100.0 if agent in ("dp-wgf", "dp-wgf-v", "sac", "soft-q") else 1.0)
         assert resolve(agent, "paper", "Ant-v5").reward_scale == 1.0  # no paper has another
         assert resolve(agent, "modern", "Swimmer-v5").reward_scale == 1.0
