@@ -234,6 +234,8 @@ CHOICES = [
     ("wpo", "modern", {**BLOCKS, "norm": "layer", "unit": False, "entropy": 0.05}),
     *(("ip-wgf", "modern", {"w2": w2, "w2_scale": 0.1}) for w2 in ("eq9_mean", "entropic", "debiased", "exact", "common_noise")),
     *((name, "modern", {"bandwidth": rule}) for name in ("ip-wgf", "svpg") for rule in ("svgd", "full")),
+    ("es", "paper", {"shaping": "ranks", "embedding": "actions", "optimiser": "sgd", "lr": 1.0, "horizon": 1}),
+    ("es", "wnes", {"embedding": "reward_to_go", "horizon": 1}),
     *((name, "modern", {"sigma": "learned", "weight_noise": 0.05}) for name in ("ip-wgf", "pg", "svpg")),
 ]
 
