@@ -14,7 +14,20 @@ from wgf.runs.command.catalogue import first_line
 from wgf.runs.command.options import Fetch, Study
 
 PROG = "python -m wgf.runs.studies"
-STUDIES = ("bnn", "bnn_data", "bnn_spread", "figure1", "fokker_planck", "ladder", "mujoco", "multigoal", "natural", "sinc", "wpo_mixture")
+STUDIES = (
+    "bnn",
+    "bnn_data",
+    "bnn_spread",
+    "figure1",
+    "figure4",
+    "fokker_planck",
+    "ladder",
+    "mujoco",
+    "multigoal",
+    "natural",
+    "sinc",
+    "wpo_mixture",
+)
 LIGHT: dict[str, Any] = {"bnn": Study, "bnn_data": Fetch}  # options that stand outside the study, so that --help needs no torch
 
 
