@@ -7,7 +7,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from wgf.agents.tasks.task import Drawing, Task
 
@@ -67,30 +66,27 @@ class PointWall:
 def contacts(x: Tensor, v: Tensor, push: Tensor) -> Tensor:
     """Accelerations (*b, 2) by the wall of a ball at x (*b, 2) with velocity v and acceleration ``push``.
 
-    The ball touches the back of the U and one side at most, along normals n_k: forces f >= 0 (per mass) with
-    (1 + rho) f_k + n_k'n_l f_l = b_k, b_k as in ``PointWall``, of each that pushes.
+    The ball touches the back of the U and one side at most, along normals n_k: forces f >= 0 per mass with
+    (1 + rho) f_k + n_k'n_l f_l = b_k, b_k as in ``PointWall``, of each that pushes. The wall is its own mirror image: y counts as |y|.
     """
-    centre, half = x.new_tensor(BOXES).unbind(1)
-    apart = x[..., None, :] - centre
+    mirror = torch.ones_like(x).copysign(x)
+    mirror[..., 0] = 1.0
+    centre, half = x.new_tensor(BOXES)[[0, 2]].unbind(1)
+    apart = (x * mirror)[..., None, :] - centre
     inside = apart.abs() - half  # below 0 along an axis: between the sides
-    outside = inside.clamp_min(0.0)
+    outside, most = inside.clamp_min(0.0), inside.amax(-1, keepdim=True)
     length = outside.norm(dim=-1, keepdim=True)
-    nearest = one_hot(inside.argmax(-1), 2).to(x)  # of a ball whose centre is in the box, the nearest side
-    normal = torch.where(apart < 0.0, -1.0, 1.0) * torch.where(length > 0.0, outside / length.clamp_min(1e-12), nearest)
-    depth = torch.where(length > 0.0, length, inside.amax(-1, keepdim=True))[..., 0] - RADIUS
-    speed, free = ((normal * part[..., None, :]).sum(-1) for part in (v, push))
-    aim = -2.0 / (STIFF * SETTLE) * speed - depth / (STIFF * SETTLE**2)
-    asked = torch.where(depth < 0.0, aim - free, -torch.inf)
-
-    nearer = (depth[..., 1] < depth[..., 0])[..., None]  # of the two sides
-    b = torch.cat([torch.where(nearer, asked[..., 1:2], asked[..., :1]), asked[..., 2:]], -1)
-    side, back = torch.where(nearer, normal[..., 1, :], normal[..., 0, :]), normal[..., 2, :]
-    shared = (side * back).sum(-1, keepdim=True)
+    # of a ball whose centre is in a box, along the nearest side's
+    normal = torch.where(most > 0.0, outside / length.clamp_min(1e-12), (inside == most).to(x)).copysign(apart)
+    depth = (length + most.clamp_max(0.0))[..., 0] - RADIUS
+    against = normal * (mirror * (2.0 / (STIFF * SETTLE) * v + push))[..., None, :]
+    b = torch.where(depth < 0.0, -against.sum(-1) - depth / (STIFF * SETTLE**2), -torch.inf)
+    shared = normal.prod(-2).sum(-1, keepdim=True)
     alone = b.clamp_min(0.0) / (1.0 + SOFT)
     pushes = b > shared * alone.flip(-1)  # beside the other alone
     together = ((1.0 + SOFT) * b - shared * b.flip(-1)) / ((1.0 + SOFT) ** 2 - shared.square())
     force = torch.where(pushes.all(-1, keepdim=True), together, torch.where(pushes, alone, 0.0))
-    return force[..., :1] * side + force[..., 1:] * back
+    return (force[..., None] * normal).sum(-2) * mirror
 
 
 TASKS: dict[str, Task] = {"PointWall": PointWall()}

@@ -174,7 +174,8 @@ class Agent(Protocol[C, S, B, X, Y]):
     """An agent is a module, or any object, with these names.
 
     C is its configuration, a frozen dataclass with ``gamma``; S its state, a dataclass of tensors and optimisers; B what one update
-    learns from, a ``Batch`` of a replay, a ``rollout.Segment`` or a ``population.Iteration``; X the noise of an action and Y that of an update.
+    learns from, a ``Batch`` of a replay, a ``rollout.Segment`` or a ``population.Iteration``; X the noise of an action and Y that of an
+    update.
     """
 
     @property
