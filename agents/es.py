@@ -197,10 +197,11 @@ def update(cfg: Config, state: State, batch: Iteration, noise: Noise) -> Info:
     eps = (up - down) / (2.0 * cfg.noise_std)
 
     # Fitness (1 - beta) R + beta W, each shaped
-    shape, sought = SHAPES[cfg.shaping], torch.zeros_like(batch.returns)
+    shape, told = SHAPES[cfg.shaping], {}
     fitness = shape(batch.returns)
     if state.earlier is not None:
-        sought = (novelty if cfg.guide == "novelty" else distance)(cfg, batch.embedding, state.earlier, state.policy.steps)
+        tag, guide = ("population/novelty", novelty) if cfg.guide == "novelty" else ("flow/w2", distance)
+        sought, told[tag] = guide(cfg, batch.embedding, state.earlier, state.policy.steps)
         fitness = (1.0 - cfg.guide_weight) * fitness + cfg.guide_weight * shape(sought)
         remember_(cfg, state.earlier, batch.embedding)
 
@@ -226,12 +227,11 @@ def update(cfg: Config, state: State, batch: Iteration, noise: Noise) -> Info:
     if state.damping is not None:
         state.damping.before.copy_(now)
         state.damping.promised.copy_((slope(batch.returns, eps, cfg.noise_std) * moved).sum(-1))
-    told = {"policy/damping": state.damping.eps.clone()} if state.damping is not None else {}
+        told["policy/damping"] = state.damping.eps.clone()
     return lambda: {
         "population/return": now,
         "population/return_std": batch.returns.std(-1, correction=0),
         "population/return_best": batch.returns.amax(-1),
-        "population/sought": sought.mean(-1),
         "policy/gradient": gradient.norm(dim=-1),
         "policy/moved": moved.norm(dim=-1),
         "policy/cosine": torch.cosine_similarity(direction, gradient, -1),
@@ -262,30 +262,32 @@ def ranks(x: Tensor) -> Tensor:
 SHAPES: dict[str, Callable[[Tensor], Tensor]] = {"standardised": standardised, "ranks": ranks}
 
 
-def novelty(cfg: Config, embedding: Tensor, earlier: Tensor, count: Tensor) -> Tensor:
+def novelty(cfg: Config, embedding: Tensor, earlier: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the mean distance of embeddings (S, n, d) to the k nearest of the latest ``count`` earlier ones (S, K, 1, d), (S, n).
 
-    0 where there is none. **Source** Conti et al. 2018, Sec. 3.1.
+    And its mean, (S,). 0 where there is none. **Source** Conti et al. 2018, Sec. 3.1.
     """
     there = torch.arange(earlier.shape[1], device=earlier.device) < count
     apart = squared_distances(embedding, earlier[:, :, 0]).sqrt()
     nearest = torch.where(there, apart, torch.inf).topk(min(cfg.neighbours, earlier.shape[1]), -1, largest=False).values
     found = ~nearest.isposinf()
-    return torch.where(found, nearest, 0.0).sum(-1) / found.sum(-1).clamp_min(1)
+    apart = torch.where(found, nearest, 0.0).sum(-1) / found.sum(-1).clamp_min(1)
+    return apart, apart.mean(-1)
 
 
-def distance(cfg: Config, embedding: Tensor, earlier: Tensor, count: Tensor) -> Tensor:
-    """Returns the potentials f_i of the plan from embeddings (S, n, d) to those of earlier populations (S, K, n, d), their mean, (S, n).
+def distance(cfg: Config, embedding: Tensor, earlier: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the potentials f_i of the plan from embeddings (S, n, d) to those of each of the latest ``count`` populations (S, K, n, d).
 
-    f_i = d/da_i of W2^2, entropic, in the weight of member i: what it adds to the distance. The mean over i is the distance less what the
-    other potentials add. 0 where nothing is remembered yet. **Sign** large far from what earlier policies did. **Source** Pacchiano et al.
-    2020, Sec. 5.2 and Algorithm 3, where f is a test function of random features.
+    Their mean over populations (S, n), and that of W2^2, entropic, (S,): f_i = dW2^2/da_i for the weight a_i of member i, which is what it
+    adds to the distance, up to a constant. 0 where nothing is remembered yet. **Sign** large far from what earlier policies did.
+    **Source** Pacchiano et al. 2020, Sec. 5.2 and Algorithm 3, where f is a test function of random features.
     """
     there = torch.arange(earlier.shape[1], device=earlier.device) < count
     x = embedding[:, None].expand_as(earlier)
     eps = (cfg.smoothing * squared_distances(x, earlier).mean((-2, -1))).clamp_min(LEAST)
-    f = sinkhorn(x, earlier, eps).f
-    return torch.where(there[:, None], f, 0.0).sum(1) / there.sum().clamp_min(1)
+    plan = sinkhorn(x, earlier, eps)
+    f, value = (torch.where(there[:, None], t, 0.0).sum(1) / there.sum().clamp_min(1) for t in (plan.f, plan.value[..., None]))
+    return f, value[:, 0]
 
 
 def remember_(cfg: Config, earlier: Tensor, embedding: Tensor) -> None:

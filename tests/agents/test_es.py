@@ -202,11 +202,12 @@ def test_novelty_is_the_mean_distance_to_the_nearest_that_are_remembered():
     embedding, earlier = torch.randn(2, 5, 3, generator=g), torch.randn(2, 4, 1, 3, generator=g)
     cfg = es.Config(neighbours=2)
     for count in (0, 1, 2, 3, 9):
-        found = es.novelty(cfg, embedding, earlier, torch.tensor(float(count)))
+        found, mean = es.novelty(cfg, embedding, earlier, torch.tensor(float(count)))
+        torch.testing.assert_close(mean, found.mean(-1))
         for s, i in itertools.product(range(2), range(5)):
             apart = sorted(np.linalg.norm(embedding[s, i].numpy() - earlier[s, j, 0].numpy()) for j in range(min(count, 4)))[:2]
             assert found[s, i].item() == pytest.approx(sum(apart) / max(1, len(apart)), abs=1e-12)
-    alone = es.novelty(replace(cfg, neighbours=10), embedding, earlier, torch.tensor(9.0))  # more than are remembered: all of them
+    alone = es.novelty(replace(cfg, neighbours=10), embedding, earlier, torch.tensor(9.0))[0]  # more than are remembered: all of them
     torch.testing.assert_close(alone[0, 0], (embedding[0, 0] - earlier[0, :, 0]).norm(dim=-1).mean())
 
 
@@ -228,11 +229,13 @@ def test_the_guide_is_the_derivative_of_the_distance_in_a_members_weight():
         down[i] -= step
         slopes[k, i] = (cost(up / up.sum(), earlier[0, k]) - cost(down / down.sum(), earlier[0, k])) / (2.0 * step)
     for count, expected in ((9, slopes.mean(0)), (1, slopes[0])):
-        found = es.distance(cfg, x, earlier, torch.tensor(float(count)))[0]
+        (found,), (told,) = es.distance(cfg, x, earlier, torch.tensor(float(count)))
+        whole = [cost(torch.full((6,), 1.0 / 6.0), earlier[0, k]) for k in range(min(count, 2))]
+        torch.testing.assert_close(told, torch.stack(whole).mean(), rtol=1e-2, atol=0.0)
         # a potential is known up to a constant, and stops where the plan's marginals are right to a thousandth
         torch.testing.assert_close(found - found.mean(), expected - expected.mean(), atol=2e-2 * expected.std().item() + 1e-3, rtol=2e-2)
-    assert torch.equal(es.distance(cfg, x, earlier, torch.tensor(0.0)), torch.zeros(1, 6))
-    assert torch.equal(es.distance(cfg, torch.ones(1, 6, 2), torch.ones(1, 2, 6, 2), torch.tensor(2.0)).isfinite(), torch.ones(1, 6) > 0)
+    assert torch.equal(es.distance(cfg, x, earlier, torch.tensor(0.0))[0], torch.zeros(1, 6))
+    assert es.distance(cfg, torch.ones(1, 6, 2), torch.ones(1, 2, 6, 2), torch.tensor(2.0))[0].isfinite().all()
 
 
 def test_fitness_mixes_the_shaped_return_with_the_shaped_guide_and_the_latest_come_first(device):
@@ -246,7 +249,7 @@ def test_fitness_mixes_the_shaped_return_with_the_shaped_guide_and_the_latest_co
             eps = (run.state.population[:, :N] - theta[:, None]) / cfg.noise_std
             memory = torch.stack([*reversed(seen), *[torch.zeros_like(run.state.earlier[:, 0])] * 2], 1)[:, :2]
             torch.testing.assert_close(run.state.earlier, memory)
-            guide = (es.distance if name == "bges" else es.novelty)(cfg, batch.embedding, memory, torch.tensor(float(k)))
+            guide = (es.distance if name == "bges" else es.novelty)(cfg, batch.embedding, memory, torch.tensor(float(k)))[0]
             es.update(cfg, run.state, batch, es.noise(cfg, A, run.draw))
             for s in range(2):
                 parts = []

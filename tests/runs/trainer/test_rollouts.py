@@ -7,7 +7,8 @@ import pytest
 
 from wgf.agents.registry import AGENTS
 from wgf.agents.training.memory import Replay
-from wgf.agents.training.rollout import Rollout
+from wgf.agents.training.population import Population
+from wgf.agents.training.rollout import Rollout, nothing
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.trainer.training import length, resolve
 
@@ -62,6 +63,12 @@ def test_a_training_shorter_than_a_segment_says_that_it_takes_the_whole_one(pers
         (101, Rollout(2, 5, 10, 0.9, pieces=1), 200, "200 steps each (101 were asked for), 2 updates of 100 steps"),
         (5000, Rollout(1, 1, 1000, 0.9, pieces=1), 5000, "5,000 steps each, 5 updates of 1,000 steps"),
         (1000, Replay(Schedule(), 8, 0.9), 1000, "1,000 steps each"),
+        (
+            999,
+            Population(4, 50, 1.0, "final_state", nothing),
+            999,
+            "999 steps each, and what is left of the last update",
+        ),
         (
             999,
             Replay(Schedule(), 8, 0.9),
