@@ -367,3 +367,29 @@ def test_a_damping_keeps_the_best_ratio_until_it_is_due_and_leaves_nan_out():
 
 def test_indices_are_spread_over_all_places():
     assert es.picked(torch.tensor([0.0, 0.2, 0.49, 0.5, 0.999, 1.0]), 4).tolist() == [0, 0, 1, 2, 3, 3]
+
+
+def test_what_is_told_is_of_the_returns_and_of_the_step(device):
+    cfg = replace(CASES["bg-wnes"], optimiser="sgd", lr=0.5, damping=0.3)
+    run = World(cfg, (3, 4), device)
+    run.update()
+    es.explore(cfg, run.state, run.draw)
+    batch, theta, earlier = run.iteration(), run.state.policy.theta.clone(), run.state.earlier.clone()
+    info = es.update(cfg, run.state, batch, es.noise(cfg, A, run.draw))()
+    f, w2 = es.distance(cfg, batch.embedding, earlier, torch.tensor(1.0))
+    eps = (run.state.population[:, :N] - theta[:, None]) / cfg.noise_std
+    gradient = es.slope(0.5 * (es.standardised(batch.returns) + es.standardised(f)), eps, cfg.noise_std)
+    moved = run.state.policy.theta - theta
+    expected = {
+        "population/return": batch.returns.sum(-1) / (2 * N),
+        "population/return_std": (batch.returns - batch.returns.mean(-1, keepdim=True)).square().mean(-1).sqrt(),
+        "population/return_best": batch.returns.sort(-1).values[:, -1],
+        "policy/gradient": gradient.square().sum(-1).sqrt(),
+        "policy/moved": moved.square().sum(-1).sqrt(),
+        "policy/cosine": (moved * gradient).sum(-1) / (moved.norm(dim=-1) * gradient.norm(dim=-1)),
+        "flow/w2": w2,
+        "policy/damping": run.state.damping.eps,
+    }
+    assert set(info) == set(expected)
+    for tag, value in expected.items():
+        torch.testing.assert_close(info[tag], value, msg=lambda m, tag=tag: f"{tag}: {m}")
