@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from wgf.shown import shown
 
 if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents at once
-    from wgf.agents import ddpg, dp_wgf, dp_wgf_v, ip_wgf, pg, ppo, sac, sac_v, soft_q, svpg, trpo, wgf_sac, wnpg, wpo
+    from wgf.agents import ddpg, dp_wgf, dp_wgf_v, es, ip_wgf, pg, ppo, sac, sac_v, soft_q, svpg, trpo, wgf_sac, wnpg, wpo
     from wgf.agents.training.protocol import Agent, AnyAgent, B, C, S, X, Y
 
     def fits(agent: Agent[C, S, B, X, Y]) -> None:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents 
     fits(ddpg)
     fits(dp_wgf)
     fits(dp_wgf_v)
+    fits(es)
     fits(ip_wgf)
     fits(pg)
     fits(ppo)
@@ -37,6 +38,7 @@ AGENTS = {
     "ddpg": dict.fromkeys(ALL, "ddpg"),
     "dp-wgf": dict.fromkeys(ALL, "dp_wgf"),
     "dp-wgf-v": dict.fromkeys(ALL, "dp_wgf_v"),
+    "es": dict.fromkeys(("paper", "nsr-es", "bges", "wnes", "bg-wnes"), "es"),
     "ip-wgf": dict.fromkeys(ALL[:2], "ip_wgf"),
     "pg": dict.fromkeys(ALL[:2], "pg"),
     "ppo": dict.fromkeys(ALL[:2], "ppo"),

@@ -19,6 +19,7 @@ from torch import Tensor
 from wgf import dual, kwng, natural
 from wgf.agents.training import onpolicy
 from wgf.agents.training.compiled import piece
+from wgf.agents.training.damping import NONE, adapt_
 from wgf.agents.training.descent import Adam, gradients
 from wgf.agents.training.epochs import EpochSettings, begin, memory, minibatches, networks, samples, taken
 from wgf.agents.training.onpolicy import Nets, act, act_noise, greedy, standardised
@@ -34,8 +35,6 @@ __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "
 
 SMOOTHING = 1.0  # of W2^2 in the penalty
 FEATURES, WIDTH, DUAL_STEPS = 100, 0.1, 25  # of its functions: how many features, their kernel's length, and steps
-EVERY = 5  # minibatch steps between two changes of the damping
-NONE = torch.finfo(torch.float32).min  # the best of no ratios yet: every number of a state is finite
 
 
 @dataclass(frozen=True)
@@ -189,10 +188,7 @@ def step_(
         with torch.no_grad():
             after = loss(state.policy.theta, state.v.theta)[0]
         moved = (gradient * (theta - torch.cat([state.policy.theta, state.v.theta], -1)[:, 0])).sum(-1)
-        best = torch.fmax(state.best, 2.0 * (value - after) / moved)
-        due = state.policy.steps % EVERY == 0
-        state.eps.copy_(torch.where(due, kwng.adapted(state.eps, best), state.eps))
-        state.best.copy_(torch.where(due, NONE, best))
+        adapt_(state.eps, state.best, 2.0 * (value - after) / moved, state.policy.steps)
     cosine = torch.cosine_similarity(direction, gradient, -1)
     return torch.stack([error, (ratio - 1.0 - ratio.log()).mean((1, 2)), cosine])
 

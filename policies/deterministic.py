@@ -12,7 +12,7 @@ from wgf.mlp import Network
 
 @dataclass(frozen=True)
 class DeterministicPolicy:
-    """mu(s) = tanh of a network of A numbers: theta (S, P)."""
+    """mu(s) = tanh of a network of A numbers: theta (S, P), or any stack (*stack, P)."""
 
     net: Network
 
@@ -23,5 +23,5 @@ class DeterministicPolicy:
 
     @told
     def mode(self, theta: Tensor, obs: Tensor) -> Tensor:
-        """Returns mu(s), (S, B, D) -> (S, B, A)."""
+        """Returns mu(s), (*stack, B, D) -> (*stack, B, A)."""
         return torch.tanh(self.net(theta, obs))

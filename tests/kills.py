@@ -33,19 +33,19 @@ from wgf.snapshot import parted
 
 SMALL = {
     "hidden": "8,8", "critic_hidden": "8,8", "particles": 4, "value_particles": 4, "samples": 2, "copy_every": 5, "critic_steps": 2,
-    "epochs": 2, "cg_steps": 3, "envs": 2, "horizon": 20, "fisher": 4, "batch": 8,
+    "epochs": 2, "cg_steps": 3, "pairs": 2, "envs": 2, "horizon": 20, "fisher": 4, "batch": 8,
 }  # fmt: skip
 ENVS = ("Pendulum-v1", "Hopper-v5", "wgf/CartPole-v0")
 RATE = "charts/steps_per_second"
 
 
-def command(agent: str, env: str, seeds: int, steps: int = 240) -> list[str]:
+def command(agent: str, env: str, seeds: int, steps: int = 240, preset: str = "paper") -> list[str]:
     """Returns the arguments of `wgf` that train a case; it saves every 40 steps and at evaluations every 60."""
-    known = {f.name for f in fields(find(agent, "paper")[1])}
+    known = {f.name for f in fields(find(agent, preset)[1])}
     small = [part for name, value in SMALL.items() if name in known for part in (f"--{name.replace('_', '-')}", str(value))]
     schedule = {"steps": steps, "warmup": 20, "log-every": 25, "eval-every": 60, "checkpoint-every": 40, "eval-episodes": 1, "threads": 1}
     every = [part for name, value in schedule.items() for part in (f"--{name}", str(value))]
-    return ["train", agent, "--env", env, "--seeds", str(seeds), *small, *every]
+    return ["train", agent, "--preset", preset, "--env", env, "--seeds", str(seeds), *small, *every]
 
 
 def started(args: list[str], folder: Path, at: int = 0) -> int:
@@ -195,6 +195,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--agents", nargs="+", default=sorted(AGENTS))
     parser.add_argument("--envs", nargs="+", default=ENVS)
+    parser.add_argument("--preset", default="paper", help="preset of the agents")
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # which tells of every purge
@@ -204,7 +205,7 @@ def main() -> None:
     while total < args.kills or within < args.inside:
         agent, env, seeds = cases[tried % len(cases)]
         with tempfile.TemporaryDirectory() as folder:
-            moments, saves, odd = case(command(agent, env, seeds), 5, 2, rng, Path(folder))
+            moments, saves, odd = case(command(agent, env, seeds, preset=args.preset), 5, 2, rng, Path(folder))
         tried, total, within = tried + 1, total + moments + saves, within + saves
         wrong += bool(odd)
         print(f"{agent} {env} {seeds} seed(s): {moments} kills at random, {saves} inside saves, {odd[:3] or 'equal'}", flush=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,11 @@ class Outcome(NamedTuple):
         return self.next_obs.isfinite().all(-1) & self.obs.isfinite().all(-1) & self.reward.isfinite()
 
 
+def drawn(seed: int, number: int) -> int:
+    """A seed of 31 bits from a seed and the number of what begins by it: another for each pair."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0] >> 1)
+
+
 class Fleet:
     """S x n copies of a task, float32, the n of seed s drawing their starts from one generator.
 
@@ -37,11 +43,18 @@ class Fleet:
     def __init__(self, name: str, n: int, device: torch.device) -> None:
         self.task, self.n, self.device = TASKS[name], n, device
         self.obs_size, self.action_size = self.task.obs_size, self.task.action_size
+        self.horizon: int | None = self.task.horizon
 
-    def reset(self, seeds: Sequence[int | None]) -> Tensor:
-        """First observations (S, n, D). All go together: those whose seed is None are played in vain."""
-        self._generators = [torch.Generator(self.device).manual_seed(seed or 0) for seed in seeds]
+    def reset(self, seeds: Sequence[int | None], common: int | None = None) -> Tensor:
+        """First observations (S, n, D); with ``common`` those of start number ``common``, one for the n of a seed.
+
+        All go together: those whose seed is None are played in vain.
+        """
+        own = [seed or 0 if common is None else drawn(seed or 0, common) for seed in seeds]
+        self._generators = [torch.Generator(self.device).manual_seed(seed) for seed in own]
         self.state = self._starts()
+        if common is not None:
+            self.state = self.state[:, :1].repeat(1, self.n, 1)
         self.age = torch.zeros(len(seeds), self.n, dtype=torch.int64, device=self.device)
         return self.task.observe(self.state)
 

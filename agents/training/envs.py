@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wgf.agents import tasks
-from wgf.agents.tasks.fleet import Fleet, Outcome
+from wgf.agents.tasks.fleet import Fleet, Outcome, drawn
 from wgf.agents.training.gym import Gymnasium
 from wgf.agents.training.making import CPU, LEAST, Film, closed, fitting, made, reward_threshold
 from wgf.agents.training.pool import EnvPool
@@ -37,14 +37,18 @@ class Envs(Protocol):
 
     obs_size: int
     action_size: int
+    horizon: int | None  # steps after which a time limit ends an episode, where there is one
     continues: bool  # whether they come back to where a snapshot was taken
 
     @property
     def faults(self) -> Mapping[int, BrokenEnvironment]:
         """Returns what an environment did that went wrong, by its seed's place: all its numbers are nan from then on."""
 
-    def reset(self, seeds: Sequence[int | None]) -> Tensor:
-        """Begins every episode anew and returns the first observations (S, n, D). What a seed of None gives is of no use."""
+    def reset(self, seeds: Sequence[int | None], common: int | None = None) -> Tensor:
+        """Begins every episode anew and returns the first observations (S, n, D). What a seed of None gives is of no use.
+
+        With ``common`` the n of a seed begin alike, in start number ``common`` of that seed.
+        """
 
     def step(self, action: Tensor) -> Outcome:
         """Applies actions (S, n, A) in (-1, 1)."""
@@ -64,6 +68,7 @@ class Simulators(Protocol):
 
     obs_size: int
     action_size: int
+    horizon: int | None
     continues: bool
     faults: dict[int, BrokenEnvironment]
 
@@ -162,16 +167,20 @@ class Gathered:
 
     def __init__(self, rows: Simulators, n: int, device: torch.device = CPU, starts: Starts = alone) -> None:
         self.rows, self.n, self.device, self.starts = rows, n, device, starts
-        self.obs_size, self.action_size, self.continues = rows.obs_size, rows.action_size, rows.continues
+        self.obs_size, self.action_size = rows.obs_size, rows.action_size
+        self.horizon, self.continues = rows.horizon, rows.continues
 
     @property
     def faults(self) -> Mapping[int, BrokenEnvironment]:
         """Returns what went wrong, by the place of its seed."""
         return {row // self.n: fault for row, fault in self.rows.faults.items()}
 
-    def reset(self, seeds: Sequence[int | None]) -> Tensor:
-        """Begins every episode anew and returns the first observations (S, n, D)."""
+    def reset(self, seeds: Sequence[int | None], common: int | None = None) -> Tensor:
+        """Begins every episode anew and returns the first observations (S, n, D), with ``common`` n times the same of a seed."""
         starts = [[None] * self.n if seed is None else self.starts(seed) for seed in seeds]
+        if common is not None:
+            one = [None if seed is None else drawn(seed, common) for seed in seeds]
+            starts = [[None if start is None else k for start in own] for k, own in zip(one, starts, strict=True)]
         return self._tensor(self.rows.reset([start for own in starts for start in own]))
 
     def step(self, action: Tensor) -> Outcome:

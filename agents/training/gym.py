@@ -50,7 +50,7 @@ class Gymnasium:
             raise ValueError(f"environment {name!r} has no version; did you mean {spec.id!r}?")
         refuse_statistics(name, self.envs[0])
         self.obs_size, self.action_size = spaces.sizes(name, self.space, action)
-        self.scale = Scale(action)
+        self.scale, self.horizon = Scale(action), spec.max_episode_steps if spec else None
         self.faults: dict[int, BrokenEnvironment] = {}
         self._limit = Limit(limit, f"environment {name!r}") if limit else None
         self._nothing = np.full(self.obs_size, np.nan, np.float32)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training.envs import BrokenEnvironment, Envs, Mask
+from wgf.agents.training.population import Population
 from wgf.agents.training.protocol import Act, AnyAgent, Finished, Info, Memory, Size, Streams
 from wgf.agents.training.schedule import Schedule
 from wgf.snapshot import Snapshot
@@ -79,7 +80,7 @@ class Normalized:
         return self.inner.PRESETS
 
     def memory(self, cfg: Any, schedule: Schedule) -> "Watching":
-        """Collects as the agent does, and counts."""
+        """Collects as the agent does, and counts. Raises ValueError for a population, whose episodes end at steps of their own."""
         return Watching(self.inner.memory(cfg, schedule), cfg.gamma)
 
     def networks(self, cfg: Any, obs: int, action: int) -> Any:
@@ -130,6 +131,8 @@ class Watching:
     """A memory whose environments' observations and rewards are counted in the state that collects."""
 
     def __init__(self, inner: Memory[Any], gamma: float) -> None:
+        if isinstance(inner, Population):
+            raise ValueError("normalize must be none for an agent that plays whole episodes: what they count would depend on other seeds")
         self.inner, self.gamma = inner, gamma
         self.envs, self.policies, self.warmup, self.size = inner.envs, inner.policies, inner.warmup, inner.size
         self.whole = inner.whole
@@ -202,16 +205,16 @@ class Watched:
 
     def __init__(self, inner: Envs, memory: Watching) -> None:
         self.inner, self.memory, self.obs_size, self.action_size = inner, memory, inner.obs_size, inner.action_size
-        self.continues = inner.continues
+        self.horizon, self.continues = inner.horizon, inner.continues
 
     @property
     def faults(self) -> Mapping[int, BrokenEnvironment]:
         """Returns what went wrong with the environments."""
         return self.inner.faults
 
-    def reset(self, seeds: Sequence[int | None]) -> Tensor:
+    def reset(self, seeds: Sequence[int | None], common: int | None = None) -> Tensor:
         """Begins every episode anew and returns the first observations (S, n, D)."""
-        self.obs = self.inner.reset(seeds)
+        self.obs = self.inner.reset(seeds, common)
         return self.obs
 
     def step(self, action: Tensor) -> Outcome:

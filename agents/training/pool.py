@@ -23,7 +23,7 @@ class EnvPool:
         self.name, self.n = name, n
         with quiet():
             spec = self._spec(name)
-            self.space, action = spec.observation_space, spec.action_space
+            self.space, action, self.horizon = spec.observation_space, spec.action_space, spec.config.max_episode_steps
         self.obs_size, self.action_size = sizes(name, self.space, action)
         self.scale = Scale(action)
         self.faults: dict[int, BrokenEnvironment] = {}  # none: its environments are the package's own

@@ -119,7 +119,7 @@ Act = Callable[[Tensor], Tensor]  # observations (S, n, D) -> actions (S, n, A) 
 
 
 class Memory(Protocol[B_co]):
-    """How an agent collects experience and what it learns from: ``memory.Replay`` or ``rollout.Rollout``.
+    """How an agent collects experience and what it learns from: ``memory.Replay``, ``rollout.Rollout`` or ``population.Population``.
 
     Until ``begin`` it holds no tensors and only says what it needs.
     """
@@ -174,7 +174,8 @@ class Agent(Protocol[C, S, B, X, Y]):
     """An agent is a module, or any object, with these names.
 
     C is its configuration, a frozen dataclass with ``gamma``; S its state, a dataclass of tensors and optimisers; B what one update
-    learns from, a ``Batch`` of a replay or a ``rollout.Segment``; X the noise of an action and Y that of an update.
+    learns from, a ``Batch`` of a replay, a ``rollout.Segment`` or a ``population.Iteration``; X the noise of an action and Y that of an
+    update.
     """
 
     @property

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from wgf.agents.training.checkpoint import tensors
 from wgf.agents.training.memory import Replay
+from wgf.agents.training.population import Iteration, Population, embedding_size
 from wgf.agents.training.protocol import AnyAgent, Batch, Streams
 from wgf.agents.training.ranges import shown
 from wgf.agents.training.rollout import Rollout, Segment
@@ -125,11 +126,15 @@ def _ratio(value: Any, usual: Any) -> float:
     return value / max(1, usual) if isinstance(value, int) and not isinstance(value, bool) else 0.0
 
 
-def _experience(memory: Any, obs: int, action: int) -> Batch | Segment | None:
+def _experience(memory: Any, obs: int, action: int) -> Batch | Segment | Iteration | None:
     """Returns what one update of one seed learns from, without numbers; None for a memory of somebody's own."""
     memory, shapes = getattr(memory, "inner", memory), ((obs,), (action,), (), (), (obs,))
     if isinstance(memory, Replay):
         return Batch(*(torch.empty(1, memory.batch, *shape) for shape in shapes))
+    if isinstance(memory, Population):
+        return Iteration(
+            torch.empty(1, memory.envs), torch.empty(1, memory.envs, embedding_size(memory.embedding, obs, action, memory.horizon))
+        )
     if isinstance(memory, Rollout):
         before, actions, reward, discount, after = (torch.empty(1, memory.policies, memory.steps, memory.each, *shape) for shape in shapes)
         return Segment(before, actions, reward, discount, torch.empty(reward.shape, dtype=torch.bool), after)

@@ -15,6 +15,7 @@ NAMES = {
     "ddpg": "DDPG",
     "dp-wgf": "DP-WGF",
     "dp-wgf-v": "DP-WGF-V",
+    "es": "ES",
     "ip-wgf": "IP-WGF",
     "pg": "policy gradient",
     "ppo": "PPO",

@@ -17,6 +17,7 @@ from wgf.agents.training.description import resolve
 from wgf.agents.training.folder import identity, seed_folder
 from wgf.agents.training.log import being_written
 from wgf.agents.training.loop import Tick
+from wgf.agents.training.population import Population
 from wgf.agents.training.protocol import Memory
 from wgf.agents.training.ranges import LARGEST, check
 from wgf.agents.training.record import FINISHED, INTERRUPTED
@@ -134,7 +135,9 @@ def resume(run: Path, steps: int | None, say: Callable[[str], None], env: str | 
 
 
 def length(schedule: Schedule, memory: Memory[Any]) -> tuple[int, str]:
-    """Returns how many steps per seed a training will take, and the words for it: rollouts are whole segments; a warm-up learns nothing."""
+    """Returns how many steps per seed a training will take, and the words for it: what learns from rollouts ends with a whole one."""
+    if isinstance(memory, Population):
+        return schedule.steps, f"{schedule.steps:,} steps each, and what is left of the last update"
     if not isinstance(memory, Rollout):
         words = f"{schedule.steps:,} steps each"
         if schedule.steps < schedule.warmup:

@@ -11,6 +11,7 @@ from wgf.agents import ddpg, dp_wgf, dp_wgf_v, sac, sac_v, soft_q, wgf_sac
 from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint
 from wgf.agents.training.descent import Adam
+from wgf.agents.training.population import Iteration, Population
 from wgf.agents.training.protocol import Batch, Streams
 from wgf.agents.training.rollout import Segment
 from wgf.agents.training.schedule import Schedule
@@ -165,6 +166,11 @@ def climbed(agent, cfg, updates, device):
     draw, memory = Streams([torch.Generator(device).manual_seed(k) for k in range(2)]), agent.memory(cfg, Schedule())
     for _ in range(updates):
         memory.explore(state, draw)
+        if isinstance(memory, Population):
+            obs = draw.normal(1, 1).expand(-1, memory.envs, -1)  # all begin in one state
+            reward = agent.act(cfg, state, obs, None)[..., 0]
+            info = agent.update(cfg, state, Iteration(reward, obs), agent.noise(cfg, 1, draw))()
+            continue
         columns = []
         for _ in range(memory.steps):
             obs = draw.normal(memory.envs, 1)
@@ -228,6 +234,8 @@ CHOICES = [
     ("wpo", "modern", {**BLOCKS, "norm": "layer", "unit": False, "entropy": 0.05}),
     *(("ip-wgf", "modern", {"w2": w2, "w2_scale": 0.1}) for w2 in ("eq9_mean", "entropic", "debiased", "exact", "common_noise")),
     *((name, "modern", {"bandwidth": rule}) for name in ("ip-wgf", "svpg") for rule in ("svgd", "full")),
+    ("es", "paper", {"shaping": "ranks", "embedding": "actions", "optimiser": "sgd", "lr": 1.0, "horizon": 1}),
+    ("es", "wnes", {"embedding": "reward_to_go", "horizon": 1}),
     *((name, "modern", {"sigma": "learned", "weight_noise": 0.05}) for name in ("ip-wgf", "pg", "svpg")),
 ]
 

@@ -348,13 +348,13 @@ def test_particles_that_components_do_not_divide_are_refused():
         (
             "dp-wfg",
             "paper",
-            "agent 'dp-wfg' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, .* .did you mean 'dp-wgf'?",
+            "agent 'dp-wfg' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, es, ip-wgf, .* .did you mean 'dp-wgf'?",
         ),
         ("sac", "papr", "preset 'papr' is unknown; choose from paper, modern, strong, strong-small .did you mean 'paper'?"),
         (
             "zzz",
             "paper",
-            "agent 'zzz' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, ip-wgf, pg, ppo, sac, soft-q, svpg, trpo, wgf-sac, wnpg, wpo$",
+            "agent 'zzz' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, es, ip-wgf, pg, ppo, sac, soft-q, svpg, trpo, wgf-sac, wnpg, wpo$",
         ),
     ],
 )

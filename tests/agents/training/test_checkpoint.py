@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save as serialize
 
+from wgf.agents import es
 from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint
 from wgf.agents.training.descent import Adam
+from wgf.agents.training.population import Iteration, Population
 from wgf.agents.training.protocol import Batch, Streams
 from wgf.agents.training.rollout import Rollout, Segment
 from wgf.agents.training.schedule import Schedule
@@ -23,8 +25,10 @@ SMALL = {"hidden": (8, 8), "batch": 4, "envs": 2, "horizon": 2, "critic_steps": 
 
 
 def experience(agent, cfg, draw):
-    """A minibatch, or the segment of an agent that learns from rollouts."""
+    """A minibatch, the segment of an agent that learns from rollouts, or the iteration of a population."""
     memory = agent.memory(cfg, Schedule())
+    if isinstance(memory, Population):
+        return Iteration(draw.normal(memory.envs), draw.normal(memory.envs, 3))
     rollout = isinstance(memory, Rollout)
     axes = (memory.policies, memory.steps, memory.envs // memory.policies) if rollout else (memory.batch,)
     obs, action, reward, next_obs = draw.normal(*axes, 3), 2 * draw.uniform(*axes, 2) - 1, draw.normal(*axes), draw.normal(*axes, 3)
@@ -89,7 +93,7 @@ def test_every_parameter_and_every_moment_is_in_the_file(name, preset):
     named = checkpoint.tensors(state)
     pointers = {t.data_ptr() for t in named.values()}
     for value in vars(state).values():
-        if isinstance(value, Adam):
+        if isinstance(value, (Adam, es.Damping)):
             assert {t.data_ptr() for t in vars(value).values() if isinstance(t, torch.Tensor)} <= pointers
         elif isinstance(value, torch.Tensor):
             assert value.data_ptr() in pointers

@@ -30,9 +30,9 @@ def test_every_study_tells_its_options_and_refuses_others_in_one_line(name, caps
 
 
 def test_an_unknown_study_is_one_line(capsys):
-    assert main(["figure"]) == 2
+    assert main(["figur1"]) == 2
     assert capsys.readouterr().err == (
-        f"wgf: study 'figure' is unknown; choose from {', '.join(STUDIES)} (did you mean 'figure1'?)\n"
+        f"wgf: study 'figur1' is unknown; choose from {', '.join(STUDIES)} (did you mean 'figure1'?)\n"
     )  # fmt: skip
     assert main(["x"]) == 2
     assert capsys.readouterr().err.endswith("wpo_mixture\n")

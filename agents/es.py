@@ -1,0 +1,315 @@
+"""Evolution strategies on the weights of deterministic policies: ES, NSR-ES, BGES, WNES and BG-WNES (Moskovitz et al. 2020, Sec. 4).
+
+The presets: ``paper`` is ES (Salimans et al. 2017), ``nsr-es`` adds novelty (Conti et al. 2018), ``bges`` the Wasserstein distance to
+what earlier policies did (Pacchiano et al. 2020), ``wnes`` the Wasserstein natural gradient (Algorithm 2), and ``bg-wnes`` both.
+
+Departs: the perturbations are theta +- sigma eps and the factor of Eq. 13 and 14 is 1 / (N sigma^2), as their code has in effect; as
+printed, 1 / (N sigma), gradient and Jacobian are sigma times too small. Pinned by
+tests/agents/test_es.py::test_the_gradient_of_a_quadratic_is_the_written_out_antithetic_mean.
+
+Departs: Eq. 15 is taken as their code has it, (1 - delta) g + delta eps g^W = g - delta P g, P the damped projection on the directions
+that change behaviour: eps is the damping, and without it g^W would outweigh g by 1 / eps. Delta is -1.3 there: what changes behaviour is
+amplified, and nothing repels from an earlier policy. The damping is the same for every parameter, there divided by the length of a
+column. Pinned by tests/agents/test_es.py::test_wnes_amplifies_the_dense_damped_projection.
+
+Departs: distances are Sinkhorn's, there an ascent on 1,000 random features, which ends far below them; policies act without noise; in
+NSR-ES one centre is trained, there several, and its behaviour is the mean of its population's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from wgf import kwng
+from wgf.agents.training.damping import NONE, adapt_
+from wgf.agents.training.descent import Adam
+from wgf.agents.training.onpolicy import standardised
+from wgf.agents.training.population import EmbeddingName, Iteration, Population, embedding_size
+from wgf.agents.training.protocol import Info, Streams
+from wgf.agents.training.schedule import Schedule
+from wgf.kernels import squared_distances
+from wgf.mlp import MLP
+from wgf.policies.deterministic import DeterministicPolicy
+from wgf.sinkhorn import sinkhorn
+
+LEAST = 1e-10  # of Sinkhorn's eps, for populations that all did the same
+
+
+@dataclass(frozen=True)
+class Config:
+    """The defaults are those of the point task in the code of Pacchiano et al. and of Moskovitz et al."""
+
+    hidden: tuple[int, ...] = (16, 16)
+    """Hidden units of the policy."""
+    activation: str = "tanh"
+    """Activation: tanh or relu."""
+    pairs: int = 50
+    """N: directions eps per update, each played as theta + noise_std eps and as theta - noise_std eps."""
+    noise_std: float = 0.1
+    """sigma: deviation of a perturbation, per weight. 0.1 is what the authors' code amounts to on the point task, whose setting of 0.01
+    or 0.1 it divides out again."""
+    horizon: int = 1000
+    """Steps at which an episode is cut, unless the environment's own time limit comes first. An update counts 2 N times so many steps."""
+    shaping: Literal["standardised", "ranks"] = "standardised"
+    """Fitness of 2 N returns: in units of their deviation from their mean, or ranks from -1/2 to 1/2."""
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """What ascends. Adam divides out the length of the gradient."""
+    lr: float = 0.1
+    """Step size."""
+    clip_norm: float = 0.0
+    """Length at which the direction is cut; 0: it is not. Of use with sgd alone."""
+    gamma: float = 1.0
+    """Discount of the returns."""
+    embedding: EmbeddingName = "final_state"
+    """What of an episode counts as behaviour: its last observation, the sums of rewards from each step on, or all actions."""
+    guide: Literal["none", "novelty", "wasserstein"] = "none"
+    """What is sought beside the return. novelty: distance to the nearest earlier behaviours (NSR-ES); wasserstein: Wasserstein distance
+    to what the populations of earlier policies did (BGES)."""
+    guide_weight: float = 0.5
+    """beta: weight of the guide; that of the return is 1 - beta."""
+    earlier: int = 2
+    """Earlier policies that are remembered."""
+    neighbours: int = 10
+    """Nearest earlier behaviours whose mean distance is novelty."""
+    smoothing: float = 0.1
+    """eps of Sinkhorn, as a share of the mean squared distance between two populations."""
+    metric: Literal["none", "kernel"] = "none"
+    """kernel: the part of the gradient that changes behaviour is scaled by 1 - delta (WNES)."""
+    delta: float = -1.3
+    """Of g - delta P g: 1 leaves out what changes behaviour, as the Wasserstein natural gradient does; below 0 amplifies it."""
+    basis: int = 10
+    """Functions of the kernel metric."""
+    damping: float = 1e-5
+    """eps of P, where it starts: a rule changes it every fifth step."""
+
+
+PRESETS = {
+    "paper": Config(),
+    "nsr-es": Config(guide="novelty", shaping="ranks", earlier=1000),
+    "bges": Config(guide="wasserstein"),
+    "wnes": Config(metric="kernel"),
+    "bg-wnes": Config(guide="wasserstein", metric="kernel"),
+}
+
+
+class Nets(NamedTuple):
+    """The function of theta."""
+
+    policy: DeterministicPolicy
+
+
+@dataclass
+class Damping:
+    """eps (S,), the best reduction ratio since it was last changed (S,), and of the last step: the mean return of the population before
+    it (S,), and by how much that should have risen to first order (S,)."""
+
+    eps: Tensor
+    best: Tensor
+    before: Tensor
+    promised: Tensor
+
+
+@dataclass
+class State:
+    """``policy`` moves the centre (S, P); ``population`` are the policies that play, theta + sigma eps first, (S, 2 N, P).
+
+    ``earlier`` is what is remembered for a guide, the latest first: embeddings of populations (S, K, 2 N, d), or their means (S, K, 1, d).
+    """
+
+    nets: Nets
+    policy: Adam
+    population: Tensor
+    earlier: Tensor | None = field(kw_only=True)
+    damping: Damping | None = field(kw_only=True)
+
+
+class Noise(NamedTuple):
+    """U(0, 1) that picks a point and a coordinate for each function of the metric, (S, M)."""
+
+    points: Tensor
+    axes: Tensor
+
+
+def memory(cfg: Config, schedule: Schedule) -> Population:
+    """They learn from whole episodes of a population."""
+    return Population(2 * cfg.pairs, cfg.horizon, cfg.gamma, cfg.embedding, partial(explore, cfg))
+
+
+def networks(cfg: Config, obs: int, action: int) -> Nets:
+    """Makes the network of a configuration, for so many numbers of an observation and of an action."""
+    return Nets(DeterministicPolicy(MLP((obs, *cfg.hidden, action), cfg.activation)))
+
+
+def init(
+    cfg: Config, obs: int, action: int, generators: Sequence[torch.Generator], device: torch.device, nets: Nets | None = None
+) -> State:
+    """Makes a fresh state of len(generators) seeds, whose population is the centre until it explores."""
+    nets = nets or networks(cfg, obs, action)
+    theta = nets.policy.init(generators).to(device)
+    seeds, size = len(theta), embedding_size(cfg.embedding, obs, action, cfg.horizon)
+    each = {"none": 0, "novelty": 1, "wasserstein": 2 * cfg.pairs}[cfg.guide]
+    earlier = theta.new_zeros(seeds, cfg.earlier, each, size) if each else None
+    damping = None
+    if cfg.metric == "kernel":
+        damping = Damping(*(theta.new_full((seeds,), value) for value in (cfg.damping, NONE, 0.0, 0.0)))
+    population = theta[:, None].repeat(1, 2 * cfg.pairs, 1)
+    return State(nets, Adam(theta, cfg.lr), population, earlier=earlier, damping=damping)
+
+
+def explore(cfg: Config, state: State, draw: Streams) -> None:
+    """Draws eps ~ N(0, I), (S, N, P), before an iteration: theta + sigma eps and theta - sigma eps play it."""
+    theta = state.policy.theta
+    step = cfg.noise_std * draw.normal(cfg.pairs, theta.shape[-1])
+    state.population.copy_(torch.cat([theta[:, None] + step, theta[:, None] - step], 1))
+
+
+def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> None:
+    """Policies act without noise: their weights have it."""
+
+
+def act(cfg: Config, state: State, obs: Tensor, noise: None) -> Tensor:
+    """Returns actions (S, n, A), state i's by policy i of the population, which begins again behind the last."""
+    theta, n = state.population, obs.shape[1]
+    if n != theta.shape[1]:
+        theta = theta[:, torch.arange(n, device=theta.device) % theta.shape[1]]
+    return state.nets.policy.mode(theta, obs[:, :, None])[:, :, 0]
+
+
+def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
+    """Returns the centre's actions, (S, n, A)."""
+    return state.nets.policy.mode(state.policy.theta, obs)
+
+
+def noise(cfg: Config, action: int, draw: Streams) -> Noise:
+    """Draws the noise of one update."""
+    functions = cfg.basis if cfg.metric == "kernel" else 0
+    return Noise(draw.uniform(functions), draw.uniform(functions))
+
+
+def update(cfg: Config, state: State, batch: Iteration, noise: Noise) -> Info:
+    """Takes one step up the return of one iteration."""
+    theta, now = state.policy.theta.clone(), batch.returns.mean(-1)
+    up, down = state.population.chunk(2, 1)
+    eps = (up - down) / (2.0 * cfg.noise_std)
+
+    # Fitness (1 - beta) R + beta W, each shaped
+    shape, told = SHAPES[cfg.shaping], {}
+    fitness = shape(batch.returns)
+    if state.earlier is not None:
+        tag, guide = ("population/novelty", novelty) if cfg.guide == "novelty" else ("flow/w2", distance)
+        sought, told[tag] = guide(cfg, batch.embedding, state.earlier, state.policy.steps)
+        fitness = (1.0 - cfg.guide_weight) * fitness + cfg.guide_weight * shape(sought)
+        remember_(cfg, state.earlier, batch.embedding)
+
+    # Gradient of E F(theta + sigma eps), Eq. 13; direction g - delta P g, Eq. 15
+    gradient = slope(fitness, eps, cfg.noise_std)
+    direction = gradient
+    if state.damping is not None:
+        ratio = 2.0 * (now - state.damping.before) / state.damping.promised
+        rises = state.damping.promised > 0.0
+        adapt_(state.damping.eps, state.damping.best, torch.where(rises, ratio, NONE), state.policy.steps)
+        rows = metric(cfg, theta, state.population, batch.embedding, noise)
+        direction = gradient - cfg.delta * rows.project(gradient, state.damping.eps)
+    if cfg.clip_norm:
+        direction = direction * (cfg.clip_norm / (direction.norm(dim=-1, keepdim=True) + 1e-12)).clamp_max(1.0)
+
+    # Update the centre: up the direction
+    if cfg.optimiser == "adam":
+        state.policy.step(-direction)
+    else:
+        state.policy.theta.add_(direction, alpha=cfg.lr)
+        state.policy.steps += 1
+    moved = state.policy.theta - theta
+    if state.damping is not None:
+        state.damping.before.copy_(now)
+        state.damping.promised.copy_((slope(batch.returns, eps, cfg.noise_std) * moved).sum(-1))
+        told["policy/damping"] = state.damping.eps.clone()
+    return lambda: {
+        "population/return": now,
+        "population/return_std": batch.returns.std(-1, correction=0),
+        "population/return_best": batch.returns.amax(-1),
+        "policy/gradient": gradient.norm(dim=-1),
+        "policy/moved": moved.norm(dim=-1),
+        "policy/cosine": torch.cosine_similarity(direction, gradient, -1),
+        **told,
+    }
+
+
+def slope(fitness: Tensor, eps: Tensor, noise_std: float) -> Tensor:
+    """g = (1 / (2 N sigma)) sum_i (F_i+ - F_i-) eps_i, (S, P), of fitness (S, 2 N), that of theta + sigma eps first, and eps (S, N, P).
+
+    An unbiased estimate of grad_theta E F(theta + sigma eps). **Sign** to add: it ascends. **Source** Moskovitz et al. 2020, Eq. 13, with
+    antithetic pairs as in Salimans et al. 2017. **Limits** exact in the mean for a quadratic F, at any sigma; for a linear one too.
+    """
+    up, down = fitness.chunk(2, -1)
+    return ((up - down)[..., None, :] @ eps)[..., 0, :] / (2.0 * eps.shape[-2] * noise_std)
+
+
+def ranks(x: Tensor) -> Tensor:
+    """(number below x_i + half the number of others like it) / (n - 1) - 1/2, (S, n): from -1/2 to 1/2, of mean 0.
+
+    **Source** Salimans et al. 2017, Sec. 2. Departs: there equals are ranked by their places, so that a task without reward has a gradient.
+    """
+    ordered, x = x.sort(-1).values, x.contiguous()
+    below, upto = (torch.searchsorted(ordered, x, side=side) for side in ("left", "right"))
+    return (below + upto - 1).to(x.dtype) / (2.0 * (x.shape[-1] - 1)) - 0.5
+
+
+SHAPES: dict[str, Callable[[Tensor], Tensor]] = {"standardised": standardised, "ranks": ranks}
+
+
+def novelty(cfg: Config, embedding: Tensor, earlier: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the mean distance of embeddings (S, n, d) to the k nearest of the latest ``count`` earlier ones (S, K, 1, d), (S, n).
+
+    And its mean, (S,). 0 where there is none. **Source** Conti et al. 2018, Sec. 3.1.
+    """
+    there = torch.arange(earlier.shape[1], device=earlier.device) < count
+    apart = squared_distances(embedding, earlier[:, :, 0]).sqrt()
+    nearest = torch.where(there, apart, torch.inf).topk(min(cfg.neighbours, earlier.shape[1]), -1, largest=False).values
+    found = ~nearest.isposinf()
+    apart = torch.where(found, nearest, 0.0).sum(-1) / found.sum(-1).clamp_min(1)
+    return apart, apart.mean(-1)
+
+
+def distance(cfg: Config, embedding: Tensor, earlier: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the potentials f_i of the plan from embeddings (S, n, d) to those of each of the latest ``count`` populations (S, K, n, d).
+
+    Their mean over populations (S, n), and that of W2^2, entropic, (S,): f_i = dW2^2/da_i for the weight a_i of member i, which is what it
+    adds to the distance, up to a constant. 0 where nothing is remembered yet. **Sign** large far from what earlier policies did.
+    **Source** Pacchiano et al. 2020, Sec. 5.2 and Algorithm 3, where f is a test function of random features.
+    """
+    there = torch.arange(earlier.shape[1], device=earlier.device) < count
+    x = embedding[:, None].expand_as(earlier)
+    eps = (cfg.smoothing * squared_distances(x, earlier).mean((-2, -1))).clamp_min(LEAST)
+    plan = sinkhorn(x, earlier, eps)
+    f, value = (torch.where(there[:, None], t, 0.0).sum(1) / there.sum().clamp_min(1) for t in (plan.f, plan.value[..., None]))
+    return f, value[:, 0]
+
+
+def remember_(cfg: Config, earlier: Tensor, embedding: Tensor) -> None:
+    """Puts what a population did, (S, n, d), in front of what is remembered: all of it, or for novelty its mean."""
+    latest = embedding.mean(1, keepdim=True) if cfg.guide == "novelty" else embedding
+    earlier.copy_(torch.cat([latest[:, None], earlier[:, :-1]], 1))
+
+
+def metric(cfg: Config, theta: Tensor, population: Tensor, embedding: Tensor, noise: Noise) -> kwng.Metric:
+    """Returns the kernel Wasserstein metric of the embeddings (S, n, d) of theta + sigma eps (S, n, P), at theta (S, P).
+
+    J_m = (1/n) sum_i h_m(Phi_i) grad log N(theta_i; theta, sigma^2), grad log N = eps_i / sigma. **Source** Moskovitz et al. 2020, Eq. 14.
+    """
+    points = picked(noise.points, embedding.shape[1])[..., None].expand(-1, -1, embedding.shape[-1])
+    functions = kwng.spanned(embedding, embedding.gather(1, points), picked(noise.axes, embedding.shape[-1]))
+
+    def log_prob(centre: Tensor) -> Tensor:
+        return (population - centre[:, None]).square().sum(-1) / (-2.0 * cfg.noise_std**2)
+
+    return kwng.by_score(log_prob, theta, embedding, functions)
+
+
+def picked(uniform: Tensor, n: int) -> Tensor:
+    """Returns whole numbers from 0 to n - 1, each as likely, of numbers that are uniform on (0, 1)."""
+    return (uniform * n).long().clamp_max(n - 1)

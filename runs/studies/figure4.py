@@ -1,0 +1,121 @@
+"""Draws Figure 4 (a) of Moskovitz et al. 2020: evolution strategies on the point before a U-shaped wall.
+
+    python -m wgf.runs.studies figure4 --name figure4
+
+ES, ES whose gradient is clipped (by plain steps, since Adam divides a length out), NSR-ES, BGES with beta 0.5 and 0.75, WNES and BG-WNES.
+Every run is one of `wgf compare`: it goes on where it was stopped, and a finished one is not trained again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from wgf.agents.tasks import TASKS
+from wgf.agents.training.schedule import Schedule
+from wgf.runs.command.options import Contest, Place, check_range, check_some
+from wgf.runs.command.options import seeds as seeds_of
+from wgf.runs.trainer import tables
+from wgf.runs.trainer.compare import Curves, plan, read
+from wgf.runs.trainer.figures import caption, figure, returns
+from wgf.runs.trainer.reuse import complete
+from wgf.runs.trainer.statistics import COVERAGE, bootstrap, improvement, iqm
+from wgf.runs.trainer.training import Job
+
+ENV, HORIZON = "wgf/PointWall-v0", TASKS["PointWall"].horizon
+
+
+class Method(NamedTuple):
+    """What a figure calls it, and its preset and settings, as in `wgf compare`."""
+
+    title: str
+    settings: str
+
+
+METHODS = {
+    "es": Method("ES", "preset=paper"),
+    "es-clip": Method("ES, clipped", "preset=paper:optimiser=sgd:lr=1.0:clip_norm=1.0"),
+    "nsr-es": Method("NSR-ES", "preset=nsr-es"),
+    "bges": Method("BGES", "preset=bges"),
+    "bges-75": Method("BGES, beta = 0.75", "preset=bges:guide_weight=0.75"),
+    "wnes": Method("WNES", "preset=wnes"),
+    "bg-wnes": Method("BG-WNES", "preset=bg-wnes"),
+}
+LOOKS = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train evolution strategies on the point before a wall, as in Figure 4 (a) of Moskovitz et al. 2020."""
+
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Which methods, the first of which the others are compared with."""
+    iterations: int = 200
+    """Updates of each; a multiple of 20."""
+    pairs: int = 50
+    """Antithetic pairs of policies per update."""
+    seeds: int = 5
+    """Seeds per method, trained as one stack. The 95 % intervals are over seeds; with five they cover about 84 to 89 %."""
+    first_seed: int = 0
+    """The first seed; the others follow it."""
+    place: Place = field(default_factory=lambda: Place(name="figure4", threads=1))
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.methods if name not in METHODS]:
+            raise ValueError(f"methods has {unknown[0]!r}; it may have {', '.join(METHODS)}")
+        check_some(self, "methods")
+        check_range(self, iterations=(LOOKS, None), pairs=(1, None))
+        if self.iterations % LOOKS:
+            raise ValueError(f"iterations is {self.iterations}; it must be a multiple of {LOOKS}")
+        seeds_of(self.seeds, self.first_seed)
+
+    @property
+    def each(self) -> int:
+        """Returns the environment steps of an update."""
+        return 2 * self.pairs * HORIZON
+
+    def job(self, method: str) -> Job:
+        """Returns the training of a method: twenty looks at the centre, five episodes each."""
+        steps = self.iterations * self.each
+        schedule = Schedule(steps=steps, eval_every=steps // LOOKS, log_every=steps // LOOKS, eval_episodes=5)
+        contest = Contest(("es",), ENV, self.seeds, self.first_seed)
+        return replace(plan(f"es:{METHODS[method].settings}:pairs={self.pairs}", contest, schedule, self.place), label=method)
+
+
+def rows(curves: Sequence[Curves]) -> list[tables.Row]:
+    """Returns a line per method: the centre's return over training, at the end and at its best look, beside the first method's."""
+    lines: list[tables.Row] = []
+    for c in curves:
+        line = {"method": c.label}
+        for part, value, first in (
+            ("over training", c.evals.mean(1), curves[0].evals.mean(1)),
+            ("at the end", c.evals[:, -1], curves[0].evals[:, -1]),
+        ):
+            line[f"return {part}, IQM [95 %]"] = str(bootstrap(lambda x: float(iqm(x)), value))
+            line[f"P(better than {curves[0].label}) {part}"] = "-" if c is curves[0] else str(bootstrap(improvement, value, first))
+        line["best look of each seed"] = ", ".join(f"{best:.0f}" for best in c.evals.max(1))
+        lines.append(line | {"steps/s, all seeds": f"{c.rate:,.0f}"})
+    return lines
+
+
+def main(options: Options, say: Callable[[str], None]) -> int:
+    """Trains what is missing, then writes the table, every evaluation, and the figure; returns an exit code."""
+    jobs = [options.job(method) for method in options.methods]
+    if code := complete(jobs, say):
+        return code
+    curves = [read(job.label, [job.folder(seed) for seed in job.seeds]) for job in jobs]
+    folder = Path(options.place.out) / options.place.name
+    say(tables.write(folder / "figure4", rows(curves), COVERAGE))
+    looks = [
+        (c.label, seed, int(step) // options.each, f"{value:.2f}")
+        for job, c in zip(jobs, curves, strict=True)
+        for seed, evals in zip(job.seeds, c.evals.tolist(), strict=True)
+        for step, value in zip(c.steps.tolist(), evals, strict=True)
+    ]
+    tables.write_rows(folder / "evaluations.csv", ["method", "seed", "iteration", "return"], looks)
+    with figure(folder / "figure4.png", note=caption(options.seeds), panel=(7.0, 5.0)) as axes:
+        for c in curves:
+            returns(axes[0, 0], c.steps / options.each, c.evals, METHODS[c.label].title)
+        axes[0, 0].set(title="Point before a U-shaped wall", xlabel="iterations", ylabel="return of the centre")
+    say(f"table: {folder / 'figure4.md'} .csv .txt\nrows: {folder / 'evaluations.csv'}\nfigure: {folder / 'figure4.png'} .pdf")
+    return 0

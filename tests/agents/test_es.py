@@ -1,0 +1,395 @@
+"""Evolution strategies: the promises that every agent keeps, and each formula against loops in numpy."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.policies.plain import assert_equal
+from wgf import kwng, transport, trusted
+from wgf.agents import es
+from wgf.agents.training import checkpoint
+from wgf.agents.training.damping import NONE, adapt_
+from wgf.agents.training.population import Iteration, embedding_size
+from wgf.agents.training.protocol import Streams
+from wgf.agents.training.schedule import Schedule
+
+pytestmark = pytest.mark.usefixtures("double")
+D, A, N = 3, 2, 6
+SMALL = {"hidden": (4,), "pairs": N, "horizon": 5, "earlier": 2, "neighbours": 2, "basis": 4}
+CHOICES = {"clipped sgd": {"optimiser": "sgd", "clip_norm": 0.5}, "to go": {"embedding": "reward_to_go", "guide": "wasserstein"}}
+CHOICES |= {"actions": {"embedding": "actions", "metric": "kernel"}}
+CASES = {name: replace(cfg, **SMALL) for name, cfg in es.PRESETS.items()}
+CASES |= {name: replace(es.Config(**SMALL), **settings) for name, settings in CHOICES.items()}
+each = pytest.mark.parametrize("cfg", CASES.values(), ids=CASES.keys())
+
+
+class World:
+    """Seeds side by side: a state, and iterations that are those of each seed by itself."""
+
+    def __init__(self, cfg, seeds, device):
+        self.cfg, self.memory, self.device = cfg, es.memory(cfg, Schedule()), device
+        self.state = es.init(cfg, D, A, [torch.Generator().manual_seed(k) for k in seeds], device)
+        self.draw = Streams([torch.Generator(device).manual_seed(k) for k in seeds])
+        self.data = [torch.Generator().manual_seed(1000 + k) for k in seeds]
+
+    def iteration(self):
+        size = embedding_size(self.cfg.embedding, D, A, self.cfg.horizon)
+        returns, embedding = (torch.stack([torch.randn(2 * N, *d, generator=g) for g in self.data]).to(self.device) for d in ((), (size,)))
+        return Iteration(returns, embedding)
+
+    def update(self, steps=1, spoil=lambda batch: batch):
+        for _ in range(steps):
+            self.memory.explore(self.state, self.draw)
+            info = es.update(self.cfg, self.state, spoil(self.iteration()), es.noise(self.cfg, A, self.draw))()
+        return info
+
+    def tensors(self):
+        return {name: t.clone() for name, t in checkpoint.tensors(self.state).items()}
+
+    def obs(self, n=2 * N):
+        return torch.randn(len(self.data), n, D, generator=torch.Generator().manual_seed(5)).to(self.device)
+
+
+# --- promises ---------------------------------------------------------------------------------------------------------
+
+
+@each
+def test_same_seeds_give_the_same_training_and_a_seed_of_a_stack_trains_as_alone(cfg, device):
+    runs = [World(cfg, seeds, device) for seeds in ((3, 4), (3, 4), (4,))]
+    infos = [run.update(7) for run in runs]
+    assert_equal(runs[0].tensors(), runs[1].tensors())
+    assert_equal(*infos[:2])
+    for tag, value in infos[2].items():
+        torch.testing.assert_close(infos[0][tag][1:], value, rtol=1e-9, atol=1e-11)
+    mine = checkpoint.seed_slice(runs[0].state, 1)
+    for name, t in checkpoint.seed_slice(runs[2].state, 0).items():
+        torch.testing.assert_close(mine[name], t, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@each
+def test_state_goes_through_a_checkpoint(cfg, device, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    run, other = World(cfg, (3, 4), device), World(cfg, (7, 8), device)
+    run.update(3)
+    slices = []
+    for s in range(2):
+        (tmp_path / str(s)).mkdir()
+        checkpoint.save(tmp_path / str(s), checkpoint.seed_slice(run.state, s), {"step": 3})
+        slices.append(checkpoint.load(tmp_path / str(s))[1])
+    checkpoint.restore_(other.state, slices)
+    assert_equal(other.tensors(), run.tensors())
+    assert torch.equal(es.greedy(cfg, other.state, other.obs()), es.greedy(cfg, run.state, run.obs()))
+    other.draw, other.data = run.draw, run.data
+    states = [g.get_state() for g in (*run.draw.generators, *run.data)]
+    run.update(3)
+    for g, state in zip((*run.draw.generators, *run.data), states, strict=True):
+        g.set_state(state)
+    other.update(3)
+    assert_equal(other.tensors(), run.tensors())
+
+
+@each
+def test_info_is_finite_with_one_number_a_seed_and_everything_moves(cfg, device):
+    run = World(cfg, (3, 4, 5), device)
+    before = run.tensors()
+    for _ in range(8):
+        for tag, value in run.update().items():
+            assert value.shape == (3,), tag
+            assert value.isfinite().all(), tag
+    still = ("policy.m", "policy.v") if cfg.optimiser == "sgd" else ()
+    for name, t in run.tensors().items():
+        assert t.isfinite().all(), name
+        if t.ndim and name != "damping.eps":  # which may stay where it is
+            assert all(torch.equal(t[s], before[name][s]) is (name in still) for s in range(3)), name
+    assert run.state.policy.steps == 8
+
+
+@each
+@pytest.mark.parametrize("part", [0, 1], ids=Iteration._fields)
+def test_nan_of_one_seed_does_not_reach_the_others(cfg, part, device):
+    def spoil(batch):
+        parts = [t.clone() for t in batch]
+        parts[part][1, 0] = torch.nan
+        return Iteration(*parts)
+
+    clean, spoiled = (World(cfg, (3, 4, 5), device) for _ in range(2))
+    with trusted():
+        clean.update(2)
+        info = spoiled.update(2, spoil)
+    for name, t in clean.tensors().items():
+        if t.ndim:  # how often Sinkhorn looks at a number depends on all of the stack, and moves the last digits
+            torch.testing.assert_close(spoiled.tensors()[name][[0, 2]], t[[0, 2]], rtol=1e-9, atol=1e-9)
+    assert all(value[[0, 2]].isfinite().all() for value in info.values())
+    used = part == 0 or cfg.guide != "none" or cfg.metric != "none"
+    assert all(value[1].isfinite() for value in info.values()) is not used
+
+
+@each
+def test_each_policy_of_the_population_acts_by_itself_and_greedy_is_the_centre(cfg, device):
+    run = World(cfg, (3, 4), device)
+    run.update()
+    obs, net = run.obs(2 * N + 3), run.state.nets.policy.net
+    noise = es.act_noise(cfg, A, 2 * N + 3, run.draw)
+    acted, greedy = es.act(cfg, run.state, obs, noise), es.greedy(cfg, run.state, obs)
+    for s, i in itertools.product(range(2), range(2 * N + 3)):
+        for action, theta in ((acted, run.state.population[s, i % (2 * N)]), (greedy, run.state.policy.theta[s])):
+            torch.testing.assert_close(action[s, i], torch.tanh(net(theta[None], obs[s, i][None, None])[0, 0]))
+    assert torch.equal(es.act(cfg, run.state, obs[:, : 2 * N], noise), acted[:, : 2 * N])
+
+
+def test_a_population_is_the_centre_and_antithetic_draws_about_it(device):
+    run = World(CASES["paper"], (3, 4), device)
+    assert torch.equal(run.state.population, run.state.policy.theta[:, None].expand_as(run.state.population))  # before it explores
+    other = Streams([torch.Generator(device).manual_seed(k) for k in (3, 4)])
+    es.explore(run.cfg, run.state, run.draw)
+    eps, theta = other.normal(N, run.state.policy.theta.shape[-1]), run.state.policy.theta
+    for s, i in itertools.product(range(2), range(N)):
+        torch.testing.assert_close(run.state.population[s, i], theta[s] + 0.1 * eps[s, i])
+        torch.testing.assert_close(run.state.population[s, N + i], theta[s] - 0.1 * eps[s, i])
+
+
+# --- formulas ---------------------------------------------------------------------------------------------------------
+
+
+def plain_slope(fitness, eps, sigma):
+    """(1 / (2 N sigma)) sum_i (F_i+ - F_i-) eps_i of one seed, number by number."""
+    n = len(eps)
+    found = np.zeros(len(eps[0]))
+    for i in range(n):
+        for p in range(len(found)):
+            found[p] += (fitness[i] - fitness[n + i]) * eps[i][p] / (2.0 * n * sigma)
+    return found
+
+
+def test_the_gradient_of_a_quadratic_is_the_written_out_antithetic_mean():
+    """F = c + b'x + x'Hx / 2: each pair's difference is 2 sigma eps'(b + H theta), so that g = (1/N) sum eps eps' grad F, at any sigma."""
+    g = torch.Generator().manual_seed(0)
+    b, h, theta = torch.randn(4, generator=g), torch.randn(4, 4, generator=g), torch.randn(2, 4, generator=g)
+    h = h + h.T
+
+    def f(x):
+        return 3.0 + x @ b + 0.5 * ((x @ h) * x).sum(-1)
+
+    for n, sigma in ((3, 0.7), (40_000, 0.2)):
+        eps = torch.randn(2, n, 4, generator=g)
+        fitness = torch.cat([f(theta[:, None] + sigma * eps), f(theta[:, None] - sigma * eps)], 1)
+        found, true = es.slope(fitness, eps, sigma), b + theta @ h
+        for s in range(2):
+            if n == 3:
+                expected = plain_slope(fitness[s].numpy(), eps[s].numpy(), sigma)
+                np.testing.assert_allclose(found[s].numpy(), expected, rtol=1e-9)
+            pairs = eps[s] * (eps[s] @ true[s])[:, None]
+            torch.testing.assert_close(found[s], pairs.mean(0))
+            error = pairs.std(0) / math.sqrt(n)
+            assert n == 3 or bool(((found[s] - true[s]).abs() < 4.0 * error).all())  # four standard errors of the expected gradient
+
+
+def test_ranks_are_those_of_scipy_from_minus_to_plus_a_half():
+    from scipy.stats import rankdata
+
+    x = torch.tensor([[3.0, -1.0, 7.0, 3.0, 3.0, 0.0], [2.0, 2.0, 2.0, 2.0, 2.0, 2.0], [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])
+    for row, found in zip(x, es.ranks(x), strict=True):
+        np.testing.assert_allclose(found.numpy(), (rankdata(row.numpy()) - 1.0) / 5.0 - 0.5, atol=1e-12)
+    assert es.ranks(x)[2].tolist() == pytest.approx([0.5, 0.3, 0.1, -0.1, -0.3, -0.5])
+
+
+def test_novelty_is_the_mean_distance_to_the_nearest_that_are_remembered():
+    g = torch.Generator().manual_seed(0)
+    embedding, earlier = torch.randn(2, 5, 3, generator=g), torch.randn(2, 4, 1, 3, generator=g)
+    cfg = es.Config(neighbours=2)
+    for count in (0, 1, 2, 3, 9):
+        found, mean = es.novelty(cfg, embedding, earlier, torch.tensor(float(count)))
+        torch.testing.assert_close(mean, found.mean(-1))
+        for s, i in itertools.product(range(2), range(5)):
+            apart = sorted(np.linalg.norm(embedding[s, i].numpy() - earlier[s, j, 0].numpy()) for j in range(min(count, 4)))[:2]
+            assert found[s, i].item() == pytest.approx(sum(apart) / max(1, len(apart)), abs=1e-12)
+    alone = es.novelty(replace(cfg, neighbours=10), embedding, earlier, torch.tensor(9.0))[0]  # more than are remembered: all of them
+    torch.testing.assert_close(alone[0, 0], (embedding[0, 0] - earlier[0, :, 0]).norm(dim=-1).mean())
+
+
+def test_the_guide_is_the_derivative_of_the_distance_in_a_members_weight():
+    """f_i by central differences of the entropic cost in the weight of member i; members that went farther than others are sought."""
+    g = torch.Generator().manual_seed(0)
+    x, earlier = torch.randn(1, 6, 2, generator=g), torch.randn(1, 2, 6, 2, generator=g) + torch.tensor([2.0, 0.0])
+    cfg = es.Config(smoothing=0.3)
+
+    def cost(weights, y):
+        eps = 0.3 * (x[0][:, None] - y[None]).square().sum(-1).mean()
+        plan = transport.sinkhorn(x[0], y, eps, a=weights, tol=1e-10, max_iters=20_000)
+        return plan.value
+
+    slopes, step = torch.zeros(2, 6), 1e-4
+    for k, i in itertools.product(range(2), range(6)):
+        up, down = (torch.full((6,), 1.0 / 6.0) for _ in range(2))
+        up[i] += step
+        down[i] -= step
+        slopes[k, i] = (cost(up / up.sum(), earlier[0, k]) - cost(down / down.sum(), earlier[0, k])) / (2.0 * step)
+    for count, expected in ((9, slopes.mean(0)), (1, slopes[0])):
+        (found,), (told,) = es.distance(cfg, x, earlier, torch.tensor(float(count)))
+        whole = [cost(torch.full((6,), 1.0 / 6.0), earlier[0, k]) for k in range(min(count, 2))]
+        torch.testing.assert_close(told, torch.stack(whole).mean(), rtol=1e-2, atol=0.0)
+        # a potential is known up to a constant, and stops where the plan's marginals are right to a thousandth
+        torch.testing.assert_close(found - found.mean(), expected - expected.mean(), atol=2e-2 * expected.std().item() + 1e-3, rtol=2e-2)
+    assert torch.equal(es.distance(cfg, x, earlier, torch.tensor(0.0))[0], torch.zeros(1, 6))
+    assert es.distance(cfg, torch.ones(1, 6, 2), torch.ones(1, 2, 6, 2), torch.tensor(2.0))[0].isfinite().all()
+
+
+def test_fitness_mixes_the_shaped_return_with_the_shaped_guide_and_the_latest_come_first(device):
+    for name, shape in (("bges", "standardised"), ("nsr-es", "ranks")):
+        cfg = replace(CASES[name], optimiser="sgd", lr=0.5, guide_weight=0.3)
+        run = World(cfg, (3, 4), device)
+        seen = []
+        for k in range(3):
+            es.explore(cfg, run.state, run.draw)
+            batch, theta = run.iteration(), run.state.policy.theta.clone()
+            eps = (run.state.population[:, :N] - theta[:, None]) / cfg.noise_std
+            memory = torch.stack([*reversed(seen), *[torch.zeros_like(run.state.earlier[:, 0])] * 2], 1)[:, :2]
+            torch.testing.assert_close(run.state.earlier, memory)
+            guide = (es.distance if name == "bges" else es.novelty)(cfg, batch.embedding, memory, torch.tensor(float(k)))[0]
+            es.update(cfg, run.state, batch, es.noise(cfg, A, run.draw))
+            for s in range(2):
+                parts = []
+                for values in (batch.returns[s], guide[s]):
+                    if shape == "ranks":
+                        parts.append(es.ranks(values[None])[0])
+                    else:
+                        parts.append((values - values.mean()) / (values.std(correction=0) + 1e-8))
+                fitness = 0.7 * parts[0] + 0.3 * parts[1]
+                expected = theta[s] + 0.5 * torch.from_numpy(plain_slope(fitness.numpy(), eps[s].numpy(), cfg.noise_std))
+                torch.testing.assert_close(run.state.policy.theta[s], expected, rtol=1e-7, atol=1e-9)
+            seen.append(batch.embedding if name == "bges" else batch.embedding.mean(1, keepdim=True))
+
+
+def test_wnes_amplifies_the_dense_damped_projection(device):
+    """theta + lr (g - delta P g), P = G (G + eps I)^-1 of the dense metric G = J'L^+J, J by the written-out score form."""
+    cfg = replace(CASES["wnes"], optimiser="sgd", lr=0.5, damping=0.3)
+    run = World(cfg, (3, 4), device)
+    es.explore(cfg, run.state, run.draw)
+    batch, noise, theta = run.iteration(), es.noise(cfg, A, run.draw), run.state.policy.theta.clone()
+    population, sigma = run.state.population, cfg.noise_std
+    es.update(cfg, run.state, batch, noise)
+    for s in range(2):
+        x = batch.embedding[s]
+        points = torch.stack([x[int(u * 2 * N)] for u in noise.points[s]])
+        axes = torch.tensor([int(u * D) for u in noise.axes[s]])
+        scale = (points[:, None] - x[None]).square().sum(-1).mean()
+
+        def h(m, y, points=points, axes=axes, scale=scale):
+            return torch.exp(-(points[m] - y).square().sum() / (2.0 * scale)) * (y - points[m])[axes[m]] / scale
+
+        jacobian, slopes = torch.zeros(4, theta.shape[1]), torch.zeros(4, 2 * N, D)
+        for m, i in itertools.product(range(4), range(2 * N)):
+            jacobian[m] += h(m, x[i]) * (population[s, i] - theta[s]) / sigma**2 / (2 * N)
+            slopes[m, i] = torch.func.grad(lambda y, m=m: h(m, y))(x[i])
+        gram = slopes.flatten(1) @ slopes.flatten(1).T / (2 * N)
+        dense = jacobian.T @ torch.linalg.pinv(gram, rtol=kwng.RTOL, hermitian=True) @ jacobian
+        projection = dense @ torch.linalg.inv(dense + 0.3 * torch.eye(len(dense)))
+        fitness = (batch.returns[s] - batch.returns[s].mean()) / (batch.returns[s].std(correction=0) + 1e-8)
+        eps = (population[s, :N] - theta[s]) / sigma
+        g = torch.from_numpy(plain_slope(fitness.numpy(), eps.numpy(), sigma))
+        torch.testing.assert_close(run.state.policy.theta[s], theta[s] + 0.5 * (g + 1.3 * projection @ g), rtol=1e-6, atol=1e-8)
+        assert (projection @ g).norm() > 0.05 * g.norm()  # or the metric would not be seen
+
+
+def test_a_clipped_direction_has_the_length_of_the_clip_and_a_short_one_its_own(device):
+    for clip, scale in ((0.01, None), (1e6, 1.0)):
+        cfg = replace(CASES["clipped sgd"], clip_norm=clip, lr=0.5)
+        run, free = World(cfg, (3, 4), device), World(replace(cfg, clip_norm=0.0), (3, 4), device)
+        before = run.state.policy.theta.clone()
+        run.update(), free.update()
+        moved, whole = run.state.policy.theta - before, free.state.policy.theta - before
+        if scale is None:
+            torch.testing.assert_close(moved.norm(dim=-1), torch.full((2,), 0.5 * clip, device=device), rtol=1e-6, atol=0.0)
+            torch.testing.assert_close(torch.cosine_similarity(moved, whole, -1), torch.ones(2, device=device))
+        else:
+            torch.testing.assert_close(moved, whole)
+
+
+def test_adam_ascends_with_the_learning_rate(device):
+    run = World(CASES["paper"], (3, 4), device)
+    es.explore(run.cfg, run.state, run.draw)
+    theta, population = run.state.policy.theta.clone(), run.state.population.clone()
+    returns = population.sum(-1)  # rises along every weight
+    es.update(run.cfg, run.state, Iteration(returns, torch.zeros(2, 2 * N, D)), es.noise(run.cfg, A, run.draw))
+    eps = (population[:, :N] - theta[:, None]) / run.cfg.noise_std
+    g = es.slope(returns, eps, run.cfg.noise_std)
+    torch.testing.assert_close(run.state.policy.theta - theta, 0.1 * g.sign(), rtol=1e-5, atol=1e-7)
+
+
+def test_damping_follows_what_the_mean_return_rose_beside_what_the_last_step_promised(device):
+    """Five updates; the fifth ratio comes with the sixth. Returns of theta'c rise as promised: ratio 2, so that eps falls to 0.85 of it."""
+    cfg = replace(CASES["wnes"], optimiser="sgd", lr=1e-3, damping=0.3)
+    for factor, expected in ((1.0, 0.3 * 0.85), (0.1, 0.3 / 0.85), (0.25, 0.3)):
+        run = World(cfg, (3, 4), device)
+        c = torch.randn(run.state.policy.theta.shape[-1], generator=torch.Generator().manual_seed(9)).to(device)
+        promised, level = torch.zeros(2), torch.zeros(2, 1)
+        for _ in range(6):
+            es.explore(cfg, run.state, run.draw)
+            batch = run.iteration()
+            theta = run.state.policy.theta.clone()
+            around = (run.state.population - theta[:, None]) @ c
+            level = level + factor * promised[:, None]
+            returns = around + level
+            assert torch.equal(run.state.damping.eps, torch.full((2,), 0.3))
+            es.update(cfg, run.state, Iteration(returns, batch.embedding), es.noise(cfg, A, run.draw))
+            eps = (run.state.population[:, :N] - theta[:, None]) / cfg.noise_std
+            promised = (es.slope(returns, eps, cfg.noise_std) * (run.state.policy.theta - theta)).sum(-1)
+            torch.testing.assert_close(run.state.damping.promised, promised)
+            torch.testing.assert_close(run.state.damping.before, returns.mean(-1))
+        torch.testing.assert_close(run.state.damping.eps, torch.full((2,), expected))
+
+
+def test_a_step_that_promises_a_fall_has_no_ratio(device):
+    run = World(replace(CASES["wnes"], damping=0.3), (3, 4), device)
+    run.update()
+    run.state.damping.promised.copy_(torch.tensor([-1.0, 1.0]))
+    run.state.damping.before.fill_(-1e3)
+    run.update()
+    assert run.state.damping.best[0] == NONE
+    assert run.state.damping.best[1] > 1e3
+
+
+def test_a_damping_keeps_the_best_ratio_until_it_is_due_and_leaves_nan_out():
+    eps, best = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([0.5, NONE, 0.1])
+    adapt_(eps, best, torch.tensor([0.4, 0.9, torch.nan]), torch.tensor(4.0))
+    assert eps.tolist() == [1.0, 1.0, 1.0]
+    assert best.tolist() == [0.5, 0.9, 0.1]
+    adapt_(eps, best, torch.tensor([torch.nan, 0.1, 0.2]), torch.tensor(5.0))
+    assert eps.tolist() == pytest.approx([1.0, 0.85, 1.0 / 0.85])
+    assert best.tolist() == [NONE] * 3
+    adapt_(eps, best, torch.tensor([NONE] * 3), torch.tensor(0.0))  # before the first step there is none
+    assert eps.tolist() == pytest.approx([1.0, 0.85, 1.0 / 0.85])
+
+
+def test_indices_are_spread_over_all_places():
+    assert es.picked(torch.tensor([0.0, 0.2, 0.49, 0.5, 0.999, 1.0]), 4).tolist() == [0, 0, 1, 2, 3, 3]
+
+
+def test_what_is_told_is_of_the_returns_and_of_the_step(device):
+    cfg = replace(CASES["bg-wnes"], optimiser="sgd", lr=0.5, damping=0.3)
+    run = World(cfg, (3, 4), device)
+    run.update()
+    es.explore(cfg, run.state, run.draw)
+    batch, theta, earlier = run.iteration(), run.state.policy.theta.clone(), run.state.earlier.clone()
+    info = es.update(cfg, run.state, batch, es.noise(cfg, A, run.draw))()
+    f, w2 = es.distance(cfg, batch.embedding, earlier, torch.tensor(1.0))
+    eps = (run.state.population[:, :N] - theta[:, None]) / cfg.noise_std
+    gradient = es.slope(0.5 * (es.standardised(batch.returns) + es.standardised(f)), eps, cfg.noise_std)
+    moved = run.state.policy.theta - theta
+    expected = {
+        "population/return": batch.returns.sum(-1) / (2 * N),
+        "population/return_std": (batch.returns - batch.returns.mean(-1, keepdim=True)).square().mean(-1).sqrt(),
+        "population/return_best": batch.returns.sort(-1).values[:, -1],
+        "policy/gradient": gradient.square().sum(-1).sqrt(),
+        "policy/moved": moved.square().sum(-1).sqrt(),
+        "policy/cosine": (moved * gradient).sum(-1) / (moved.norm(dim=-1) * gradient.norm(dim=-1)),
+        "flow/w2": w2,
+        "policy/damping": run.state.damping.eps,
+    }
+    assert set(info) == set(expected)
+    for tag, value in expected.items():
+        torch.testing.assert_close(info[tag], value, msg=lambda m, tag=tag: f"{tag}: {m}")
