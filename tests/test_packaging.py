@@ -115,13 +115,13 @@ def developer(checkout, tmp_path_factory):
 
 
 def modules(tracked):
-    """Where a wheel has each tracked module: those of the root's folders under wgf/, by way of its links."""
+    """Where a wheel has each tracked module and model: those of the root's folders under wgf/, by way of its links."""
     links = [name for name in tracked if (ROOT / name).is_symlink() and name.parent == Path("wgf")]
     roots = {os.readlink(ROOT / name).removeprefix("../"): name for name in links} | {"wgf": Path("wgf")}
     return {
         roots[name.parts[0]].joinpath(*name.parts[1:]).as_posix()
         for name in tracked
-        if name.parts[0] in roots and name.suffix in (".py", ".typed")
+        if name.parts[0] in roots and name.suffix in (".py", ".typed", ".xml")
     }
 
 

@@ -22,7 +22,7 @@ from wgf.door import trusted
 from wgf.limits import free_memory, size
 
 META, CALLS = torch.device("meta"), 2_000  # so many calls of torch are followed: an update that is longer repeats itself
-PRESET, OBSERVATION = 2**28, 400  # bytes that a seed of any preset takes at most, with so many numbers of an observation
+PRESET, OBSERVATION = 2**29, 400  # bytes that a seed of any preset takes at most, with so many numbers of an observation
 
 
 class Enough(Exception):

@@ -21,7 +21,9 @@ CASES |= {
     for name in ("pg", "svpg", "ip-wgf")
     for agent, cfg in [find(name, "paper")]
 }
-CASES = {name: case for name, case in CASES.items() if getattr(case[1], "guide", "") != "wasserstein"}  # Sinkhorn looks at numbers
+# Sinkhorn looks at numbers: a penalty takes its other dual, and a guide has no other
+CASES = {name: case for name, case in CASES.items() if getattr(case[1], "guide", "") != "wasserstein"}
+CASES |= {name: (agent, replace(cfg, dual="features")) for name, (agent, cfg) in CASES.items() if getattr(cfg, "penalty", 0.0)}
 # of one seed a slice is in one piece, and an axis of one is no axis: a copy becomes a view there. Nothing is computed by these
 COPIES = {"aten.view.default", "aten._unsafe_view.default", "aten.clone.default", "aten.squeeze.dim"}
 SHORT = {"horizon": 64, "epochs": 2, "particles": 8, "tries": 3}
