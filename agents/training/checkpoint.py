@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
+from safetensors.numpy import save as serialize
 from safetensors.torch import load as parse
-from safetensors.torch import save as serialize
 from torch import Tensor
 
 from wgf.agents.training.descent import Adam
@@ -107,8 +107,11 @@ def again(read: Callable[[], T]) -> T:
 
 
 def write_tensors(file: Path, values: dict[str, Tensor]) -> dict[str, str]:
-    """Writes tensors into a file, whole; returns its name and sha256."""
-    data = serialize(values)
+    """Writes tensors into a file, whole; returns its name and sha256.
+
+    As arrays: what safetensors does with tensors leaves a type behind for every new size, some kilobytes each, for as long as it runs.
+    """
+    data = serialize({name: t.detach().cpu().contiguous().numpy() for name, t in values.items()})
     replace(file, data)
     return {"file": file.name, "sha256": hashlib.sha256(data).hexdigest()}
 

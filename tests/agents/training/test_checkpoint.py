@@ -1,5 +1,6 @@
 """Saved policies: every agent's state comes back bit for bit, and every damaged or foreign file is refused in one line."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load as parse
 from safetensors.torch import save as serialize
 
 from wgf.agents import es
@@ -173,6 +175,18 @@ def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_what_follows(
     checkpoint.replace(tmp_path / "a.json", b"new")
     assert done == [(".a.json.tmp", b"new"), (".a.json.tmp", "a.json"), (tmp_path.name, True)]
     assert os.listdir("/proc/self/fd") == held
+
+
+def test_files_of_ever_new_sizes_leave_nothing_behind(tmp_path):
+    """A training saves for as long as it runs, each time other numbers of rows: no type of ctypes may stay for each of them."""
+    kept = len(ctypes._pointer_type_cache)
+    for n in range(5000, 5030):
+        given = {"a": torch.rand(n, 3).t(), "b": torch.arange(n) > 7, "c": torch.tensor(float(n), dtype=torch.float64)}
+        checkpoint.write_tensors(tmp_path / "t.safetensors", given)
+        found = parse((tmp_path / "t.safetensors").read_bytes())
+        assert found.keys() == given.keys()
+        assert all(torch.equal(found[name], t) and found[name].dtype == t.dtype for name, t in given.items())
+    assert len(ctypes._pointer_type_cache) == kept
 
 
 def test_an_error_of_a_disk_names_the_file_that_is_written():
