@@ -22,7 +22,7 @@ from wgf.agents.training.rollout import Rollout, Segment
 from wgf.agents.training.schedule import Schedule
 
 CPU = torch.device("cpu")
-PRESETS = [(name, preset) for name in AGENTS for preset in AGENTS[name]]
+PRESETS = [(name, preset) for name in AGENTS for preset in AGENTS[name] if preset != "strong"]  # which is strong-small with other sizes
 SMALL = {"hidden": (8, 8), "batch": 4, "envs": 2, "horizon": 2, "critic_steps": 2}
 
 
