@@ -13,9 +13,9 @@ from wgf.agents.training.descent import train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.sampling import Nets, SamplingSettings, act, act_noise, evaluate_, greedy, networks
-from wgf.agents.training.settings import CRITIC, SMALL_CRITIC
+from wgf.agents.training.settings import CRITIC, SMALL_CRITIC, TODAY
 from wgf.agents.training.targets import against, log_mean_exp, mean_square, soft_value, speed, w2_velocity
-from wgf.agents.training.trust import TrustSettings, follow_
+from wgf.agents.training.trust import GENTLE, TrustSettings, follow_
 from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
 from wgf.residual import learning
@@ -32,17 +32,7 @@ class Config(SamplingSettings, TrustSettings):
     entropy left in, A log 2 more, as soft Q-learning has it; expected: E_pi Q, Prop. 8's."""
 
 
-MODERN = Config(
-    hidden=(256, 256),
-    activation="relu",
-    batch=256,
-    tau=0.005,
-    members=2,
-    w2="common_noise",
-    previous="average",
-    backup="soft",
-    squash="exact",
-)
+MODERN = Config(backup="soft", squash="exact", **TODAY, **GENTLE)
 # strong: the temperature in units of a reward whose returns lie within the bounds, as SAC's starts there; so small a one makes Q too
 # peaked for a mean over uniform actions
 SHARP = {"particles": 8, "alpha": 0.01, "backup": "expected"}

@@ -21,9 +21,9 @@ from wgf.agents.training.memory import memory
 from wgf.agents.training.mixing import MixtureSettings, Nets, act, greedy
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import SMALL, STRONG, ActorSettings
+from wgf.agents.training.settings import SMALL, STRONG, TODAY, ActorSettings
 from wgf.agents.training.targets import against, entropy_target, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
-from wgf.agents.training.trust import TrustSettings, follow_
+from wgf.agents.training.trust import GENTLE, TrustSettings, follow_
 from wgf.policies.bayesian import BayesianPolicy
 from wgf.policies.critics import QNetwork, VNetwork, squared_error
 from wgf.policies.gaussian import MixturePolicy, noise_size
@@ -53,16 +53,7 @@ class Config(ActorSettings, MixtureSettings, TrustSettings):
             raise ValueError(f"particles is {self.particles}; it must be a multiple of components, {self.components}")
 
 
-MODERN = Config(
-    hidden=(256, 256),
-    activation="relu",
-    batch=256,
-    tau=0.005,
-    members=2,
-    temperature="automatic",
-    w2="common_noise",
-    previous="average",
-)
+MODERN = Config(temperature="automatic", **TODAY, **GENTLE)
 PRESETS = {
     "paper": Config(),
     "modern": MODERN,

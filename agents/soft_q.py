@@ -11,7 +11,7 @@ from wgf.agents.training.descent import train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.sampling import SamplingSettings, State, act, act_noise, evaluate_, greedy, init, networks
-from wgf.agents.training.settings import CRITIC, SMALL_CRITIC
+from wgf.agents.training.settings import CRITIC, SMALL_CRITIC, TODAY
 from wgf.agents.training.targets import against, soft_value, speed
 from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
@@ -32,7 +32,7 @@ class Config(SamplingSettings):
     """Uniform actions per state in the soft value."""
 
 
-MODERN = Config(hidden=(256, 256), activation="relu", batch=256, tau=0.005, members=2, squash="exact")
+MODERN = Config(squash="exact", **TODAY)
 # strong: the temperature in units of a reward whose returns lie within the bounds, as SAC's starts there
 SHARP = {"particles": 8, "alpha": 0.01}
 PRESETS = {

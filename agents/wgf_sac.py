@@ -21,7 +21,7 @@ from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.settings import SMALL, STRONG
 from wgf.agents.training.soft import SoftSettings, evaluate_, temper_
 from wgf.agents.training.targets import against, mean_square, speed, w2_velocity
-from wgf.agents.training.trust import TrustSettings, follow_
+from wgf.agents.training.trust import GENTLE, TrustSettings, follow_
 from wgf.policies.bayesian import BayesianPolicy
 from wgf.policies.critics import QNetwork
 from wgf.policies.gaussian import GaussianMixture, MixturePolicy, noise_size
@@ -55,7 +55,7 @@ class Config(SoftSettings, TrustSettings):
             raise ValueError(f"w2_scale is 0; with w2_radius {self.w2_radius} it is where the learned scale starts: give one above 0")
 
 
-MODERN = Config(w2="common_noise", w2_scale=0.0, previous="average")
+MODERN = Config(w2_scale=0.0, **GENTLE)
 # paper: the networks and the flow of Zhang et al. 2018, Table 5 and App. E.3, that DP-WGF-V has
 PRESETS = {
     "paper": Config(

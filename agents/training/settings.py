@@ -87,6 +87,8 @@ class ActorSettings(DelayedSettings):
     """Deviation of a Gaussian whose entropy the temperature aims at; 0: it aims at -A."""
 
 
+# the defaults of ReplaySettings and SmoothedSettings and twin Q, for agents whose own defaults are a paper's
+TODAY: dict[str, Any] = {"hidden": (256, 256), "activation": "relu", "batch": 256, "tau": 0.005, "members": 2}
 # FlashSAC's (Kim et al. 2026), and the same in a size for a processor: of every agent, and of those with a temperature
 CRITIC: dict[str, Any] = {
     "hidden": (256, 256),

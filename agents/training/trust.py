@@ -1,7 +1,7 @@
 """The Wasserstein trust region of an actor (Zhang et al. 2018, Eq. 9): its particles stay near those of the previous policy."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -19,6 +19,9 @@ class TrustSettings(SmoothedSettings):
     """Scale of the Wasserstein trust region (Table 5): epsilon of Eq. 9's forms, 1/h of the transport maps; 0 turns it off."""
     previous: Literal["last", "average"] = "last"
     """Previous policy (App. E.1): the last iterate, or its moving average with rate tau."""
+
+
+GENTLE: dict[str, Any] = {"w2": "common_noise", "previous": "average"}  # a pull that vanishes at the previous policy, which trails behind
 
 
 def follow_(cfg: TrustSettings, previous: Tensor, theta: Tensor) -> None:

@@ -1,36 +1,16 @@
 """The table of alternatives on a small set, recomputed from what it writes; and the Gaussian process that stands in it."""
 
-import csv
-
 import numpy as np
 import pytest
 from scipy.stats import norm
 
+from tests.runs.studies.test_bnn import read
 from wgf.bnn import data
 from wgf.runs.studies import bnn_gp, bnn_report
 from wgf.runs.studies.main import main
 from wgf.runs.trainer.statistics import holm, resampled
 
 STUDY = ["bnn_alternatives", "--sets", "small", "--flows", "svgd", "smi:particles=2:draws=3", "--iterations", "20"]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A set of 60 rows, ten of which occur twice, with three splits."""
-    random = np.random.default_rng(0)
-    x = random.uniform(-1.0, 1.0, (50, 2))
-    rows = np.column_stack([x, 3.0 * x[:, 0] - x[:, 1] ** 2 + 0.1 * random.standard_normal(50)])
-    (tmp_path / "sets" / "small").mkdir(parents=True)
-    np.savetxt(tmp_path / "sets" / "small" / "data.txt", np.concatenate([rows, rows[:10]]))
-    monkeypatch.setitem(data.SETS, "small", data.Set(60, 2, "nothing", None, splits=3, hidden=5, batch=16))
-    monkeypatch.setenv("WGF_DATA", str(tmp_path / "sets"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def read(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_the_table_of_alternatives_follows_from_the_splits(folder, capsys):
