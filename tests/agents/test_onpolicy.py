@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.func import grad, hessian, jacrev
 
 from tests.oracles import central_difference
-from tests.policies.plain import assert_equal, evaluate, leaf
+from tests.policies.plain import assert_equal, assert_trained_as_alone, evaluate, leaf
 from wgf import dual, svgd, transport, trusted
 from wgf.agents import ip_wgf, pg, ppo, svpg, trpo, wnpg
 from wgf.agents.registry import AGENTS, find
@@ -105,13 +105,7 @@ class World:
 def test_same_seeds_give_the_same_training_and_a_seed_of_a_stack_trains_as_alone(agent, preset, device):
     runs = [World(agent, small(preset), seeds, device) for seeds in ((3, 4), (3, 4), (4,))]
     infos = [run.update(3) for run in runs]
-    assert_equal(runs[0].tensors(), runs[1].tensors())
-    assert_equal(*infos[:2])
-    for tag, value in infos[2].items():
-        torch.testing.assert_close(infos[0][tag][1:], value, rtol=1e-9, atol=1e-11)
-    mine = checkpoint.seed_slice(runs[0].state, 1)
-    for name, t in checkpoint.seed_slice(runs[2].state, 0).items():
-        torch.testing.assert_close(mine[name], t, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+    assert_trained_as_alone(runs, infos)
 
 
 @each

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn.functional import elu, layer_norm
 
+from wgf.agents.training import checkpoint
+
 PHI = {
     "tanh": torch.tanh,
     "relu": lambda x: torch.where(x > 0.0, x, torch.zeros_like(x)),
@@ -132,3 +134,14 @@ def assert_equal(found, expected):
     assert found.keys() == expected.keys()
     for name, t in expected.items():
         assert torch.equal(found[name], t), name
+
+
+def assert_trained_as_alone(runs, infos):
+    """Of three trainings two are of the same seeds, and equal bit for bit; the third has the second of these seeds alone."""
+    assert_equal(runs[0].tensors(), runs[1].tensors())
+    assert_equal(*infos[:2])
+    for tag, value in infos[2].items():
+        torch.testing.assert_close(infos[0][tag][1:], value, rtol=1e-9, atol=1e-11)
+    mine = checkpoint.seed_slice(runs[0].state, 1)
+    for name, t in checkpoint.seed_slice(runs[2].state, 0).items():
+        torch.testing.assert_close(mine[name], t, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
