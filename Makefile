@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEVICE ?= cpu
+WORKERS ?= 2
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test check clean
@@ -10,7 +11,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/wgf compare --env Swimmer-v5 --agents sac dp-wgf-v --seeds 5 --steps 8000 --eval-every 500 --eval-episodes 2 --threads 1 --name demo
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest --device $(DEVICE)
+	$(VENV)/bin/python -m pytest --device $(DEVICE) --numprocesses $(WORKERS) --dist loadfile
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

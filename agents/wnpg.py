@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import vjp, vmap
 
 from wgf import dual, kwng, natural
 from wgf.agents.training import onpolicy
@@ -27,6 +28,7 @@ from wgf.agents.training.protocol import Info, Streams
 from wgf.agents.training.rollout import Segment
 from wgf.conjugate import conjugate_gradient
 from wgf.dual import Features
+from wgf.policies import gaussian
 from wgf.policies.critics import squared_error
 from wgf.transport import entropic_cost
 
@@ -48,6 +50,8 @@ class Config(EpochSettings):
     none: the gradient itself, the control."""
     basis: int = 5
     """Functions of the kernel metric, each one more backward pass; of a smaller minibatch, as many as it has states."""
+    renew: int = 1
+    """Minibatch steps from one kernel metric to the next, which is of the minibatch where it is made; the paper: 1."""
     draws: int = 10
     """Actions per state that the kernel metric sees."""
     damping: float = 1e-5
@@ -117,12 +121,11 @@ def update(cfg: Config, state: State, batch: Segment, noise: Noise) -> Info:
     policy, v = state.nets
     obs, action, advantage, target = samples(cfg, lambda obs: v(state.v.theta, obs), batch)
     before = policy.log_prob(state.policy.theta, obs, action)
-    did = behaviour(state.nets, state.policy.theta, state.v.theta, obs, noise.xi) if cfg.penalty else obs[..., :0]
-    order = minibatches(noise.order, cfg.batch)
-    told = [
-        step_(cfg, state, rows, pick, obs, action, advantage, target, before, noise.xi, did, noise.frequencies, noise.phases)
-        for rows, pick in zip(order, noise.axes.unbind(1), strict=True)
-    ]
+    did = behaviour(noise.xi, *outputs(state.nets, state.policy.theta, state.v.theta, obs)) if cfg.penalty else obs[..., :0]
+    metric = obs.new_zeros(len(obs), noise.axes.shape[-1], state.policy.theta.shape[-1] + state.v.theta.shape[-1])
+    rest = metric, obs, action, advantage, target, before, noise.xi, did, noise.frequencies, noise.phases
+    steps = enumerate(zip(minibatches(noise.order, cfg.batch), noise.axes.unbind(1), strict=True))
+    told = [step_(cfg, state, rows, pick[:, : None if k % cfg.renew == 0 else 0], *rest) for k, (rows, pick) in steps]
     entropy = policy.entropy(state.policy.theta)
 
     def info() -> dict[str, Tensor]:
@@ -145,6 +148,7 @@ def step_(
     state: State,
     rows: Tensor,
     pick: Tensor,
+    metric: Tensor,
     obs: Tensor,
     action: Tensor,
     advantage: Tensor,
@@ -155,38 +159,47 @@ def step_(
     frequencies: Tensor,
     phases: Tensor,
 ) -> Tensor:
-    """Takes one step of both networks on the rows (S, k) of a segment; the critic's loss, E[r - 1 - log r], an estimate of
-    KL(pi_old || pi), and the cosine of gradient and direction: (3, S)."""
-    policy, v = state.nets
+    """Takes one step of both networks on the rows (S, k) of a segment, and renews the rows T of the kernel metric (S, M, P + Q) where
+    ``pick`` has functions; the critic's loss, E[r - 1 - log r], an estimate of KL(pi_old || pi), and the cosine of gradient and
+    direction: (3, S)."""
     s, a, gain, y, old, z, was = (taken(t, rows) for t in (obs, action, advantage, target, before, xi, did))
     gain = standardised(gain)
 
-    # Gradient of -E[r A] + weight (1/2) (V - y)^2 + penalty W2^2, r = pi(a | s) / pi_old(a | s), in policy and critic together
-    def loss(theta: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ratio = torch.exp(policy.log_prob(theta, s, a) - old)
-        error, _ = squared_error(v(w, s), y)
+    # -E[r A] + weight (1/2) (V - y)^2 + penalty W2^2, r = pi(a | s) / pi_old(a | s), by means, log std and V at the states
+    def loss(*out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, log_std, predicted = out
+        ratio = torch.exp(gaussian.log_prob(a, mean, log_std[:, :, None]) - old)
+        error, _ = squared_error(predicted, y)
         found = cfg.critic_weight * error - (ratio * gain).mean((1, 2))
         if cfg.penalty:
-            moved = distance(behaviour(state.nets, theta, w, s, z)[:, 0], was[:, 0], Features(frequencies, phases))
+            moved = distance(behaviour(z, *out)[:, 0], was[:, 0], Features(frequencies, phases))
             found = found + cfg.penalty * moved
         return found, error, ratio
 
-    slopes, (value, error, ratio) = gradients(loss, state.policy.theta, state.v.theta)
-    gradient, theta = torch.cat(slopes, -1)[:, 0], torch.cat([state.policy.theta, state.v.theta], -1)[:, 0]
+    # Its gradient in policy and critic together, and with it, by one backward pass, the rows of the kernel metric's Jacobian
+    out, back = vjp(lambda theta, w: outputs(state.nets, theta, w, s), state.policy.theta, state.v.theta)[:2]
+    slope, (value, error, ratio) = gradients(loss, *out)
+    slopes, cotangents = functions(out, z, pick)
+    passed = [torch.cat([one[None], each]) for one, each in zip(slope, cotangents, strict=True)]
+    pulled = torch.cat(vmap(lambda *c: back(c))(*passed), -1)[:, :, 0]
+    gradient, theta = pulled[0], torch.cat([state.policy.theta, state.v.theta], -1)[:, 0]
+    if found := slopes.shape[1]:
+        metric[:, :found] = kwng.whitened(slopes, pulled[1:].movedim(0, 1)).rows
+        metric[:, found:] = 0.0
 
     # Direction (G + eps)^-1 g; g itself where that is no ascent; no longer than max_norm
-    direction = preconditioned(cfg, state, theta, gradient, s, z, pick)
+    direction = preconditioned(cfg, state, gradient, s, metric)
     product = (direction * gradient).sum(-1, keepdim=True)
     direction = torch.where(product > 0.0, direction, gradient)
     direction = direction * (cfg.max_norm / (direction.norm(dim=-1, keepdim=True) + 1e-6)).clamp_max(1.0)
-    down, down_v = direction[:, None].split([slopes[0].shape[-1], slopes[1].shape[-1]], -1)
+    down, down_v = direction[:, None].split([state.policy.theta.shape[-1], state.v.theta.shape[-1]], -1)
     state.policy.step(down)
     state.v.step(down_v)
 
     # Damping: by what the loss of these rows fell, beside what the metric predicts
     if cfg.metric == "kernel":
         with torch.no_grad():
-            after = loss(state.policy.theta, state.v.theta)[0]
+            after = loss(*outputs(state.nets, state.policy.theta, state.v.theta, s))[0]
         moved = (gradient * (theta - torch.cat([state.policy.theta, state.v.theta], -1)[:, 0])).sum(-1)
         adapt_(state.eps, state.best, 2.0 * (value - after) / moved, state.policy.steps)
     cosine = torch.cosine_similarity(direction, gradient, -1)
@@ -200,28 +213,38 @@ def distance(x: Tensor, y: Tensor, features: Features) -> Tensor:
     return dual.value(x, y, SMOOTHING, dual.maximised(x, y, SMOOTHING, features, steps=DUAL_STEPS))
 
 
-def preconditioned(cfg: Config, state: State, theta: Tensor, gradient: Tensor, obs: Tensor, xi: Tensor, pick: Tensor) -> Tensor:
-    """Returns (G + eps D^-1)^-1 g, (S, P + Q), at policy and critic together (S, P + Q), by states (S, 1, k, D) and their draws xi."""
-    policy, size = state.nets.policy, state.policy.theta.shape[-1]
+def functions(out: tuple[Tensor, ...], xi: Tensor, pick: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Returns the gradients of the kernel metric's functions in what the policy does, (S, M, k, d), and those of their means in the
+    networks' outputs, M of each; M is as many as ``pick`` has."""
+    if not pick.shape[-1]:
+        return out[0][:, :0], tuple(t.new_zeros(0, *t.shape) for t in out)
+    seen, down = vjp(lambda *out: behaviour(xi, *out)[:, 0], *out)[:2]
+    points = seen[:, : pick.shape[-1]]
+    axes = (pick * seen.shape[-1]).long()[:, : points.shape[1]]
+    slopes = kwng.spanned(seen, points, axes).slopes(seen)
+    return slopes, vmap(down)(slopes.movedim(1, 0) / seen.shape[1])
+
+
+def preconditioned(cfg: Config, state: State, gradient: Tensor, obs: Tensor, rows: Tensor) -> Tensor:
+    """Returns (G + eps D^-1)^-1 g, (S, P + Q), of policy and critic together; G the kernel metric of rows T (S, M, P + Q), or the policy's
+    own at states (S, 1, k, D)."""
+    policy, theta = state.nets.policy, state.policy.theta
     if cfg.metric == "none":
         return gradient
-    if cfg.metric == "gaussian":
-        metric = natural.damped(policy.wasserstein(theta[:, None, :size], obs), cfg.damping)
-        own, _, _ = conjugate_gradient(metric, gradient[:, None, :size], steps=cfg.cg_steps)
-        return torch.cat([own[:, 0], gradient[:, size:]], -1)
-
-    def does(theta: Tensor) -> Tensor:
-        return behaviour(state.nets, theta[:, None, :size], theta[:, None, size:], obs, xi)[:, 0]
-
-    seen = does(theta)
-    points = seen[:, : cfg.basis]
-    axes = (pick * seen.shape[-1]).long()[:, : points.shape[1]]
-    functions = kwng.spanned(seen, points, axes)
-    return kwng.reparameterised(does, theta, functions).solve(gradient, state.eps, "columns")
+    if cfg.metric == "kernel":
+        return kwng.Metric(rows).solve(gradient, state.eps, "columns")
+    size = theta.shape[-1]
+    metric = natural.damped(policy.wasserstein(theta, obs), cfg.damping)
+    own, _, _ = conjugate_gradient(metric, gradient[:, None, :size], steps=cfg.cg_steps)
+    return torch.cat([own[:, 0], gradient[:, size:]], -1)
 
 
-def behaviour(nets: Nets, theta: Tensor, w: Tensor, obs: Tensor, xi: Tensor) -> Tensor:
-    """Returns what a policy does at states (S, 1, k, D): an action for each draw xi (S, 1, k, draws, A), and V, (S, 1, k, draws A + 1)."""
-    mean, std = nets.policy.mode(theta, obs), nets.policy.log_std(theta).exp()
-    actions = mean[..., None, :] + std[:, :, None, None] * xi
-    return torch.cat([actions.flatten(-2), nets.v(w, obs)[..., None]], -1)
+def outputs(nets: Nets, theta: Tensor, w: Tensor, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns means (S, 1, k, A) and V (S, 1, k) at states (S, 1, k, D), and between them log std, (S, 1, A)."""
+    return nets.policy.mode(theta, obs), nets.policy.log_std(theta), nets.v(w, obs)
+
+
+def behaviour(xi: Tensor, mean: Tensor, log_std: Tensor, value: Tensor) -> Tensor:
+    """Returns what a policy does: at each state an action for each draw xi (S, 1, k, draws, A), and V, (S, 1, k, draws A + 1)."""
+    actions = mean[..., None, :] + log_std.exp()[:, :, None, None] * xi
+    return torch.cat([actions.flatten(-2), value[..., None]], -1)

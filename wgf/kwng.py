@@ -73,11 +73,11 @@ class Metric(NamedTuple):
         return self._within(torch.ones_like(gradient), gradient, eps)
 
     def _within(self, d: Tensor, g: Tensor, eps: Tensor | float) -> Tensor:
-        """T'(T D T' + eps I)^-1 T g, in float64."""
-        rows, g64 = self.rows.double(), g.double()
-        identity = torch.eye(rows.shape[-2], dtype=rows.dtype, device=rows.device)
-        small = rows * d.double()[..., None, :] @ rows.mT + _each(eps, g64)[..., None] * identity
-        return _times(rows.mT, torch.linalg.solve(small, _times(rows, g64))).to(g.dtype)
+        """T'(T D T' + eps I)^-1 T g; the M equations in float64."""
+        gram = ((self.rows * d[..., None, :]) @ self.rows.mT).double()
+        identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        right = _times(self.rows, g).double()
+        return _times(self.rows.mT, torch.linalg.solve_ex(gram + _each(eps, right)[..., None] * identity, right)[0].to(g))
 
 
 @door(x="*b N d", count=">=1", scale=">0")
@@ -121,7 +121,7 @@ def reparameterised(samples: Callable[[Tensor], Tensor], theta: Tensor, over: Ba
     """
     x, back = vjp(samples, theta)[:2]
     slopes = over.slopes(x.detach())
-    return _metric(slopes, slopes, back)
+    return whitened(slopes, _jacobian(back, slopes, slopes.ndim - 3))
 
 
 @door(log_prob="function", theta="*b P", x="*b N d")
@@ -130,23 +130,31 @@ def by_score(log_prob: Callable[[Tensor], Tensor], theta: Tensor, x: Tensor, ove
 
     For laws that cannot be reparameterised; noisier than ``reparameterised``. **Source** Moskovitz et al. 2020, Eq. 10 and 11.
     """
-    return _metric(over.slopes(x), over.values(x), vjp(log_prob, theta)[1])
+    values = over.values(x)
+    return whitened(over.slopes(x), _jacobian(vjp(log_prob, theta)[1], values, values.ndim - 2))
 
 
-def _metric(slopes: Tensor, cotangents: Tensor, back: Callable[[Tensor], tuple[Tensor, ...]]) -> Metric:
-    """T = S^(-1/2) V'J of L = V S V', in float64; J by one backward pass for each function."""
-    axis = slopes.ndim - 3
-    n = slopes.shape[-2]
-    jacobian = vmap(lambda c: back(c)[0])(cotangents.movedim(axis, 0) / n).movedim(0, -2).double()
+@door(slopes="*b M N d", jacobian="*b M P")
+def whitened(slopes: Tensor, jacobian: Tensor) -> Metric:
+    """The metric of functions by their gradients at the samples, grad h_m(x_n), and by J: T = S^(-1/2) V'J of L = V S V'.
+
+    The decomposition is of float64, its product with J of J's own type. For whoever has J, as from a backward pass with other rows.
+    """
     flat = slopes.double().flatten(-2)
-    gram = flat @ flat.mT / n
+    gram = flat @ flat.mT / slopes.shape[-2]
     sound = gram.isfinite().all(-1).all(-1)[..., None]  # a decomposition of what is not finite would end every entry of the batch
     values, vectors = torch.linalg.eigh(
         torch.where(sound[..., None], gram, torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device))
     )
     kept = values > RTOL * values[..., -1:].clamp_min(torch.finfo(values.dtype).tiny)
     scale = torch.where(kept, values, 1.0).rsqrt() * kept.to(values).masked_fill(~sound, torch.nan)
-    return Metric((scale[..., None] * (vectors.mT @ jacobian)).to(slopes.dtype))
+    return Metric((scale[..., None] * vectors.mT).to(jacobian) @ jacobian)
+
+
+def _jacobian(back: Callable[[Tensor], tuple[Tensor, ...]], cotangents: Tensor, axis: int) -> Tensor:
+    """J (*b, M, P): the mean over samples of cotangents (*b, M, N, ...), whose functions lie along an axis, by M backward passes."""
+    each = cotangents.movedim(axis, 0) / cotangents.shape[axis + 1]
+    return vmap(lambda c: back(c)[0])(each).movedim(0, -2)
 
 
 def _take(x: Tensor, axes: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ RANGES = {
     "samples": COUNT,
     "fisher": COUNT,
     "basis": COUNT,
+    "renew": COUNT,
     "draws": COUNT,
     "critic_weight": POSITIVE,
     "penalty": AT_LEAST_ZERO,

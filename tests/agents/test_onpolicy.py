@@ -581,8 +581,8 @@ def test_ppo_descends_its_clipped_surrogate_and_the_values_error_in_minibatches(
     torch.testing.assert_close(info["policy/entropy"], Normal(0.0, run.theta[..., -A:].exp()).entropy().sum(-1).mean(1))
 
 
-def kernel_direction(behaviour, theta, gradient, axes, eps):
-    """(J' L^+ J + eps D^-1)^-1 g of one seed, by dense matrices; functions at the first states of ``behaviour``: theta -> (N, d)."""
+def kernel_rows(behaviour, theta, axes):
+    """L^(-1/2) J of one seed, by dense matrices; functions at the first states of ``behaviour``: theta -> (N, d)."""
     x = behaviour(theta)
     points = x[: len(axes)]
     square = (points[:, None] - x).square().sum(-1).mean()
@@ -598,8 +598,7 @@ def kernel_direction(behaviour, theta, gradient, axes, eps):
     )
     jacobian = jacrev(lambda theta: values(behaviour(theta)).mean(1))(theta)
     size, vectors = torch.linalg.eigh(slopes.flatten(1) @ slopes.flatten(1).T / len(x))
-    rows = (vectors / size.sqrt()).T @ jacobian
-    return torch.linalg.solve(rows.T @ rows + eps * torch.diag(rows.norm(dim=0) + 1e-8), gradient)
+    return (vectors / size.sqrt()).T @ jacobian
 
 
 def gaussian_direction(policy, theta, gradient, states, damping):
@@ -643,10 +642,13 @@ class Joint:
         law = self.law(joint)
         return torch.cat([(law.mean[:, None] + law.stddev[:, None] * self.xi).flatten(1), self.value(joint)], -1)
 
-    def direction(self, cfg, joint, gradient, picks, eps):
+    def rows(self, joint, picks):
+        return kernel_rows(self.behaviour, joint, [int(u * (2 * A + 1)) for u in picks[: len(self.states)]])
+
+    def direction(self, cfg, joint, gradient, rows, eps):
         found = gradient.clone()
-        if cfg.metric == "kernel":
-            found = kernel_direction(self.behaviour, joint, gradient, [int(u * (2 * A + 1)) for u in picks], eps)
+        if cfg.metric == "kernel":  # (J' L^+ J + eps D^-1)^-1 g
+            found = torch.linalg.solve(rows.T @ rows + eps * torch.diag(rows.norm(dim=0) + 1e-8), gradient)
         elif cfg.metric == "gaussian":
             mine = slice(0, self.size)
             found[mine] = gaussian_direction(self.policy, joint[mine], gradient[mine], self.states, cfg.damping)
@@ -657,6 +659,7 @@ class Joint:
     ("metric", "longest", "penalty", "by"),
     [
         ("kernel", 600.0, 0.0, "potentials"),
+        ("kernel, renewed every second step", 600.0, 0.0, "potentials"),
         ("kernel", 600.0, 0.3, "potentials"),
         ("gaussian", 1.5, 0.0, "potentials"),
         ("none", 1.1, 0.0, "potentials"),
@@ -665,8 +668,9 @@ class Joint:
     ],
 )
 def test_wnpg_takes_the_dense_natural_step_of_policy_and_critic_together(metric, longest, penalty, by):
+    metric, _, late = metric.partition(",")
     cfg = small(wnpg.Config(metric=metric), batch=14, lr=0.01, max_norm=longest, damping=0.1, basis=3, draws=2, epochs=4, reward_scale=2.0)
-    cfg = replace(cfg, penalty=penalty, dual=by)
+    cfg = replace(cfg, penalty=penalty, dual=by, **({"renew": 2, "batch": 19} if late else {}))  # 19: the last of an epoch has two states
     run, other = World(wnpg, cfg, (3, 4)), World(wnpg, cfg, (3, 4))
     segment, noise = run.segment(), wnpg.noise(cfg, A, run.draw)
     state, size = other.state, other.theta.shape[-1]
@@ -675,8 +679,8 @@ def test_wnpg_takes_the_dense_natural_step_of_policy_and_critic_together(metric,
     old = state.nets.policy.log_prob(other.theta, obs, action)
     start = [torch.cat([state.policy.theta[s, 0], state.v.theta[s, 0]]) for s in range(2)]
     xi = noise.xi if metric == "kernel" or penalty else torch.zeros(2, 1, 40, 1, A)
-    eps, best, told, lengths = [0.1, 0.1], [-torch.inf, -torch.inf], [], []
-    for k, rows in enumerate(rows for epoch in noise.order.unbind(1) for rows in epoch.split(14, -1)):
+    eps, best, told, lengths, rows_of = [0.1, 0.1], [-torch.inf, -torch.inf], [], [], [None, None]
+    for k, rows in enumerate(rows for epoch in noise.order.unbind(1) for rows in epoch.split(cfg.batch, -1)):
         found = []
         for s in range(2):
             joint = torch.cat([state.policy.theta[s, 0], state.v.theta[s, 0]])
@@ -685,7 +689,9 @@ def test_wnpg_takes_the_dense_natural_step_of_policy_and_critic_together(metric,
             at_first = Joint(state.nets, size, None, 0.0, *own, None)
             one = Joint(state.nets, size, features, penalty, *own, at_first.behaviour(start[s]))
             g = grad(one.loss)(joint)
-            direction = one.direction(cfg, joint, g, noise.axes[s, k], eps[s])
+            if metric == "kernel" and k % cfg.renew == 0:
+                rows_of[s] = one.rows(joint, noise.axes[s, k])
+            direction = one.direction(cfg, joint, g, rows_of[s], eps[s])
             lengths.append(direction.norm().item())
             found.append((one, joint, g, direction * min(1.0, longest / (lengths[-1] + 1e-6))))
         both = torch.stack([direction for *_, direction in found])[:, None]
@@ -732,9 +738,7 @@ def test_the_features_of_the_penalty_have_the_kernel_of_the_authors_code():
 def test_wnpg_falls_back_to_the_gradient_where_its_direction_is_no_ascent(monkeypatch):
     cfg = small(wnpg.Config(metric="kernel"), lr=0.01)
     turned, plain = World(wnpg, cfg, (3,)), World(wnpg, replace(cfg, metric="none"), (3,))
-    monkeypatch.setattr(
-        wnpg, "preconditioned", lambda cfg, state, theta, gradient, *_: gradient if cfg.metric == "none" else -3.0 * gradient
-    )
+    monkeypatch.setattr(wnpg, "preconditioned", lambda cfg, state, gradient, *_: gradient if cfg.metric == "none" else -3.0 * gradient)
     segment, noise = turned.segment(), wnpg.noise(cfg, A, turned.draw)
     for world in (turned, plain):
         assert wnpg.update(world.cfg, world.state, segment, noise)()["policy/cosine"].item() == pytest.approx(1.0)

@@ -47,6 +47,7 @@ def main() -> None:
         "none": on_segments("wnpg", "paper", compile=True, metric="none"),
         "gaussian": on_segments("wnpg", "paper", compile=True, metric="gaussian"),
         "kernel": on_segments("wnpg", "paper", compile=True),
+        "kernel, renewed every fourth step": on_segments("wnpg", "paper", compile=True, renew=4),
     }
     times = timed(cases, 1, args.rounds)
     parts.append(("WNPG by its metric and PPO, 320 minibatch steps of 64", [row(times, name, "ppo") for name in cases]))

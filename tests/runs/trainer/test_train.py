@@ -280,8 +280,9 @@ def running(process, folder, tag=b"losses/q"):
 @pytest.mark.parametrize(("name", "shown"), [("SIGTERM", "SIGTERM"), ("SIGINT", "Ctrl-C"), ("SIGUSR1", "SIGUSR1")])
 def test_a_signal_saves_the_policy_and_closes_the_log(script, tiny, tmp_path, name, shown):
     process = script(
-        "train", "dp-wgf-v", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny, "--steps", 1_000_000, "--eval-every", 1_000_000
-    )
+        "train", "dp-wgf-v", "--env", "InvertedPendulum-v5", "--seeds", 2, *tiny, "--steps", 1_000_000, "--eval-every", 1_000_000,
+        "--compile", False,
+    )  # fmt: skip
     folders = [tmp_path / "runs" / "main" / "InvertedPendulum-v5" / "dp-wgf-v" / f"seed-{k}" for k in (0, 1)]
     running(process, folders[0])
     process.send_signal(getattr(signal, name))
