@@ -7,7 +7,7 @@ Every run is one of `wgf compare`: it goes on where it was stopped, and a finish
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +16,10 @@ from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, check_range, check_some
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.compare import Curves, plan, read
+from wgf.runs.trainer.compare import Curves, compared, plan
+from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, figure, returns
-from wgf.runs.trainer.reuse import complete
-from wgf.runs.trainer.statistics import COVERAGE, bootstrap, improvement, iqm
-from wgf.runs.trainer.training import Job
+from wgf.runs.trainer.statistics import COVERAGE, TESTS, bootstrap, iqm
 
 ENV, HORIZON = "wgf/PointWall-v0", TASKS["PointWall"].horizon
 
@@ -58,6 +57,8 @@ class Options:
     """Seeds per method, trained as one stack. The 95 % intervals are over seeds; with five they cover about 84 to 89 %."""
     first_seed: int = 0
     """The first seed; the others follow it."""
+    known: Path | None = None
+    """Evaluations that an earlier run of this command wrote: a CSV file. The seeds that it has are not trained again."""
     place: Place = field(default_factory=lambda: Place(name="figure4", threads=1))
 
     def __post_init__(self) -> None:
@@ -74,45 +75,35 @@ class Options:
         """Returns the environment steps of an update."""
         return 2 * self.pairs * HORIZON
 
-    def job(self, method: str) -> Job:
+    def plan(self, method: str) -> Plan:
         """Returns the training of a method: twenty looks at the centre, five episodes each."""
         steps = self.iterations * self.each
         schedule = Schedule(steps=steps, eval_every=steps // LOOKS, log_every=steps // LOOKS, eval_episodes=5)
         contest = Contest(("es",), ENV, self.seeds, self.first_seed)
-        return replace(plan(f"es:{METHODS[method].settings}:pairs={self.pairs}", contest, schedule, self.place), label=method)
+        return planned(plan(f"es:{METHODS[method].settings}:pairs={self.pairs}", contest, schedule, self.place), method)
 
 
-def rows(curves: Sequence[Curves]) -> list[tables.Row]:
+def rows(curves: Sequence[Curves]) -> Sequence[tables.Row]:
     """Returns a line per method: the centre's return over training, at the end and at its best look, beside the first method's."""
-    lines: list[tables.Row] = []
-    for c in curves:
-        line = {"method": c.label}
-        for part, value, first in (
-            ("over training", c.evals.mean(1), curves[0].evals.mean(1)),
-            ("at the end", c.evals[:, -1], curves[0].evals[:, -1]),
-        ):
+    lines = [{"method": c.label} for c in curves]
+    for part, values in (("over training", [c.evals.mean(1) for c in curves]), ("at the end", [c.evals[:, -1] for c in curves])):
+        for line, value, against in zip(lines, values, compared(values), strict=True):
             line[f"return {part}, IQM [95 %]"] = str(bootstrap(lambda x: float(iqm(x)), value))
-            line[f"P(better than {curves[0].label}) {part}"] = "-" if c is curves[0] else str(bootstrap(improvement, value, first))
+            line |= {f"{name.format(curves[0].label)} {part}": said for name, said in against.items()}
+    for line, c in zip(lines, curves, strict=True):
         line["best look of each seed"] = ", ".join(f"{best:.0f}" for best in c.evals.max(1))
-        lines.append(line | {"steps/s, all seeds": f"{c.rate:,.0f}"})
     return lines
 
 
 def main(options: Options, say: Callable[[str], None]) -> int:
     """Trains what is missing, then writes the table, every evaluation, and the figure; returns an exit code."""
-    jobs = [options.job(method) for method in options.methods]
-    if code := complete(jobs, say):
+    plans = [options.plan(method) for method in options.methods]
+    code, curves = gather(plans, options.known, say)
+    if code:
         return code
-    curves = [read(job.label, [job.folder(seed) for seed in job.seeds]) for job in jobs]
-    folder = Path(options.place.out) / options.place.name
-    say(tables.write(folder / "figure4", rows(curves), COVERAGE))
-    looks = [
-        (c.label, seed, int(step) // options.each, f"{value:.2f}")
-        for job, c in zip(jobs, curves, strict=True)
-        for seed, evals in zip(job.seeds, c.evals.tolist(), strict=True)
-        for step, value in zip(c.steps.tolist(), evals, strict=True)
-    ]
-    tables.write_rows(folder / "evaluations.csv", ["method", "seed", "iteration", "return"], looks)
+    folder = tables.writable(Path(options.place.out) / options.place.name)
+    say(tables.write(folder / "figure4", rows(curves), f"{COVERAGE} {TESTS}"))
+    write_rows(folder / "evaluations.csv", plans, curves)
     with figure(folder / "figure4.png", note=caption(options.seeds), panel=(7.0, 5.0)) as axes:
         for c in curves:
             returns(axes[0, 0], c.steps / options.each, c.evals, METHODS[c.label].title)

@@ -1,6 +1,7 @@
 """The ladder from SAC to a Wasserstein gradient flow: what each step of it is worth, in returns and in time.
 
     python -m wgf.runs.studies ladder --env Hopper-v5
+    python -m wgf.runs.studies ladder --env Hopper-v5 --known evaluations.csv    # what that file lacks is trained, and joined to it
 
 Each rung changes one thing of the one below it. sac: SAC. draws: its policy's step as the velocity of KL at M draws per state, by the
 policy's own density. kernel: the same through SVGD's kernel. On top of it noise: a trust region of common noise; radius: one whose scale
@@ -8,7 +9,8 @@ is learned, so that it has a radius; eq9: Eq. 9 as Zhang et al. 2018 print it. C
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +18,10 @@ from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, check_range
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.compare import Curves, plan, read
+from wgf.runs.trainer.compare import Curves, plan
+from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, figure, returns
-from wgf.runs.trainer.reuse import complete
 from wgf.runs.trainer.statistics import Values, difference, holm
-from wgf.runs.trainer.training import Job
 
 
 class Rung(NamedTuple):
@@ -61,6 +62,8 @@ class Options:
     """The first seed; the others follow it."""
     warmup: int = 1_000
     """Environment steps of uniform actions before the first update."""
+    known: Path | None = None
+    """Evaluations that an earlier run of this command wrote: a CSV file. The seeds that it has are not trained again."""
     place: Place = field(default_factory=lambda: Place(name="ladder", threads=1))
 
     def __post_init__(self) -> None:
@@ -71,13 +74,13 @@ class Options:
         check_range(self, particles=(2, None), steps=(1, None), seeds=(2, None))
         seeds_of(self.seeds, self.first_seed)
 
-    def job(self, rung: str) -> Job:
+    def plan(self, rung: str) -> Plan:
         """Returns the training of a rung: twenty looks of five episodes."""
         agent, flow = RUNGS[rung].agent, f":particles={self.particles}" if rung != "sac" else ""
         every = max(1, self.steps // 20)
         schedule = Schedule(steps=self.steps, warmup=self.warmup, eval_every=every, eval_episodes=5)
         found = plan(f"{agent}:{self.size}{flow}", Contest((agent,), self.env, self.seeds, self.first_seed), schedule, self.place)
-        return replace(found, label=rung)
+        return planned(found, rung)
 
 
 def below(rung: str, rungs: Sequence[str]) -> str:
@@ -89,7 +92,10 @@ PARTS: dict[str, Callable[[Curves], Values]] = {"over training": lambda c: c.eva
 
 
 def rows(curves: dict[str, Curves]) -> list[tables.Row]:
-    """Returns a line per rung: mean returns over training and at the end, how they differ from those of the rung below, and the time."""
+    """Returns a line per rung: mean returns over training and at the end, how they differ from those of the rung below, and the time.
+
+    Times compare where all were trained; of runs that are known alone nobody knows on which machine they were.
+    """
     lines: dict[str, dict[str, str]] = {
         rung: {"rung": rung, "compared with": "-" if rung == "sac" else below(rung, list(curves))} for rung in curves
     }
@@ -100,7 +106,8 @@ def rows(curves: dict[str, Curves]) -> list[tables.Row]:
         for rung, c in curves.items():
             lines[rung] |= {f"return {part}, mean": f"{of(c).mean():,.4g}", f"difference {part}": said.get(rung, "-")}
     for rung, c in curves.items():
-        lines[rung]["time / sac"] = f"{curves['sac'].rate / c.rate:.2f}"
+        time = curves["sac"].rate / c.rate
+        lines[rung]["time / sac"] = "-" if isnan(time) else f"{time:.2f}"
     return list(lines.values())
 
 
@@ -112,19 +119,14 @@ NOTE = (
 
 def main(options: Options, say: Callable[[str], None]) -> int:
     """Trains what is missing, then writes the table, every evaluation, and a figure; returns an exit code."""
-    jobs = {rung: options.job(rung) for rung in options.rungs}
-    if code := complete(list(jobs.values()), say):
+    plans = [options.plan(rung) for rung in options.rungs]
+    code, found = gather(plans, options.known, say)
+    if code:
         return code
-    curves = {rung: read(rung, [job.folder(seed) for seed in job.seeds]) for rung, job in jobs.items()}
-    folder = Path(options.place.out) / options.place.name
+    curves = dict(zip(options.rungs, found, strict=True))
+    folder = tables.writable(Path(options.place.out) / options.place.name)
     say(tables.write(folder / "ladder", rows(curves), NOTE))
-    looks = [
-        (options.env, rung, seed, int(step), f"{value:.2f}")
-        for rung, c in curves.items()
-        for seed, evals in zip(jobs[rung].seeds, c.evals.tolist(), strict=True)
-        for step, value in zip(c.steps.tolist(), evals, strict=True)
-    ]
-    tables.write_rows(folder / "evaluations.csv", ["environment", "rung", "seed", "step", "return"], looks)
+    write_rows(folder / "evaluations.csv", plans, found)
     with figure(folder / "ladder.png", note=caption(options.seeds), panel=(7.0, 5.0)) as axes:
         for rung, c in curves.items():
             returns(axes[0, 0], c.steps, c.evals, rung)

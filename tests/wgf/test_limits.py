@@ -44,6 +44,14 @@ def test_a_file_that_grows_meanwhile_is_read_to_its_end(tmp_path, monkeypatch):
     assert limits.contents(path) == b"1234567890"
 
 
+def test_a_file_that_grows_meanwhile_beyond_the_most_is_refused(tmp_path, monkeypatch):
+    path, looks = tmp_path / "file", []
+    path.write_bytes(b"12345")
+    monkeypatch.setattr(limits, "_regular", lambda *about: looks.append(about) or (len(looks) == 2 and path.write_bytes(b"1234567890")))
+    with pytest.raises(ValueError, match="file is larger than"):
+        limits.contents(path, 9)
+
+
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer
     (tmp_path / "zero").symlink_to("/dev/zero")

@@ -1,6 +1,7 @@
 """The ladder's recipe: what each rung trains, what the table says of finished runs, and a short one from beginning to end."""
 
 import csv
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -19,7 +20,7 @@ def curves(level, rate):
 
 def test_each_rung_changes_what_it_says_and_nothing_else():
     options = Options(seeds=3, first_seed=7, particles=4)
-    jobs = {rung: options.job(rung) for rung in RUNGS}
+    jobs = {rung: options.plan(rung).job for rung in RUNGS}
     assert {job.seeds for job in jobs.values()} == {(7, 8, 9)}
     assert {(job.cfg.hidden, job.cfg.batch, job.cfg.members, job.cfg.lr) for job in jobs.values()} == {((128, 128), 64, 2, 3e-4)}
     cfgs = {rung: asdict(job.cfg) for rung, job in jobs.items() if rung != "sac"}
@@ -81,6 +82,13 @@ def test_a_short_ladder_from_beginning_to_end(tmp_path, monkeypatch):
     with (tmp_path / "runs" / "ladder" / "evaluations.csv").open(newline="") as f:
         looks = list(csv.DictReader(f))
     assert len(looks) == 2 * 2 * 20
-    assert {(row["rung"], row["seed"]) for row in looks} == {(rung, seed) for rung in ("sac", "radius") for seed in "01"}
-    assert "| radius | sac |" in (tmp_path / "runs" / "ladder" / "ladder.md").read_text()
+    assert {(row["label"], row["seed"]) for row in looks} == {(rung, seed) for rung in ("sac", "radius") for seed in "01"}
+    assert "| radius | sac |" in (table := (tmp_path / "runs" / "ladder" / "ladder.md").read_text())
+    assert "| 1.00 |" in table
     assert (tmp_path / "runs" / "ladder" / "ladder.png").read_bytes().startswith(b"\x89PNG")
+    again = ["--known", "runs/ladder/evaluations.csv", "--name", "again"]
+    assert run("ladder", [*args, *again], "ladder") == 0
+    assert sorted(path.name for path in (tmp_path / "runs" / "again").iterdir()) == sorted(
+        path.name for path in (tmp_path / "runs" / "ladder").iterdir() if path.is_file()
+    )
+    assert (tmp_path / "runs" / "again" / "ladder.md").read_text() == re.sub(r"\| [\d.]+ \|$", "| - |", table, flags=re.M)

@@ -1,0 +1,91 @@
+"""What a study knows from a file is not trained again, and joins what is trained now."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from wgf.agents.training.schedule import Schedule
+from wgf.runs.command.options import Contest, Place
+from wgf.runs.trainer.compare import plan
+from wgf.runs.trainer.evaluations import HEAD, gather, planned, read_rows, write_rows
+
+SCHEDULE = Schedule(steps=40, warmup=20, eval_every=20, eval_episodes=1)
+
+
+def plans(folder, seeds, first=0, lr="0.001"):
+    """Two plans of SAC on the same seeds, of which the second has another deviation."""
+    place = Place(out=str(folder), name="study", device="cpu", compile=False)
+    contest = Contest(("sac",), "Pendulum-v1", seeds, first)
+    tokens = {name: f"sac:preset=modern:hidden=8:batch=8:lr={lr}:tau={tau}" for name, tau in (("one", 0.01), ("two", 0.02))}
+    return [planned(plan(token, contest, SCHEDULE, place), name) for name, token in tokens.items()]
+
+
+def test_seeds_that_are_known_are_not_trained_again_and_join_the_others(tmp_path):
+    said, file = [], tmp_path / "evaluations.csv"
+    first = plans(tmp_path / "a", 2)
+    code, early = gather(first[:1], None, said.append)
+    write_rows(file, first[:1], early)
+    assert code == 0
+    assert (early[0].steps.tolist(), early[0].evals.shape) == ([20.0, 40.0], (2, 2))
+    assert early[0].rate > 0.0
+    wider, lines = plans(tmp_path / "b", 3), []
+    code, (one, two) = gather(wider, file, lines.append)
+    assert code == 0
+    assert f"{file}: one, seeds 0, 1 known" in lines
+    trained = sorted(str(path.relative_to(tmp_path / "b")) for path in tmp_path.glob("b/study/Pendulum-v1/*/seed-*"))
+    assert trained == [f"study/Pendulum-v1/{name}" for name in ("one/seed-2", "two/seed-0", "two/seed-1", "two/seed-2")]
+    np.testing.assert_allclose(one.evals[:2], early[0].evals, rtol=1e-8)  # nine digits
+    assert (one.evals.shape, two.evals.shape) == ((3, 2), (3, 2))
+    assert not np.allclose(one.evals[2], one.evals[1])
+    assert (np.isnan(one.rate), two.rate > 0.0, len(two.episodes), len(one.episodes)) == (True, True, 3, 0)
+    write_rows(file, wider, [one, two])
+    with file.open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert list(rows[0]) == HEAD
+    assert len(rows) == 2 * 3 * 2
+    assert rows[0]["settings"] == "sac,preset=modern,hidden=8,batch=8,lr=0.001,tau=0.01,steps=40,warmup=20"
+    code, again = gather(plans(tmp_path / "c", 2, first=1), file, lines.append)
+    assert code == 0
+    assert not (tmp_path / "c").exists()
+    np.testing.assert_allclose(again[1].evals, two.evals[1:], rtol=1e-8)
+
+
+def test_what_a_file_has_with_other_settings_is_refused(tmp_path):
+    file = tmp_path / "evaluations.csv"
+    file.write_text(",".join(HEAD) + '\nPendulum-v1,one,"sac,lr=0.5",0,20,1.0\n')
+    with pytest.raises(ValueError, match=r"evaluations.csv has one with sac,lr=0.5, not sac,preset=modern.*; give the same settings"):
+        gather(plans(tmp_path, 1), file, print)
+    settings = plans(tmp_path, 1)[0].settings
+    file.write_text(",".join(HEAD) + "".join(f'\nPendulum-v1,one,"{settings}",{seed},{20 + seed},1.0' for seed in (0, 1)))
+    with pytest.raises(ValueError, match="the seeds of one were not looked at after the same steps; leave --known out"):
+        gather(plans(tmp_path, 2)[:1], file, print)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "agent,seed,step,return\nsac,0,1,2\n",
+        "{row}\n{row}",
+        "{row}\nP,one,other,0,30,1.0",
+        "P,one,s,0,20,nan",
+        "P,one,s,zero,20,1.0",
+        "P,one",
+    ],
+    ids=["empty", "another file", "a step twice", "two settings", "nan", "no seed", "short"],
+)
+def test_a_file_of_anything_else_is_one_line(tmp_path, text):
+    (file := tmp_path / "rows.csv").write_text(f"{','.join(HEAD)}\n{text.format(row='P,one,s,0,20,1.0')}\n" if text[:1] in "{P" else text)
+    if not text:
+        assert read_rows(file) == {}
+        return
+    with pytest.raises(
+        ValueError, match=r"rows.csv is no file of evaluations, with the columns environment, label, settings, seed, step, return$"
+    ):
+        read_rows(file)
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"nothing.csv cannot be read: No such file or directory$"):
+        read_rows(tmp_path / "nothing.csv")
