@@ -1,81 +1,76 @@
 """Draws Figure 1 of Zhang et al. 2018: IP-WGF and SVPG, with REINFORCE and advantage actor-critic, on three tasks of rllab.
 
     python -m wgf.runs.studies figure1 --name figure1
+    python -m wgf.runs.studies figure1 --name figure1 --known evaluations.csv    # what that file lacks is trained, and joined to it
 
-Sixteen policies per seed, 5,000 samples per policy and iteration, temperatures 6 to 11 (Table 4; the captions of Tables 4 and 5 are
-swapped). A finished run is not trained again, so several processes may share the work, each with its own --tasks. SVPG equals IP-WGF
-without the W2 term to the last bit (a test checks it): it is the control.
+Sixteen policies per seed, 5,000 samples per policy and iteration. SVPG equals IP-WGF without the W2 term to the last bit (a test checks
+it): it is the control, and sixteen policies that learn alone are SVPG's. Departs: each agent has the temperature that is best for it on
+other seeds than those that are reported; the paper gives all the same one, of 6 to 11 (Table 4; the captions of Tables 4 and 5 are
+swapped). A finished run is not trained again, so several processes may share the work, each with its own --tasks.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, check_range, check_some
 from wgf.runs.command.options import seeds as seeds_of
-from wgf.runs.trainer.compare import Curves, compare, plan, read
+from wgf.runs.trainer import tables
+from wgf.runs.trainer.compare import Curves, compared, plan
+from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, display, figure, returns
-from wgf.runs.trainer.statistics import COVERAGE, bootstrap, improvement, iqm
-from wgf.runs.trainer.tables import write_rows
+from wgf.runs.trainer.statistics import COVERAGE, TESTS, bootstrap, iqm
 
 ITERATIONS = {"CartPole": 100, "CartPoleSwingUp": 1000, "DoublePendulum": 1000}
 LEARNING = {"REINFORCE": "1.0", "A2C": "0.0"}  # lambda of the advantages
-AGENTS = ("svpg", "ip-wgf")
-EACH = 16 * 5000  # environment steps per iteration and seed
+POLICIES, SAMPLES = 16, 5000  # of a seed; of a policy and iteration
+ALONE, FLOWS = "pg", ("svpg", "ip-wgf")  # of ALONE one seed is one policy
 LOOKS = 20
 
 
 @dataclass(frozen=True)
 class Options:
-    """Train IP-WGF and SVPG on cart-pole, its swing-up and the double pendulum, as in Figure 1 of Zhang et al. 2018."""
+    """Train IP-WGF, SVPG and policies alone on cart-pole, its swing-up and the double pendulum, as in Figure 1 of Zhang et al. 2018."""
 
     tasks: tuple[str, ...] = tuple(ITERATIONS)
     """Which tasks: CartPole, CartPoleSwingUp, DoublePendulum."""
-    alphas: tuple[float, ...] = (6.0, 7.0, 8.0, 9.0, 10.0, 11.0)
-    """Temperatures; each agent is trained with every one of them."""
+    alphas: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 6.0)
+    """Temperatures that IP-WGF and SVPG choose from."""
+    choosing: int = 3
+    """Seeds on which each of the two chooses, by the mean return over the training; they follow those that are reported."""
     iterations: int = 1000
     """Largest number of iterations per task; the paper takes 100, 1,000 and 1,000."""
-    seeds: int = 5
-    """Seeds per agent, trained as one stack. The 95 % intervals are over seeds; with five they cover about 84 to 89 %."""
+    seeds: int = 10
+    """Seeds per agent that are reported, trained as one stack: of sixteen policies each."""
     first_seed: int = 0
     """The first seed; the others follow it."""
+    known: Path | None = None
+    """Evaluations that an earlier run of this command wrote: a CSV file. The seeds that it has are not trained again."""
     place: Place = field(default_factory=lambda: Place(name="figure1", threads=1))
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.tasks) - set(ITERATIONS)):
             raise ValueError(f"tasks has {unknown[0]!r}; it may have {', '.join(ITERATIONS)}")
         check_some(self, "tasks", "alphas")
-        check_range(self, iterations=(1, None))
+        check_range(self, iterations=(1, None), choosing=(1, None), seeds=(2, None))
         if wrong := [alpha for alpha in self.alphas if not 0.0 < alpha < math.inf]:
             raise ValueError(f"alphas has {wrong[0]}; it must be above 0")
-        seeds_of(self.seeds, self.first_seed)
+        seeds_of(max(POLICIES * self.seeds, self.seeds + self.choosing), self.first_seed)
 
-    def contest(self, task: str) -> tuple[Contest, Schedule]:
-        """Returns what is compared on a task, and for how long."""
-        tokens = [f"{agent}:lam={lam}:alpha={alpha:g}" for lam in LEARNING.values() for alpha in self.alphas for agent in AGENTS]
-        steps = min(self.iterations, ITERATIONS[task]) * EACH
+    def plan(self, task: str, way: str, agent: str, alpha: float = 0.0, *, choosing: bool = False) -> Plan:
+        """Returns a training of an agent, at a temperature where it has one, on the seeds of the report or on those for choosing."""
+        alone = agent == ALONE
+        steps = min(self.iterations, ITERATIONS[task]) * SAMPLES * (1 if alone else POLICIES)
         schedule = Schedule(steps=steps, eval_every=steps // LOOKS, eval_episodes=2, log_every=steps // LOOKS)
-        return Contest(tuple(tokens), f"wgf/{task}-v0", self.seeds, self.first_seed), schedule
+        first, seeds = (self.first_seed + self.seeds, self.choosing) if choosing else (self.first_seed, self.seeds)
+        contest = Contest((agent,), f"wgf/{task}-v0", seeds * (POLICIES if alone else 1), first)
+        job = plan(f"{agent}:lam={LEARNING[way]}" + ("" if alone else f":alpha={alpha:g}"), contest, schedule, self.place)
+        return planned(job, job.label)
 
 
-Panel = dict[str, dict[float, Curves]]  # agent -> temperature -> curves
-
-
-def panels(options: Options) -> dict[tuple[str, str], Panel]:
-    """Reads the finished runs, by task and way of learning."""
-    found: dict[tuple[str, str], Panel] = {}
-    for task in options.tasks:
-        contest, schedule = options.contest(task)
-        jobs = iter([plan(token, contest, schedule, options.place) for token in contest.agents])
-        for way in LEARNING:
-            panel = found.setdefault((task, way), {agent: {} for agent in AGENTS})
-            for alpha in options.alphas:
-                for agent in AGENTS:
-                    job = next(jobs)
-                    panel[agent][alpha] = read(agent, [job.folder(seed) for seed in job.seeds])
-    return found
+Panel = tuple[str, str]  # task, way of learning
 
 
 def chosen(runs: dict[float, Curves]) -> float:
@@ -83,44 +78,77 @@ def chosen(runs: dict[float, Curves]) -> float:
     return max(runs, key=lambda alpha: float(runs[alpha].evals.mean()))
 
 
-def rows(found: dict[tuple[str, str], Panel]) -> list[list[str]]:
-    """Returns a line per panel and temperature: IQM over seeds of the returns over training and at the end, and P(IP-WGF better)."""
-    lines = []
-    for (task, way), panel in found.items():
-        for alpha in panel[AGENTS[0]]:
-            line = [task, way, f"{alpha:g}"]
-            pair = [panel[agent][alpha].evals for agent in AGENTS]
-            for part in ([e.mean(1) for e in pair], [e[:, -1] for e in pair]):
-                line += [str(bootstrap(lambda x: float(iqm(x)), values)) for values in part]
-                line.append(str(bootstrap(improvement, part[1], part[0])))
-            best = "".join(f" {agent}" for agent in AGENTS if chosen(panel[agent]) == alpha)
-            lines.append([*line, best.strip() or "-"])
+def grouped(alone: Curves) -> Curves:
+    """Returns curves of the mean over each sixteen policies that learnt alone."""
+    evals = alone.evals.reshape(-1, POLICIES, alone.evals.shape[-1]).mean(1)
+    return alone._replace(evals=evals, steps=alone.steps * POLICIES)
+
+
+def rows(found: dict[Panel, dict[str, Curves]], alphas: dict[tuple[Panel, str], float]) -> list[tables.Row]:
+    """Returns a line per panel and agent: returns over training and at the end, beside SVPG's."""
+    lines: list[tables.Row] = []
+    for panel, curves in found.items():
+        mine: list[dict[str, str]] = [
+            {"task": panel[0], "learning": panel[1], "agent": agent, "alpha": f"{alphas[panel, agent]:g}" if agent != ALONE else "-"}
+            for agent in curves
+        ]
+        for part, values in (
+            ("over training", [c.evals.mean(1) for c in curves.values()]),
+            ("at the end", [c.evals[:, -1] for c in curves.values()]),
+        ):
+            for line, value, against in zip(mine, values, compared(values), strict=True):
+                line[f"return {part}, IQM [95 %]"] = str(bootstrap(lambda x: float(iqm(x)), value))
+                line |= {f"{name.format(FLOWS[0])} {part}": said for name, said in against.items()}
+        lines += mine
     return lines
 
 
-MEASURES = [f"{name}, {part}" for part in ("over training", "at the end") for name in (*AGENTS, "P(ip-wgf better)")]
+def choices(tried: dict[tuple[Panel, str], dict[float, Curves]]) -> list[Sequence[str]]:
+    """Returns a line per panel, agent and temperature: the mean return over training of each seed for choosing, and the choice."""
+    return [
+        (*panel, agent, f"{alpha:g}", " ".join(f"{value:.1f}" for value in c.evals.mean(1)), "x" if alpha == chosen(runs) else "")
+        for (panel, agent), runs in tried.items()
+        for alpha, c in runs.items()
+    ]
 
 
-def draw(found: dict[tuple[str, str], Panel], seeds: int, path: Path) -> None:
+def draw(found: dict[Panel, dict[str, Curves]], alphas: dict[tuple[Panel, str], float], seeds: int, path: Path) -> None:
     """Draws a panel per task and way of learning: mean return of the sixteen policies, IQM and 95 % bootstrap band over seeds."""
     tasks = sorted({task for task, _ in found}, key=list(ITERATIONS).index)
     with figure(path, len(LEARNING), len(tasks), f"Mean return of sixteen policies; {caption(seeds)}") as axes:
-        for (task, way), panel in found.items():
-            ax, best = axes[list(LEARNING).index(way), tasks.index(task)], {agent: chosen(runs) for agent, runs in panel.items()}
-            for agent, runs in panel.items():
-                returns(ax, runs[best[agent]].steps / EACH, runs[best[agent]].evals, display(agent))
-            temperatures = ", ".join(f"{display(agent)} {alpha:g}" for agent, alpha in best.items())
+        for (task, way), curves in found.items():
+            ax = axes[list(LEARNING).index(way), tasks.index(task)]
+            for agent, c in curves.items():
+                returns(ax, c.steps / (POLICIES * SAMPLES), c.evals, display(agent))
+            temperatures = ", ".join(f"{display(agent)} {alphas[(task, way), agent]:g}" for agent in FLOWS)
             ax.set(title=f"{task}, {way}\nalpha: {temperatures}", xlabel="iterations", ylabel="evaluation return")
 
 
 def main(options: Options, say: Callable[[str], None]) -> int:
-    """Trains what is missing, then writes figure1.csv and figure1.png; returns an exit code."""
-    for task in options.tasks:
-        if code := compare(*options.contest(task), options.place, say):
-            return code
-    found = panels(options)
-    folder = Path(options.place.out) / options.place.name
-    write_rows(folder / "figure1.csv", ["task", "learning", "alpha", *MEASURES, "drawn"], rows(found))
-    draw(found, options.seeds, folder / "figure1.png")
-    say(f"{folder / 'figure1.csv'}, {folder / 'figure1.png'}\n{COVERAGE}")
+    """Trains what is missing, then writes the table, the choices, every evaluation and the figure; returns an exit code."""
+    panels = [(task, way) for task in options.tasks for way in LEARNING]
+    trials = [(panel, agent, alpha) for panel in panels for agent in FLOWS for alpha in options.alphas]
+    early = [options.plan(*panel, agent, alpha, choosing=True) for panel, agent, alpha in trials]
+    code, looked = gather(early, options.known, say)
+    if code:
+        return code
+    tried: dict[tuple[Panel, str], dict[float, Curves]] = {}
+    for (panel, agent, alpha), curves in zip(trials, looked, strict=True):
+        tried.setdefault((panel, agent), {})[alpha] = curves
+    alphas = {key: chosen(runs) for key, runs in tried.items()}
+    reported = [(panel, agent) for panel in panels for agent in (*FLOWS, ALONE)]
+    plans = [options.plan(*panel, agent, alphas.get((panel, agent), 0.0)) for panel, agent in reported]
+    code, curves_of = gather(plans, options.known, say)
+    if code:
+        return code
+    found: dict[Panel, dict[str, Curves]] = {panel: {} for panel in panels}
+    for (panel, agent), c in zip(reported, curves_of, strict=True):
+        found[panel][agent] = grouped(c) if agent == ALONE else c
+    folder = tables.writable(Path(options.place.out) / options.place.name)
+    say(tables.write(folder / "figure1", rows(found, alphas), f"{COVERAGE} {TESTS}"))
+    head = ["task", "learning", "agent", "alpha", "return over training of each seed", "chosen"]
+    tables.write_rows(folder / "choices.csv", head, choices(tried))
+    write_rows(folder / "evaluations.csv", early + plans, looked + curves_of)
+    draw(found, alphas, options.seeds, folder / "figure1.png")
+    say(f"table: {folder / 'figure1.md'} .csv .txt\nrows: {folder / 'evaluations.csv'}\nfigure: {folder / 'figure1.png'} .pdf")
     return 0

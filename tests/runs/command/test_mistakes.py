@@ -230,7 +230,7 @@ study figure4 --iterations 30                           | iterations is 30; it m
 study figure4 --iterations 0                            | iterations is 0; it must be at least 20
 study figure4 --pairs 0                                 | pairs is 0; it must be at least 1
 study figure1 --iterations 0                            | iterations is 0; it must be at least 1
-study figure1 --seeds 0                                 | seeds is 0; it must be at least 1
+study figure1 --seeds 0                                 | seeds is 0; it must be at least 2
 study figure1 --iterations 1 --out /proc/x              | /proc/x
 study figure1 --iterations 1 --name LONG                | name has 400 bytes; a folder's name has at most 255
 study bnn --data . --name ../x                          | name is '../x'; it must be the name of one folder

@@ -7,9 +7,9 @@ import pytest
 from matplotlib import image
 
 from wgf.runs.studies import figure1
-from wgf.runs.studies.figure1 import Options, chosen, rows
+from wgf.runs.studies.figure1 import ALONE, FLOWS, LEARNING, Options, choices, chosen, grouped, rows
 from wgf.runs.studies.main import run
-from wgf.runs.trainer.compare import Curves, plan
+from wgf.runs.trainer.compare import Curves
 
 
 def curves(level, slope=0.0):
@@ -19,36 +19,59 @@ def curves(level, slope=0.0):
 
 
 def test_it_trains_the_papers_settings():
-    options = Options(alphas=(6.0, 11.0))
+    options = Options(seeds=5, first_seed=20)
     for task, iterations in (("CartPole", 100), ("CartPoleSwingUp", 1000), ("DoublePendulum", 1000)):
-        contest, schedule = options.contest(task)
-        assert schedule.steps == iterations * 16 * 5000
-        assert schedule.steps == 20 * schedule.eval_every
-        jobs = [plan(token, contest, schedule, options.place) for token in contest.agents]
-        assert {(job.agent, job.cfg.lam, job.cfg.alpha) for job in jobs} == {
-            (agent, lam, alpha) for agent in ("svpg", "ip-wgf") for lam in (1.0, 0.0) for alpha in (6.0, 11.0)
-        }
-        for job in jobs:
-            assert (job.env, job.seeds) == (f"wgf/{task}-v0", (0, 1, 2, 3, 4))
-            assert (job.cfg.particles, job.cfg.batch, job.cfg.hidden, job.cfg.activation, job.cfg.lr) == (16, 5000, (25, 16), "tanh", 5e-3)
+        for way, lam in (("REINFORCE", 1.0), ("A2C", 0.0)):
+            for agent in (*FLOWS, ALONE):
+                job = options.plan(task, way, agent, 11.0).job
+                each = 5000 if agent == ALONE else 16 * 5000
+                assert job.schedule.steps == iterations * each == 20 * job.schedule.eval_every
+                assert (job.env, job.agent, job.cfg.lam) == (f"wgf/{task}-v0", agent, lam)
+                assert job.seeds == tuple(range(20, 20 + (16 * 5 if agent == ALONE else 5)))
+                assert (job.cfg.batch, job.cfg.hidden, job.cfg.activation, job.cfg.lr) == (5000, (25, 16), "tanh", 5e-3)
+                if agent != ALONE:
+                    assert (job.cfg.particles, job.cfg.alpha) == (16, 11.0)
+
+
+def test_temperatures_are_chosen_on_seeds_that_are_not_reported():
+    options = Options(seeds=4, choosing=2)
+    early, late = (options.plan("CartPole", "A2C", "svpg", 6.0, choosing=early) for early in (True, False))
+    assert (early.job.seeds, late.job.seeds) == ((4, 5), (0, 1, 2, 3))
+    assert early.settings == late.settings
 
 
 def test_fewer_iterations_are_no_more_than_the_papers():
-    assert Options(iterations=200).contest("CartPoleSwingUp")[1].steps == 200 * 80_000
-    assert Options(iterations=200).contest("CartPole")[1].steps == 100 * 80_000
-    assert Options(seeds=2, first_seed=3).contest("CartPole")[0].chosen() == (3, 4)
+    assert Options(iterations=200).plan("CartPoleSwingUp", "A2C", "svpg", 1.0).job.schedule.steps == 200 * 80_000
+    assert Options(iterations=200).plan("CartPole", "A2C", "svpg", 1.0).job.schedule.steps == 100 * 80_000
 
 
-def test_the_table_has_the_means_over_training_and_at_the_end_and_marks_what_is_drawn():
-    panel = {"svpg": {6.0: curves(10.0), 7.0: curves(30.0)}, "ip-wgf": {6.0: curves(100.0, slope=50.0), 7.0: curves(20.0)}}
-    assert (chosen(panel["svpg"]), chosen(panel["ip-wgf"])) == (7.0, 6.0)
-    first, second = rows({("CartPole", "A2C"): panel})
-    assert first[:3] == ["CartPole", "A2C", "6"]
-    means = [float(cell.split()[0]) for cell in first[3:9]]
-    assert means == [12.0, 152.0, 1.0, 12.0, 202.0, 1.0]  # middle seeds 1 to 3 of level 10; 100 + 50 and 100 + 2 * 50
-    assert [float(cell.split()[0]) for cell in second[3:9]] == [32.0, 22.0, 0.0, 32.0, 22.0, 0.0]
-    assert (first[9], second[9]) == ("ip-wgf", "svpg")
-    assert len(first) == 3 + len(figure1.MEASURES) + 1
+def test_sixteen_policies_alone_are_a_seed():
+    alone = Curves("pg", np.array([5000.0, 10_000.0]), np.arange(64.0).reshape(32, 2), [], 1.0)
+    both = grouped(alone)
+    assert both.steps.tolist() == [80_000.0, 160_000.0]
+    assert both.evals.tolist() == [[15.0, 16.0], [47.0, 48.0]]
+
+
+def test_the_table_has_the_means_over_training_and_at_the_end_beside_those_of_svpg():
+    panel = ("CartPole", "A2C")
+    found = {panel: {"svpg": curves(10.0), "ip-wgf": curves(100.0, slope=50.0), "pg": curves(5.0)}}
+    first, second, third = rows(found, {(panel, "svpg"): 6.0, (panel, "ip-wgf"): 0.1})
+    assert [(row["agent"], row["alpha"]) for row in (first, second, third)] == [("svpg", "6"), ("ip-wgf", "0.1"), ("pg", "-")]
+    means = [float(row["return over training, IQM [95 %]"].split()[0]) for row in (first, second, third)]
+    assert means == [12.0, 152.0, 7.0]  # middle seeds 1 to 3 of level 10; 100 + 50
+    assert [row["mean - that of svpg at the end"].split()[0] for row in (first, second, third)] == ["-", "190", "-5"]
+    assert [row["P(better than svpg) over training"] for row in (first, second, third)] == ["-", "1", "0"]
+
+
+def test_the_best_temperature_over_training_is_chosen():
+    runs = {6.0: curves(10.0, slope=-20.0), 7.0: curves(8.0), 8.0: curves(-9.0, slope=10.0)}
+    assert chosen(runs) == 7.0
+    lines = choices({(("CartPole", "A2C"), "svpg"): runs})
+    assert [line[3:] for line in lines] == [
+        ("6", "-10.0 -9.0 -8.0 -7.0 -6.0", ""),
+        ("7", "8.0 9.0 10.0 11.0 12.0", "x"),
+        ("8", "1.0 2.0 3.0 4.0 5.0", ""),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +79,9 @@ def test_the_table_has_the_means_over_training_and_at_the_end_and_marks_what_is_
     [
         (["--tasks", "Acrobot"], "tasks has 'Acrobot'; it may have CartPole, CartPoleSwingUp, DoublePendulum"),
         (["--iterations", "0"], "iterations is 0; it must be at least 1"),
-        (["--seeds", "0"], "seeds is 0; it must be at least 1"),
+        (["--seeds", "0"], "seeds is 0; it must be at least 2"),
+        (["--choosing", "0"], "choosing is 0; it must be at least 1"),
+        (["--first-seed", "999990"], "seeds must lie from 0 to 999,999"),
         (["--alphas", "8 9"], "--alphas: '8 9' in '8 9' is not a number; put commas between numbers"),
         (["--alphas", "-1"], "alphas has -1.0; it must be above 0"),
     ],
@@ -70,15 +95,22 @@ def test_options_that_cannot_be_are_one_line(args, words, capsys, tmp_path):
 def test_a_short_one_from_beginning_to_end(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(figure1, "LOOKS", 1)
     monkeypatch.setattr(figure1, "ITERATIONS", {"CartPole": 1})
-    assert run("figure1", ["--tasks", "CartPole", "--alphas", "8", "--seeds", "2", "--out", str(tmp_path)], "figure1") == 0
+    monkeypatch.setattr(figure1, "LEARNING", {"A2C": LEARNING["A2C"]})
+    args = ["--tasks", "CartPole", "--alphas", "8,9", "--seeds", "2", "--choosing", "1", "--out", str(tmp_path)]
+    assert run("figure1", args, "figure1") == 0
     folder = tmp_path / "figure1"
+    with open(folder / "choices.csv", newline="") as file:
+        tried = list(csv.DictReader(file))
+    assert [(line["agent"], line["alpha"]) for line in tried] == [(agent, alpha) for agent in FLOWS for alpha in "89"]
+    best = {line["agent"]: line["alpha"] for line in tried if line["chosen"]}
     with open(folder / "figure1.csv", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [(line["task"], line["learning"], line["alpha"], line["drawn"]) for line in lines] == [
-        ("CartPole", "REINFORCE", "8", "svpg ip-wgf"),
-        ("CartPole", "A2C", "8", "svpg ip-wgf"),
-    ]
+    assert [(line["agent"], line["alpha"]) for line in lines] == [*best.items(), ("pg", "-")]
+    with open(folder / "evaluations.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 4 * 1 + 2 * 2 + 2 * 16
     assert image.imread(folder / "figure1.png").shape[0] > 100
     assert (folder / "figure1.pdf").read_bytes().startswith(b"%PDF")
     assert "covers about 84 % (mean) to 89 %" in capsys.readouterr().out
-    assert len(sorted(folder.glob("wgf_CartPole-v0/*/seed-?/result.json"))) == 8
+    assert run("figure1", [*args, "--known", str(folder / "evaluations.csv"), "--name", "again"], "figure1") == 0
+    assert (tmp_path / "again" / "figure1.md").read_bytes() == (folder / "figure1.md").read_bytes()
+    assert not list((tmp_path / "again").glob("wgf_*"))
