@@ -4,7 +4,8 @@ wgf/MultiGoal-v0 and wgf/PointWall-v0. A new one is a file with a ``Task`` (``wg
     import wgf.agents.tasks, gymnasium
     env = gymnasium.make("wgf/CartPoleSwingUp-v0", render_mode="rgb_array")
 
-``wgf.agents.tasks.fleet.Fleet`` steps thousands of them at once. wgf/PointWallMuJoCo-v0 is the point before a wall as MuJoCo computes it.
+``wgf.agents.tasks.fleet.Fleet`` steps thousands of them at once. wgf/PointWallMuJoCo-v0 is the point before a wall as MuJoCo computes it,
+and wgf/AntWall-v0 Gymnasium's Ant before one.
 With the extra dm-control there are also wgf/HumanoidStand-v0, 3 and 5 humanoids at once as wgf/HumanoidStand3-v0 and
 wgf/HumanoidStand5-v0, and the Control Suite (``wgf.agents.tasks.suite``); with the extra tokamak wgf/IterHybrid-v0.
 """
@@ -24,4 +25,5 @@ for _id, _name in IDS.items():
 for _id, _n in (("wgf/HumanoidStand-v0", 1), ("wgf/HumanoidStand3-v0", 3), ("wgf/HumanoidStand5-v0", 5)):
     gymnasium.register(_id, "wgf.agents.tasks.replicas:HumanoidStand", kwargs={"replicas": _n})
 gymnasium.register("wgf/PointWallMuJoCo-v0", "wgf.agents.tasks.point_wall_mujoco:PointWallMuJoCo", max_episode_steps=50)
+gymnasium.register("wgf/AntWall-v0", "wgf.agents.tasks.ant_wall:AntWall", max_episode_steps=400)
 gymnasium.register("wgf/IterHybrid-v0", "wgf.agents.tasks.tokamak:IterHybrid")

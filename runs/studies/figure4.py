@@ -1,6 +1,7 @@
-"""Draws Figure 4 (a) of Moskovitz et al. 2020: evolution strategies on the point before a U-shaped wall.
+"""Draws Figure 4 of Moskovitz et al. 2020: evolution strategies on a point, (a), and a quadruped, (b), before a U-shaped wall.
 
     python -m wgf.runs.studies figure4 --name figure4
+    python -m wgf.runs.studies figure4 --task quadruped --name quadruped    # 40 million steps of MuJoCo per method and seed
 
 ES, ES whose gradient is clipped (by plain steps, since Adam divides a length out), NSR-ES, BGES with beta 0.5 and 0.75, WNES and BG-WNES.
 Every run is one of `wgf compare`: it goes on where it was stopped, and a finished one is not trained again.
@@ -9,7 +10,7 @@ Every run is one of `wgf compare`: it goes on where it was stopped, and a finish
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from wgf.agents.tasks import TASKS
 from wgf.agents.training.schedule import Schedule
@@ -21,7 +22,22 @@ from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, figure, returns
 from wgf.runs.trainer.statistics import COVERAGE, TESTS, bootstrap, iqm
 
-ENV, HORIZON = "wgf/PointWall-v0", TASKS["PointWall"].horizon
+
+class Scene(NamedTuple):
+    """An environment, what a figure calls it, the steps of an episode, pairs per update, and settings of all methods."""
+
+    env: str
+    title: str
+    horizon: int
+    pairs: int
+    settings: str
+
+
+SCENES = {
+    "point": Scene("wgf/PointWall-v0", "Point", TASKS["PointWall"].horizon, 50, ""),
+    # App. D and the authors' code: 251 directions, of length 1 for 502 weights, so 0.045 per weight
+    "quadruped": Scene("wgf/AntWall-v0", "Quadruped", 400, 251, ":hidden=64,64:lr=0.02:noise_std=0.045:embedding=reward_to_go"),
+}
 
 
 class Method(NamedTuple):
@@ -45,14 +61,17 @@ LOOKS = 20
 
 @dataclass(frozen=True)
 class Options:
-    """Train evolution strategies on the point before a wall, as in Figure 4 (a) of Moskovitz et al. 2020."""
+    """Train evolution strategies before a wall, as in Figure 4 of Moskovitz et al. 2020."""
+
+    task: Literal["point", "quadruped"] = "point"
+    """What stands before the wall."""
 
     methods: tuple[str, ...] = tuple(METHODS)
     """Which methods, the first of which the others are compared with."""
     iterations: int = 200
     """Updates of each; a multiple of 20."""
-    pairs: int = 50
-    """Antithetic pairs of policies per update."""
+    pairs: int = 0
+    """Antithetic pairs of policies per update; 0: 50 of the point, 251 of the quadruped."""
     seeds: int = 5
     """Seeds per method, trained as one stack. The 95 % intervals are over seeds; with five they cover about 84 to 89 %."""
     first_seed: int = 0
@@ -65,7 +84,7 @@ class Options:
         if unknown := [name for name in self.methods if name not in METHODS]:
             raise ValueError(f"methods has {unknown[0]!r}; it may have {', '.join(METHODS)}")
         check_some(self, "methods")
-        check_range(self, iterations=(LOOKS, None), pairs=(1, None))
+        check_range(self, iterations=(LOOKS, None), pairs=(0, None))
         if self.iterations % LOOKS:
             raise ValueError(f"iterations is {self.iterations}; it must be a multiple of {LOOKS}")
         seeds_of(self.seeds, self.first_seed)
@@ -73,14 +92,16 @@ class Options:
     @property
     def each(self) -> int:
         """Returns the environment steps of an update."""
-        return 2 * self.pairs * HORIZON
+        scene = SCENES[self.task]
+        return 2 * (self.pairs or scene.pairs) * scene.horizon
 
     def plan(self, method: str) -> Plan:
         """Returns the training of a method: twenty looks at the centre, five episodes each."""
-        steps = self.iterations * self.each
+        scene, steps = SCENES[self.task], self.iterations * self.each
         schedule = Schedule(steps=steps, eval_every=steps // LOOKS, log_every=steps // LOOKS, eval_episodes=5)
-        contest = Contest(("es",), ENV, self.seeds, self.first_seed)
-        return planned(plan(f"es:{METHODS[method].settings}:pairs={self.pairs}", contest, schedule, self.place), method)
+        contest = Contest(("es",), scene.env, self.seeds, self.first_seed)
+        settings = f"es:{METHODS[method].settings}:pairs={self.pairs or scene.pairs}{scene.settings}"
+        return planned(plan(settings, contest, schedule, self.place), method)
 
 
 def rows(curves: Sequence[Curves]) -> Sequence[tables.Row]:
@@ -107,6 +128,6 @@ def main(options: Options, say: Callable[[str], None]) -> int:
     with figure(folder / "figure4.png", note=caption(options.seeds), panel=(7.0, 5.0)) as axes:
         for c in curves:
             returns(axes[0, 0], c.steps / options.each, c.evals, METHODS[c.label].title)
-        axes[0, 0].set(title="Point before a U-shaped wall", xlabel="iterations", ylabel="return of the centre")
+        axes[0, 0].set(title=f"{SCENES[options.task].title} before a U-shaped wall", xlabel="iterations", ylabel="return of the centre")
     say(f"table: {folder / 'figure4.md'} .csv .txt\nrows: {folder / 'evaluations.csv'}\nfigure: {folder / 'figure4.png'} .pdf")
     return 0

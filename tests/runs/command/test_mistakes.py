@@ -228,7 +228,7 @@ study figure4 --methods sac                             | methods has 'sac'; it 
 study figure4 --methods es es                           | method 'es' is named twice
 study figure4 --iterations 30                           | iterations is 30; it must be a multiple of 20
 study figure4 --iterations 0                            | iterations is 0; it must be at least 20
-study figure4 --pairs 0                                 | pairs is 0; it must be at least 1
+study figure4 --pairs -1                                  | pairs is -1; it must be at least 0
 study figure1 --iterations 0                            | iterations is 0; it must be at least 1
 study figure1 --seeds 0                                 | seeds is 0; it must be at least 2
 study figure1 --iterations 1 --out /proc/x              | /proc/x

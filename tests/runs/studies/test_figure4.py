@@ -31,6 +31,18 @@ def test_each_method_is_es_with_what_its_name_says():
         assert (job.env, job.seeds, job.schedule.steps, job.schedule.eval_every) == ("wgf/PointWall-v0", (7, 8, 9), 40 * 400, 2 * 400)
 
 
+def test_the_quadruped_has_the_settings_of_its_code():
+    job = Options(task="quadruped").plan("wnes").job
+    assert (job.env, job.schedule.steps) == ("wgf/AntWall-v0", 200 * 2 * 251 * 400)
+    cfg = job.cfg
+    assert (cfg.pairs, cfg.hidden, cfg.lr, cfg.noise_std, cfg.embedding) == (251, (64, 64), 0.02, 0.045, "reward_to_go")
+    assert (cfg.metric, Options(task="quadruped", pairs=3).plan("es").job.cfg.pairs, Options().plan("es").job.cfg.pairs) == (
+        "kernel",
+        3,
+        50,
+    )
+
+
 def test_the_table_tells_the_mean_over_training_the_end_and_each_seeds_best_look():
     evals = np.array([[-760.0, -700.0, -720.0], [-764.0, -764.0, -764.0], [-764.0, -764.0, -764.0]])
     first, second = (Curves(name, np.array([1.0, 2.0, 3.0]), evals + up, [], 10.0) for name, up in (("es", 0.0), ("wnes", 50.0)))
