@@ -10,7 +10,7 @@ swapped). A finished run is not trained again, so several processes may share th
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from wgf.runs.command.options import Contest, Place, check_range, check_some
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.compare import Curves, compared, plan
-from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
+from wgf.runs.trainer.evaluations import Plan, best, choices, gather, planned, sweep, write_rows
 from wgf.runs.trainer.figures import caption, display, figure, returns
 from wgf.runs.trainer.statistics import COVERAGE, TESTS, bootstrap, iqm
 
@@ -71,11 +71,7 @@ class Options:
 
 
 Panel = tuple[str, str]  # task, way of learning
-
-
-def chosen(runs: dict[float, Curves]) -> float:
-    """Returns the temperature with the best mean return over training; the rule is the same for every agent."""
-    return max(runs, key=lambda alpha: float(runs[alpha].evals.mean()))
+Key = tuple[str, str, str]  # and agent
 
 
 def grouped(alone: Curves) -> Curves:
@@ -84,12 +80,12 @@ def grouped(alone: Curves) -> Curves:
     return alone._replace(evals=evals, steps=alone.steps * POLICIES)
 
 
-def rows(found: dict[Panel, dict[str, Curves]], alphas: dict[tuple[Panel, str], float]) -> list[tables.Row]:
+def rows(found: dict[Panel, dict[str, Curves]], alphas: dict[Key, float]) -> list[tables.Row]:
     """Returns a line per panel and agent: returns over training and at the end, beside SVPG's."""
     lines: list[tables.Row] = []
     for panel, curves in found.items():
         mine: list[dict[str, str]] = [
-            {"task": panel[0], "learning": panel[1], "agent": agent, "alpha": f"{alphas[panel, agent]:g}" if agent != ALONE else "-"}
+            {"task": panel[0], "learning": panel[1], "agent": agent, "alpha": f"{alphas[*panel, agent]:g}" if agent != ALONE else "-"}
             for agent in curves
         ]
         for part, values in (
@@ -103,16 +99,7 @@ def rows(found: dict[Panel, dict[str, Curves]], alphas: dict[tuple[Panel, str], 
     return lines
 
 
-def choices(tried: dict[tuple[Panel, str], dict[float, Curves]]) -> list[Sequence[str]]:
-    """Returns a line per panel, agent and temperature: the mean return over training of each seed for choosing, and the choice."""
-    return [
-        (*panel, agent, f"{alpha:g}", " ".join(f"{value:.1f}" for value in c.evals.mean(1)), "x" if alpha == chosen(runs) else "")
-        for (panel, agent), runs in tried.items()
-        for alpha, c in runs.items()
-    ]
-
-
-def draw(found: dict[Panel, dict[str, Curves]], alphas: dict[tuple[Panel, str], float], seeds: int, path: Path) -> None:
+def draw(found: dict[Panel, dict[str, Curves]], alphas: dict[Key, float], seeds: int, path: Path) -> None:
     """Draws a panel per task and way of learning: mean return of the sixteen policies, IQM and 95 % bootstrap band over seeds."""
     tasks = sorted({task for task, _ in found}, key=list(ITERATIONS).index)
     with figure(path, len(LEARNING), len(tasks), f"Mean return of sixteen policies; {caption(seeds)}") as axes:
@@ -120,35 +107,32 @@ def draw(found: dict[Panel, dict[str, Curves]], alphas: dict[tuple[Panel, str], 
             ax = axes[list(LEARNING).index(way), tasks.index(task)]
             for agent, c in curves.items():
                 returns(ax, c.steps / (POLICIES * SAMPLES), c.evals, display(agent))
-            temperatures = ", ".join(f"{display(agent)} {alphas[(task, way), agent]:g}" for agent in FLOWS)
+            temperatures = ", ".join(f"{display(agent)} {alphas[task, way, agent]:g}" for agent in FLOWS)
             ax.set(title=f"{task}, {way}\nalpha: {temperatures}", xlabel="iterations", ylabel="evaluation return")
 
 
 def main(options: Options, say: Callable[[str], None]) -> int:
     """Trains what is missing, then writes the table, the choices, every evaluation and the figure; returns an exit code."""
-    panels = [(task, way) for task in options.tasks for way in LEARNING]
-    trials = [(panel, agent, alpha) for panel in panels for agent in FLOWS for alpha in options.alphas]
-    early = [options.plan(*panel, agent, alpha, choosing=True) for panel, agent, alpha in trials]
-    code, looked = gather(early, options.known, say)
+    keys = [(task, way, agent) for task in options.tasks for way in LEARNING for agent in FLOWS]
+    early = {key: {alpha: options.plan(*key, alpha, choosing=True) for alpha in options.alphas} for key in keys}
+    code, tried = sweep(early, options.known, say)
     if code:
         return code
-    tried: dict[tuple[Panel, str], dict[float, Curves]] = {}
-    for (panel, agent, alpha), curves in zip(trials, looked, strict=True):
-        tried.setdefault((panel, agent), {})[alpha] = curves
-    alphas = {key: chosen(runs) for key, runs in tried.items()}
-    reported = [(panel, agent) for panel in panels for agent in (*FLOWS, ALONE)]
-    plans = [options.plan(*panel, agent, alphas.get((panel, agent), 0.0)) for panel, agent in reported]
-    code, curves_of = gather(plans, options.known, say)
+    alphas = {key: best(runs) for key, runs in tried.items()}
+    keys = [(task, way, agent) for task in options.tasks for way in LEARNING for agent in (*FLOWS, ALONE)]
+    plans = {key: options.plan(*key, alphas.get(key, 0.0)) for key in keys}
+    code, learnt = gather(plans, options.known, say)
     if code:
         return code
-    found: dict[Panel, dict[str, Curves]] = {panel: {} for panel in panels}
-    for (panel, agent), c in zip(reported, curves_of, strict=True):
-        found[panel][agent] = grouped(c) if agent == ALONE else c
+    found: dict[Panel, dict[str, Curves]] = {}
+    for (task, way, agent), c in learnt.items():
+        found.setdefault((task, way), {})[agent] = grouped(c) if agent == ALONE else c
     folder = tables.writable(Path(options.place.out) / options.place.name)
     say(tables.write(folder / "figure1", rows(found, alphas), f"{COVERAGE} {TESTS}"))
     head = ["task", "learning", "agent", "alpha", "return over training of each seed", "chosen"]
     tables.write_rows(folder / "choices.csv", head, choices(tried))
-    write_rows(folder / "evaluations.csv", early + plans, looked + curves_of)
+    trials = [(plan, tried[key][alpha]) for key, mine in early.items() for alpha, plan in mine.items()]
+    write_rows(folder / "evaluations.csv", [*trials, *zip(plans.values(), learnt.values(), strict=True)])
     draw(found, alphas, options.seeds, folder / "figure1.png")
     say(f"table: {folder / 'figure1.md'} .csv .txt\nrows: {folder / 'evaluations.csv'}\nfigure: {folder / 'figure1.png'} .pdf")
     return 0

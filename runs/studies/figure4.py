@@ -118,15 +118,15 @@ def rows(curves: Sequence[Curves]) -> Sequence[tables.Row]:
 
 def main(options: Options, say: Callable[[str], None]) -> int:
     """Trains what is missing, then writes the table, every evaluation, and the figure; returns an exit code."""
-    plans = [options.plan(method) for method in options.methods]
+    plans = {method: options.plan(method) for method in options.methods}
     code, curves = gather(plans, options.known, say)
     if code:
         return code
     folder = tables.writable(Path(options.place.out) / options.place.name)
-    say(tables.write(folder / "figure4", rows(curves), f"{COVERAGE} {TESTS}"))
-    write_rows(folder / "evaluations.csv", plans, curves)
+    say(tables.write(folder / "figure4", rows(list(curves.values())), f"{COVERAGE} {TESTS}"))
+    write_rows(folder / "evaluations.csv", zip(plans.values(), curves.values(), strict=True))
     with figure(folder / "figure4.png", note=caption(options.seeds), panel=(7.0, 5.0)) as axes:
-        for c in curves:
+        for c in curves.values():
             returns(axes[0, 0], c.steps / options.each, c.evals, METHODS[c.label].title)
         axes[0, 0].set(title=f"{SCENES[options.task].title} before a U-shaped wall", xlabel="iterations", ylabel="return of the centre")
     say(f"table: {folder / 'figure4.md'} .csv .txt\nrows: {folder / 'evaluations.csv'}\nfigure: {folder / 'figure4.png'} .pdf")

@@ -119,14 +119,13 @@ NOTE = (
 
 def main(options: Options, say: Callable[[str], None]) -> int:
     """Trains what is missing, then writes the table, every evaluation, and a figure; returns an exit code."""
-    plans = [options.plan(rung) for rung in options.rungs]
-    code, found = gather(plans, options.known, say)
+    plans = {rung: options.plan(rung) for rung in options.rungs}
+    code, curves = gather(plans, options.known, say)
     if code:
         return code
-    curves = dict(zip(options.rungs, found, strict=True))
     folder = tables.writable(Path(options.place.out) / options.place.name)
     say(tables.write(folder / "ladder", rows(curves), NOTE))
-    write_rows(folder / "evaluations.csv", plans, found)
+    write_rows(folder / "evaluations.csv", zip(plans.values(), curves.values(), strict=True))
     with figure(folder / "ladder.png", note=caption(options.seeds), panel=(7.0, 5.0)) as axes:
         for rung, c in curves.items():
             returns(axes[0, 0], c.steps, c.evals, rung)

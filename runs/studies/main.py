@@ -15,7 +15,19 @@ from wgf.runs.command.options import Fetch, Study
 
 PROG = "python -m wgf.runs.studies"
 STUDIES = (
-    *("bnn", "bnn_alternatives", "bnn_data", "bnn_spread", "figure1", "figure4", "fokker_planck", "ladder", "mujoco", "multigoal"),
+    *(
+        "bnn",
+        "bnn_alternatives",
+        "bnn_data",
+        "bnn_spread",
+        "figure1",
+        "figure2",
+        "figure4",
+        "fokker_planck",
+        "ladder",
+        "mujoco",
+        "multigoal",
+    ),
     *("natural", "sinc", "wpo_mixture"),
 )
 LIGHT: dict[str, Any] = {"bnn": Study, "bnn_data": Fetch}  # options that stand outside the study, so that --help needs no torch

@@ -1,10 +1,10 @@
 """Evaluations of finished runs as rows of a CSV file: a study writes one, and a later one takes for known what it finds there."""
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from wgf.runs.trainer.training import Job, words
 
 HEAD = ["environment", "label", "settings", "seed", "step", "return"]
 LARGEST = 2**28  # bytes of such a file
+K = TypeVar("K", bound=Hashable)  # what a study calls a plan
+V = TypeVar("V", bound=Hashable)  # a setting that it tries
 
 
 class Plan(NamedTuple):
@@ -31,14 +33,14 @@ def planned(job: Job, label: str) -> Plan:
     return Plan(replace(job, label=label), f"{job.label},steps={schedule.steps},warmup={schedule.warmup}")
 
 
-def gather(plans: Sequence[Plan], known: Path | None, say: Callable[[str], None]) -> tuple[int, list[Curves]]:
-    """Trains the seeds that neither a file of such rows nor the folders have; returns an exit code and, where it is 0, every curve.
+def gather(plans: Mapping[K, Plan], known: Path | None, say: Callable[[str], None]) -> tuple[int, dict[K, Curves]]:
+    """Trains the seeds that neither a file of such rows nor the folders have; returns an exit code and, where it is 0, each plan's curves.
 
     Curves with seeds of the file have no episodes, and nan for a rate. **Raises** ValueError, in one line, for a file that is none of
     these, or that has one of the plans with other settings.
     """
     stored, rest = (read_rows(known) if known else {}), []
-    for job, settings in plans:
+    for job, settings in plans.values():
         mine = [seed for seed in job.seeds if (job.env, job.label, seed) in stored]
         for found, _ in (stored[job.env, job.label, seed] for seed in mine):
             if found != settings:
@@ -47,8 +49,28 @@ def gather(plans: Sequence[Plan], known: Path | None, say: Callable[[str], None]
             say(f"{known}: {job.label}, {words(mine)} known")
         rest.append(replace(job, seeds=tuple(seed for seed in job.seeds if seed not in mine)))
     if code := complete([job for job in rest if job.seeds], say):
-        return code, []
-    return 0, [_together(plan.job, job, stored) for plan, job in zip(plans, rest, strict=True)]
+        return code, {}
+    return 0, {key: _together(plan.job, job, stored) for (key, plan), job in zip(plans.items(), rest, strict=True)}
+
+
+def sweep(plans: Mapping[K, Mapping[V, Plan]], known: Path | None, say: Callable[[str], None]) -> tuple[int, dict[K, dict[V, Curves]]]:
+    """``gather`` for several settings of each."""
+    code, found = gather({(key, setting): plan for key, mine in plans.items() for setting, plan in mine.items()}, known, say)
+    return code, {key: {setting: found[key, setting] for setting in mine} for key, mine in plans.items()} if found else {}
+
+
+def best(runs: Mapping[V, Curves]) -> V:
+    """Returns the setting with the best mean return over training and seeds: the rule of every study that chooses one."""
+    return max(runs, key=lambda setting: float(runs[setting].evals.mean()))
+
+
+def choices(tried: Mapping[Any, Mapping[float, Curves]]) -> list[Sequence[str]]:
+    """Returns a line per key, a tuple of names, and setting: the mean return over training of each seed, and an x where it is the best."""
+    return [
+        (*names, f"{setting:g}", " ".join(f"{value:.1f}" for value in c.evals.mean(1)), "x" if setting == best(runs) else "")
+        for names, runs in tried.items()
+        for setting, c in runs.items()
+    ]
 
 
 Looks = dict[float, float]  # step -> return
@@ -89,13 +111,12 @@ def read_rows(path: Path) -> Stored:
     return found
 
 
-def write_rows(path: Path, plans: Sequence[Plan], curves: Sequence[Curves]) -> None:
+def write_rows(path: Path, found: Iterable[tuple[Plan, Curves]]) -> None:
     """Writes every evaluation of every seed."""
-    tables.write_rows(path, HEAD, _rows(plans, curves))
-
-
-def _rows(plans: Sequence[Plan], curves: Sequence[Curves]) -> Iterable[tuple[str, str, str, int, int, str]]:
-    for (job, settings), c in zip(plans, curves, strict=True):
-        for seed, evals in zip(job.seeds, c.evals.tolist(), strict=True):
-            for step, value in zip(c.steps.tolist(), evals, strict=True):
-                yield job.env, job.label, settings, seed, int(step), f"{value:.9g}"
+    rows = (
+        (job.env, job.label, settings, seed, int(step), f"{value:.9g}")
+        for (job, settings), c in found
+        for seed, evals in zip(job.seeds, c.evals.tolist(), strict=True)
+        for step, value in zip(c.steps.tolist(), evals, strict=True)
+    )
+    tables.write_rows(path, HEAD, rows)

@@ -7,7 +7,7 @@ import pytest
 from matplotlib import image
 
 from wgf.runs.studies import figure1
-from wgf.runs.studies.figure1 import ALONE, FLOWS, LEARNING, Options, choices, chosen, grouped, rows
+from wgf.runs.studies.figure1 import ALONE, FLOWS, LEARNING, Options, grouped, rows
 from wgf.runs.studies.main import run
 from wgf.runs.trainer.compare import Curves
 
@@ -55,23 +55,12 @@ def test_sixteen_policies_alone_are_a_seed():
 def test_the_table_has_the_means_over_training_and_at_the_end_beside_those_of_svpg():
     panel = ("CartPole", "A2C")
     found = {panel: {"svpg": curves(10.0), "ip-wgf": curves(100.0, slope=50.0), "pg": curves(5.0)}}
-    first, second, third = rows(found, {(panel, "svpg"): 6.0, (panel, "ip-wgf"): 0.1})
+    first, second, third = rows(found, {(*panel, "svpg"): 6.0, (*panel, "ip-wgf"): 0.1})
     assert [(row["agent"], row["alpha"]) for row in (first, second, third)] == [("svpg", "6"), ("ip-wgf", "0.1"), ("pg", "-")]
     means = [float(row["return over training, IQM [95 %]"].split()[0]) for row in (first, second, third)]
     assert means == [12.0, 152.0, 7.0]  # middle seeds 1 to 3 of level 10; 100 + 50
     assert [row["mean - that of svpg at the end"].split()[0] for row in (first, second, third)] == ["-", "190", "-5"]
     assert [row["P(better than svpg) over training"] for row in (first, second, third)] == ["-", "1", "0"]
-
-
-def test_the_best_temperature_over_training_is_chosen():
-    runs = {6.0: curves(10.0, slope=-20.0), 7.0: curves(8.0), 8.0: curves(-9.0, slope=10.0)}
-    assert chosen(runs) == 7.0
-    lines = choices({(("CartPole", "A2C"), "svpg"): runs})
-    assert [line[3:] for line in lines] == [
-        ("6", "-10.0 -9.0 -8.0 -7.0 -6.0", ""),
-        ("7", "8.0 9.0 10.0 11.0 12.0", "x"),
-        ("8", "1.0 2.0 3.0 4.0 5.0", ""),
-    ]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place
-from wgf.runs.trainer.compare import plan
-from wgf.runs.trainer.evaluations import HEAD, gather, planned, read_rows, write_rows
+from wgf.runs.trainer.compare import Curves, plan
+from wgf.runs.trainer.evaluations import HEAD, best, choices, gather, planned, read_rows, sweep, write_rows
 
 SCHEDULE = Schedule(steps=40, warmup=20, eval_every=20, eval_episodes=1)
 
@@ -18,28 +18,30 @@ def plans(folder, seeds, first=0, lr="0.001"):
     place = Place(out=str(folder), name="study", device="cpu", compile=False)
     contest = Contest(("sac",), "Pendulum-v1", seeds, first)
     tokens = {name: f"sac:preset=modern:hidden=8:batch=8:lr={lr}:tau={tau}" for name, tau in (("one", 0.01), ("two", 0.02))}
-    return [planned(plan(token, contest, SCHEDULE, place), name) for name, token in tokens.items()]
+    return {name: planned(plan(token, contest, SCHEDULE, place), name) for name, token in tokens.items()}
 
 
 def test_seeds_that_are_known_are_not_trained_again_and_join_the_others(tmp_path):
     said, file = [], tmp_path / "evaluations.csv"
-    first = plans(tmp_path / "a", 2)
-    code, early = gather(first[:1], None, said.append)
-    write_rows(file, first[:1], early)
+    first = plans(tmp_path / "a", 2)["one"]
+    code, found = gather({"one": first}, None, said.append)
     assert code == 0
-    assert (early[0].steps.tolist(), early[0].evals.shape) == ([20.0, 40.0], (2, 2))
-    assert early[0].rate > 0.0
+    early = found["one"]
+    write_rows(file, [(first, early)])
+    assert (early.steps.tolist(), early.evals.shape) == ([20.0, 40.0], (2, 2))
+    assert early.rate > 0.0
     wider, lines = plans(tmp_path / "b", 3), []
-    code, (one, two) = gather(wider, file, lines.append)
+    code, found = gather(wider, file, lines.append)
     assert code == 0
+    one, two = found["one"], found["two"]
     assert f"{file}: one, seeds 0, 1 known" in lines
     trained = sorted(str(path.relative_to(tmp_path / "b")) for path in tmp_path.glob("b/study/Pendulum-v1/*/seed-*"))
     assert trained == [f"study/Pendulum-v1/{name}" for name in ("one/seed-2", "two/seed-0", "two/seed-1", "two/seed-2")]
-    np.testing.assert_allclose(one.evals[:2], early[0].evals, rtol=1e-8)  # nine digits
+    np.testing.assert_allclose(one.evals[:2], early.evals, rtol=1e-8)  # nine digits
     assert (one.evals.shape, two.evals.shape) == ((3, 2), (3, 2))
     assert not np.allclose(one.evals[2], one.evals[1])
     assert (np.isnan(one.rate), two.rate > 0.0, len(two.episodes), len(one.episodes)) == (True, True, 3, 0)
-    write_rows(file, wider, [one, two])
+    write_rows(file, [(wider[name], found[name]) for name in ("one", "two")])
     with file.open(newline="") as f:
         rows = list(csv.DictReader(f))
     assert list(rows[0]) == HEAD
@@ -48,7 +50,30 @@ def test_seeds_that_are_known_are_not_trained_again_and_join_the_others(tmp_path
     code, again = gather(plans(tmp_path / "c", 2, first=1), file, lines.append)
     assert code == 0
     assert not (tmp_path / "c").exists()
-    np.testing.assert_allclose(again[1].evals, two.evals[1:], rtol=1e-8)
+    np.testing.assert_allclose(again["two"].evals, two.evals[1:], rtol=1e-8)
+
+
+def curves(level, slope=0.0):
+    """Five seeds that differ by 1, three looks that rise by ``slope``."""
+    return Curves("any", np.arange(1.0, 4.0), level + np.arange(5.0)[:, None] + slope * np.arange(3.0), [], 1.0)
+
+
+def test_the_setting_with_the_best_mean_over_training_is_chosen():
+    runs = {6.0: curves(10.0, slope=-20.0), 7.0: curves(8.0), 8.0: curves(-9.0, slope=10.0)}
+    assert best(runs) == 7.0
+    assert choices({("CartPole", "svpg"): runs}) == [
+        ("CartPole", "svpg", "6", "-10.0 -9.0 -8.0 -7.0 -6.0", ""),
+        ("CartPole", "svpg", "7", "8.0 9.0 10.0 11.0 12.0", "x"),
+        ("CartPole", "svpg", "8", "1.0 2.0 3.0 4.0 5.0", ""),
+    ]
+
+
+def test_a_sweep_is_what_is_gathered_by_name_and_setting(tmp_path):
+    mine = plans(tmp_path / "a", 1)
+    code, found = sweep({"tau": {0.01: mine["one"], 0.02: mine["two"]}}, None, print)
+    _, expected = gather(mine, None, print)
+    assert (code, list(found["tau"])) == (0, [0.01, 0.02])
+    np.testing.assert_array_equal(found["tau"][0.02].evals, expected["two"].evals)
 
 
 def test_what_a_file_has_with_other_settings_is_refused(tmp_path):
@@ -56,10 +81,10 @@ def test_what_a_file_has_with_other_settings_is_refused(tmp_path):
     file.write_text(",".join(HEAD) + '\nPendulum-v1,one,"sac,lr=0.5",0,20,1.0\n')
     with pytest.raises(ValueError, match=r"evaluations.csv has one with sac,lr=0.5, not sac,preset=modern.*; give the same settings"):
         gather(plans(tmp_path, 1), file, print)
-    settings = plans(tmp_path, 1)[0].settings
+    settings = plans(tmp_path, 1)["one"].settings
     file.write_text(",".join(HEAD) + "".join(f'\nPendulum-v1,one,"{settings}",{seed},{20 + seed},1.0' for seed in (0, 1)))
     with pytest.raises(ValueError, match="the seeds of one were not looked at after the same steps; leave --known out"):
-        gather(plans(tmp_path, 2)[:1], file, print)
+        gather({"one": plans(tmp_path, 2)["one"]}, file, print)
 
 
 @pytest.mark.parametrize(
