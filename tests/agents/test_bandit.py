@@ -146,6 +146,18 @@ def test_particle_policies_keep_both_goals(name, device):
     assert (near_both_goals(draws(agent, cfg, state, draw)) > 0.15).all()
 
 
+@pytest.mark.parametrize("name", ["soft-q", "dp-wgf", "dp-wgf-v"])
+def test_on_the_strong_critic_particle_policies_keep_both_goals_at_a_temperature_of_one(name, device):
+    """At that of the preset, far below, a law of both goals has a deviation of 0.02 at each, and one is left. States differ, since batch
+    norm makes nothing of equal ones."""
+    agent, cfg = find(name, "strong-small")
+    sizes = {"hidden": (32, 32), "critic_hidden": (32, 32), "policy_hidden": (32,), "batch": 64, "lr": 3e-3, "tau": 0.05, "lr_fall": 0}
+    sizes |= {"alpha": 1.0} if name != "dp-wgf-v" else {"alpha0": 1.0, "temperature": "fixed"}
+    cfg = replace(cfg, **{f.name: sizes[f.name] for f in fields(cfg) if f.name in sizes})
+    state, draw, _ = trained(agent, cfg, two_goals, 300, device, spread=1.0)
+    assert (near_both_goals(draws(agent, cfg, state, draw)) > 0.15).all()
+
+
 def test_a_gaussian_policy_cannot_keep_both_goals(device):
     agent, cfg = CASES["sac"]
     state, draw, _ = trained(agent, cfg, two_goals, 900, device)
