@@ -150,17 +150,19 @@ class Agent(Description):
         return text
 
     def compiles(self, steps: int) -> bool:
-        """Says whether a training of ``steps`` steps that begins now, or one that goes on, runs its updates as machine code.
+        """Says whether a training of ``steps`` steps that begins now, or one that goes on, runs as machine code: its updates, and the steps
+        of one of the project's own tasks.
 
-        By itself it does where the updates are many and large enough to save twice what compiling costs, on a CPU with a compiler.
+        By itself it does where these are many and large enough to save twice what compiling costs, on a CPU with a compiler.
         """
         counted("steps", steps)
         if self._training is not None:  # which goes on as it began
             return self._task.compile
         if self.compile != "auto":
             return self.compile
-        updates = self.module.memory(self.cfg, self.schedule).updates(steps)
-        return pays(updates, machine.work(len(self.seeds), self.cfg), self.device)
+        memory = self.module.memory(self.cfg, self.schedule)
+        ticks = steps // memory.envs if self.source.together else 0
+        return pays(memory.updates(steps), machine.work(len(self.seeds), self.cfg), self.device, ticks)
 
     def predict(self, obs: Any, deterministic: bool = True, seed: int = 0, policy: int = 0) -> NDArray[Any]:
         """Returns the action for an observation of the environment, or actions (n, A) for n of them, in the environment's own units.
@@ -264,9 +266,9 @@ class Agent(Description):
         def starts(seed: int) -> Sequence[int | None]:
             return [None] * memory.envs if seed in ended else memory.starts(seed)
 
-        envs = self.source.make(count, memory.envs, device=memory.place(self.device), starts=starts, limit=limit)
-        eval_envs = self.source.make(count * self.policies * schedule.eval_episodes, limit=limit)
         compile = self.compiles(schedule.steps - self.step) if compile is None else compile
+        envs = self.source.make(count, memory.envs, device=memory.place(self.device), starts=starts, limit=limit, compile=compile)
+        eval_envs = self.source.make(count * self.policies * schedule.eval_episodes, limit=limit)
         self._task = Task(self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, compile)
         try:
             with one_line(), machine.tuned():

@@ -18,6 +18,7 @@ from wgf.compiler import available, machine_code
 COST = 40.0  # seconds of one core that compiling an update takes, 20 to 60
 # Seconds that an update takes less as machine code, and for each unit of its ``work``: tests/bench/updates.py
 SAVED, SAVED_EACH = 1.2e-3, 8e-11
+SAVED_TICK = 2e-4  # and a step of one of the project's own tasks: tests/bench/tasks.py
 Update = Callable[[Any, Any], Info]  # minibatch or segment, and noise; changes the state
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -27,12 +28,13 @@ def saving(updates: int, work: int) -> float:
     return max(0, updates) * (SAVED + SAVED_EACH * work)
 
 
-def pays(updates: int, work: int, device: torch.device) -> bool:
+def pays(updates: int, work: int, device: torch.device, ticks: int = 0) -> bool:
     """Says whether compiling is worth it: on a CPU with a C++ compiler, where it saves more than twice what it costs.
 
-    By the numbers of a training alone, so that the same training is compiled or not, whenever it is run.
+    ``ticks``: steps of one of the project's own tasks, many copies at once. By the numbers of a training alone, so that the same training
+    is compiled or not, whenever it is run.
     """
-    return device.type == "cpu" and saving(updates, work) > 2.0 * COST and available()
+    return device.type == "cpu" and saving(updates, work) + SAVED_TICK * ticks > 2.0 * COST and available()
 
 
 class Recorder:

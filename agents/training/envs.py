@@ -133,17 +133,24 @@ class Source:
         fitting(self.name, n, POOLED, free_memory(CPU))
         return EnvPool(self.name, n)
 
-    def make(self, seeds: int, n: int = 1, *, device: torch.device = CPU, starts: Starts = alone, limit: float = 0.0) -> Envs:
+    @property
+    def together(self) -> bool:
+        """Whether they are one of the project's own tasks, which steps as one tensor computation."""
+        return self.name in tasks.IDS and not self.own
+
+    def make(
+        self, seeds: int, n: int = 1, *, device: torch.device = CPU, starts: Starts = alone, limit: float = 0.0, compile: bool = False
+    ) -> Envs:
         """Makes ``n`` environments for each of ``seeds`` seeds; the environments of seed k are seeded with starts(k).
 
-        The project's own tasks by their ids run on the device, the n of a seed on one random generator seeded with k; others run on the
-        CPU, each with ``limit`` seconds for a step, 0 for no limit.
+        The project's own tasks by their ids run on the device, the n of a seed on one random generator seeded with k, with ``compile`` as
+        machine code; others run on the CPU, each with ``limit`` seconds for a step, 0 for no limit.
 
         **Raises** ValueError for an unknown id, a missing package, a space of no use, or a limit where there can be none.
         """
-        if self.name in tasks.IDS and not self.own:
+        if self.together:
             fitting(self.name, seeds * n, LEAST, free_memory(device))
-            return Fleet(tasks.IDS[self.name], n, device)
+            return Fleet(tasks.IDS[self.name], n, device, compile)
         return Gathered(self.simulators(seeds * n, limit), n, device, starts)
 
 

@@ -26,14 +26,14 @@ ALONE = ("wgf/PointWallMuJoCo-v0", "wgf/PointWall-v0")
 
 
 class Together:
-    """ES on a population of so many pairs and seeds."""
+    """ES on a population of so many pairs and seeds; ``compile``: the steps of the task as machine code."""
 
-    def __init__(self, pairs: int, seeds: int) -> None:
+    def __init__(self, pairs: int, seeds: int, compile: bool = False) -> None:
         self.cfg, device = es.Config(pairs=pairs, horizon=HORIZON), torch.device("cpu")
         self.memory = es.memory(self.cfg, Schedule())
         self.state = es.init(self.cfg, 6, 2, [torch.Generator().manual_seed(k) for k in range(seeds)], device)
         self.draw = Streams([torch.Generator().manual_seed(k) for k in range(seeds)])
-        envs = Source("wgf/PointWall-v0").make(seeds, self.memory.envs, device=device)
+        envs = Source("wgf/PointWall-v0").make(seeds, self.memory.envs, device=device, compile=compile)
         self.memory.begin(envs, range(seeds), device)
 
     def __call__(self) -> None:
@@ -86,15 +86,19 @@ def main() -> None:
     rows = []
     for seeds in args.seeds:
         for name in ALONE:
-            times = alternate({"together": Together(args.pairs, seeds), "alone": Alone(name, args.sample)}, args.rounds)
-            each = {"together": [t / seeds for t in times["together"]], "alone": [t * args.pairs / args.sample for t in times["alone"]]}
+            many = {"together": Together(args.pairs, seeds), "compiled": Together(args.pairs, seeds, compile=True)}
+            times = alternate({**many, "alone": Alone(name, args.sample)}, args.rounds)
+            each = {case: [t / seeds for t in times[case]] for case in many}
+            each["alone"] = [t * args.pairs / args.sample for t in times["alone"]]
             rows.append(
                 {
                     "seeds": str(seeds),
                     "one at a time": name,
                     "together, s per iteration and seed": f"{median(each['together']):.4f}",
+                    "compiled": f"{median(each['compiled']):.4f}",
                     "alone, s per iteration": f"{median(each['alone']):.2f}",
-                    "ratio": ratio(each, "alone", "together"),
+                    "alone / together": ratio(each, "alone", "together"),
+                    "alone / compiled": ratio(each, "alone", "compiled"),
                 }
             )
     text = (

@@ -6,6 +6,7 @@ A step is dynamics, reward, ends, time limits, fresh starts and observations, wi
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import gymnasium
@@ -18,9 +19,9 @@ from wgf.agents.tasks.fleet import Fleet
 TOGETHER = 20  # steps a call
 
 
-def fleet(name: str, copies: int, device: torch.device) -> Fleet:
+def fleet(name: str, copies: int, device: torch.device, compile: bool = False) -> Fleet:
     """So many copies, at their start."""
-    found = Fleet(tasks.IDS[name], copies, device)
+    found = Fleet(tasks.IDS[name], copies, device, compile)
     found.reset([0])
     return found
 
@@ -37,29 +38,34 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     device, rows = torch.device(args.device), []
     for name in tasks.IDS:
-        many, one = fleet(name, args.copies, device), gymnasium.make(name)
+        one = gymnasium.make(name)
         one.reset(seed=0)
-        action, single = torch.zeros(1, args.copies, 1, device=device), one.action_space.sample()
+        single = one.action_space.sample()
+        action = torch.zeros(1, args.copies, single.size, device=device)
 
-        def together(many: Fleet = many, action: torch.Tensor = action) -> None:
+        def together(many: Fleet, action: torch.Tensor = action) -> None:
             for _ in range(TOGETHER):
                 many.step(action)
             if device.type == "cuda":
                 torch.cuda.synchronize()
+
+        many = {"together": fleet(name, args.copies, device)}
+        if device.type == "cpu":
+            many["compiled"] = fleet(name, args.copies, device, compile=True)
 
         def alone(one: gymnasium.Env = one, single: object = single) -> None:
             _, _, terminated, truncated, _ = one.step(single)
             if terminated or truncated:
                 one.reset()
 
-        times = alternate({"together": together, "alone": alone}, args.rounds)
-        each = {"together": [t / (TOGETHER * args.copies) for t in times["together"]], "alone": times["alone"]}
+        times = alternate({**{case: partial(together, it) for case, it in many.items()}, "alone": alone}, args.rounds)
+        each = {"alone": times["alone"], **{case: [t / (TOGETHER * args.copies) for t in times[case]] for case in many}}
         rows.append(
             {
                 "task": name,
-                f"steps a second, {args.copies:,} copies": f"{1.0 / median(each['together']):,.0f}",
+                **{f"steps per second, {args.copies:,} copies, {case}": f"{1.0 / median(each[case]):,.0f}" for case in many},
                 "one at a time, through Gymnasium": f"{1.0 / median(each['alone']):,.0f}",
-                "ratio": ratio(each, "alone", "together"),
+                **{f"{case} / one at a time": ratio(each, "alone", case) for case in many},
             }
         )
     text = f"{args.copies:,} copies, float32, {args.device}, {args.threads} thread(s).\n\n{table(rows)}"

@@ -33,6 +33,19 @@ def test_a_step_is_the_tasks_own_and_an_end_begins_anew(name):
     assert ended_before == (name not in ("DoublePendulum", "PointWall"))
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_as_machine_code_a_step_is_recorded_once_and_the_same(name, recordings):
+    plain, quick = Fleet(name, 6, CPU), Fleet(name, 6, CPU, compile=True)
+    torch.testing.assert_close(quick.reset([3, 4]), plain.reset([3, 4]), rtol=0, atol=0)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        action = 2.0 * torch.rand(2, plain.task.action_size, 6, generator=generator).mT - 1.0  # not contiguous
+        for found, expected in zip(quick.step(action), plain.step(action), strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        torch.testing.assert_close(quick.snapshot()["age"], plain.snapshot()["age"], rtol=0, atol=0)
+    assert len(recordings) == 1
+
+
 def test_a_time_limit_truncates_and_an_end_at_the_limit_is_an_end():
     fleet, horizon = Fleet("DoublePendulum", 2, CPU), TASKS["DoublePendulum"].horizon
     fleet.reset([0])
