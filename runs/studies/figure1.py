@@ -18,10 +18,10 @@ from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, check_range, check_some
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.compare import Curves, compared, plan
+from wgf.runs.trainer.compare import Curves, over_training_and_at_the_end, plan
 from wgf.runs.trainer.evaluations import Plan, best, choices, gather, planned, sweep, write_rows
 from wgf.runs.trainer.figures import caption, display, figure, returns
-from wgf.runs.trainer.statistics import COVERAGE, TESTS, bootstrap, iqm
+from wgf.runs.trainer.statistics import COVERAGE, TESTS
 
 ITERATIONS = {"CartPole": 100, "CartPoleSwingUp": 1000, "DoublePendulum": 1000}
 LEARNING = {"REINFORCE": "1.0", "A2C": "0.0"}  # lambda of the advantages
@@ -84,18 +84,10 @@ def rows(found: dict[Panel, dict[str, Curves]], alphas: dict[Key, float]) -> lis
     """Returns a line per panel and agent: returns over training and at the end, beside SVPG's."""
     lines: list[tables.Row] = []
     for panel, curves in found.items():
-        mine: list[dict[str, str]] = [
-            {"task": panel[0], "learning": panel[1], "agent": agent, "alpha": f"{alphas[*panel, agent]:g}" if agent != ALONE else "-"}
-            for agent in curves
-        ]
-        for part, values in (
-            ("over training", [c.evals.mean(1) for c in curves.values()]),
-            ("at the end", [c.evals[:, -1] for c in curves.values()]),
-        ):
-            for line, value, against in zip(mine, values, compared(values), strict=True):
-                line[f"return {part}, IQM [95 %]"] = str(bootstrap(lambda x: float(iqm(x)), value))
-                line |= {f"{name.format(FLOWS[0])} {part}": said for name, said in against.items()}
-        lines += mine
+        cells = over_training_and_at_the_end(list(curves.values()), FLOWS[0])
+        for agent, mine in zip(curves, cells, strict=True):
+            alpha = "-" if agent == ALONE else f"{alphas[*panel, agent]:g}"
+            lines.append({"task": panel[0], "learning": panel[1], "agent": agent, "alpha": alpha, **mine})
     return lines
 
 

@@ -18,10 +18,10 @@ from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, check_range, check_some
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.compare import Curves, compared, plan
+from wgf.runs.trainer.compare import Curves, over_training_and_at_the_end, plan
 from wgf.runs.trainer.evaluations import Plan, best, choices, gather, planned, sweep, write_rows
 from wgf.runs.trainer.figures import caption, figure, returns
-from wgf.runs.trainer.statistics import COVERAGE, TESTS, bootstrap, iqm
+from wgf.runs.trainer.statistics import COVERAGE, TESTS
 
 TASKS = {  # the paper's final return of each method, mean over 5 seeds
     "Walker2d": (516.47, 529.60, 652.53, 683.38, 739.51),
@@ -94,17 +94,11 @@ def rows(found: dict[str, dict[str, Curves]], lrs: dict[Key, float]) -> list[tab
     """Returns a line per task and method: returns over training and at the end beside those of the first method, and the paper's."""
     lines: list[tables.Row] = []
     for task, curves in found.items():
-        first = METHODS[next(iter(curves))].title
-        mine = [{"task": task, "method": METHODS[method].title, "lr": f"{lrs[task, method]:g}"} for method in curves]
-        for part, values in (
-            ("over training", [c.evals.mean(1) for c in curves.values()]),
-            ("at the end", [c.evals[:, -1] for c in curves.values()]),
-        ):
-            for line, value, against in zip(mine, values, compared(values), strict=True):
-                line[f"return {part}, IQM [95 %]"] = str(bootstrap(lambda x: float(iqm(x)), value))
-                line |= {f"{name.format(first)} {part}": said for name, said in against.items()}
+        cells = over_training_and_at_the_end(list(curves.values()), METHODS[next(iter(curves))].title)
         published = dict(zip(METHODS, TASKS[task], strict=True))
-        lines += [line | {"published": f"{published[method]:,.2f}"} for line, method in zip(mine, curves, strict=True)]
+        for method, mine in zip(curves, cells, strict=True):
+            about = {"task": task, "method": METHODS[method].title, "lr": f"{lrs[task, method]:g}"}
+            lines.append({**about, **mine, "published": f"{published[method]:,.2f}"})
     return lines
 
 

@@ -17,10 +17,10 @@ from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, check_range, check_some
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.compare import Curves, compared, plan
+from wgf.runs.trainer.compare import Curves, over_training_and_at_the_end, plan
 from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, figure, returns
-from wgf.runs.trainer.statistics import COVERAGE, TESTS, bootstrap, iqm
+from wgf.runs.trainer.statistics import COVERAGE, TESTS
 
 
 class Scene(NamedTuple):
@@ -106,14 +106,9 @@ class Options:
 
 def rows(curves: Sequence[Curves]) -> Sequence[tables.Row]:
     """Returns a line per method: the centre's return over training, at the end and at its best look, beside the first method's."""
-    lines = [{"method": c.label} for c in curves]
-    for part, values in (("over training", [c.evals.mean(1) for c in curves]), ("at the end", [c.evals[:, -1] for c in curves])):
-        for line, value, against in zip(lines, values, compared(values), strict=True):
-            line[f"return {part}, IQM [95 %]"] = str(bootstrap(lambda x: float(iqm(x)), value))
-            line |= {f"{name.format(curves[0].label)} {part}": said for name, said in against.items()}
-    for line, c in zip(lines, curves, strict=True):
-        line["best look of each seed"] = ", ".join(f"{best:.0f}" for best in c.evals.max(1))
-    return lines
+    cells = over_training_and_at_the_end(curves, curves[0].label)
+    best = [", ".join(f"{value:.0f}" for value in c.evals.max(1)) for c in curves]
+    return [{"method": c.label, **mine, "best look of each seed": looks} for c, mine, looks in zip(curves, cells, best, strict=True)]
 
 
 def main(options: Options, say: Callable[[str], None]) -> int:

@@ -145,6 +145,16 @@ def compared(finals: Sequence[Values]) -> list[dict[str, str]]:
     return rows
 
 
+def over_training_and_at_the_end(runs: Sequence[Curves], first: str) -> list[dict[str, str]]:
+    """Returns, for each of several agents, its returns over the whole training and at the end, and how both stand to the first one's."""
+    rows = [dict[str, str]() for _ in runs]
+    for part, values in (("over training", [c.evals.mean(1) for c in runs]), ("at the end", [c.evals[:, -1] for c in runs])):
+        for row, value, against in zip(rows, values, compared(values), strict=True):
+            row[f"return {part}, IQM [95 %]"] = str(bootstrap(lambda x: float(iqm(x)), value))
+            row |= {f"{name.format(first)} {part}": words for name, words in against.items()}
+    return rows
+
+
 def _reached(c: Curves, threshold: float) -> str:
     """Tells after how many episodes seeds reach the threshold: the median over those that do, and how many do."""
     needed = np.array([episodes_to(r, threshold) for r in c.episodes])
