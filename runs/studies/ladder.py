@@ -18,10 +18,10 @@ from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, check_range
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.compare import Curves, plan
+from wgf.runs.trainer.compare import PARTS, Curves, plan
 from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, figure, returns
-from wgf.runs.trainer.statistics import Values, difference, holm
+from wgf.runs.trainer.statistics import difference, holm
 
 
 class Rung(NamedTuple):
@@ -86,9 +86,6 @@ class Options:
 def below(rung: str, rungs: Sequence[str]) -> str:
     """Returns the rung that one is compared with: the one below it, or SAC where that was not trained."""
     return RUNGS[rung].below if RUNGS[rung].below in rungs else "sac"
-
-
-PARTS: dict[str, Callable[[Curves], Values]] = {"over training": lambda c: c.evals.mean(1), "at the end": lambda c: c.evals[:, -1]}
 
 
 def rows(curves: dict[str, Curves]) -> list[tables.Row]:

@@ -145,10 +145,15 @@ def compared(finals: Sequence[Values]) -> list[dict[str, str]]:
     return rows
 
 
+# of an agent's evaluations: a number per seed
+PARTS: dict[str, Callable[[Curves], Values]] = {"over training": lambda c: c.evals.mean(1), "at the end": lambda c: c.evals[:, -1]}
+
+
 def over_training_and_at_the_end(runs: Sequence[Curves], first: str) -> list[dict[str, str]]:
     """Returns, for each of several agents, its returns over the whole training and at the end, and how both stand to the first one's."""
     rows = [dict[str, str]() for _ in runs]
-    for part, values in (("over training", [c.evals.mean(1) for c in runs]), ("at the end", [c.evals[:, -1] for c in runs])):
+    for part, of in PARTS.items():
+        values = [of(c) for c in runs]
         for row, value, against in zip(rows, values, compared(values), strict=True):
             row[f"return {part}, IQM [95 %]"] = str(bootstrap(lambda x: float(iqm(x)), value))
             row |= {f"{name.format(first)} {part}": words for name, words in against.items()}
