@@ -14,10 +14,10 @@ from wgf.agents.training.memory import memory
 from wgf.agents.training.networks import critic
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.settings import ACTOR, CRITIC, SMALL_CRITIC, DelayedSettings, ReplaySettings
-from wgf.agents.training.targets import BOOTSTRAPS, td_target
+from wgf.agents.training.targets import BOOTSTRAPS, entropy_target, td_target
 from wgf.mlp import MLP
 from wgf.policies.critics import Pairs, QNetwork
-from wgf.policies.gaussian import GaussianMixture, entropy, noise_size
+from wgf.policies.gaussian import GaussianMixture, entropy, noise_size, tanh_log_det
 from wgf.policies.unbounded import UnboundedPolicy, block_fisher, decoupled_kl, flat, unflat
 
 __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
@@ -58,7 +58,9 @@ class Config(ReplaySettings, DelayedSettings):
     members: int = 1
     """Q networks; targets and the policy use the least of them. The paper: 1."""
     entropy: float = 0.0
-    """Temperature of an entropy term: d std += entropy / std per action, and in the critic; with n_step 1. The paper: 0."""
+    """Temperature of an entropy term, of the policy and of the critic's value; with n_step 1. The paper: 0."""
+    entropy_std: float = 0.0
+    """Deviation of a Gaussian whose entropy the temperature, which begins at ``entropy``, aims at; 0: it stays."""
     squash: Literal["identity", "cbrt"] = "identity"
     """What grad_a Q passes through, entry by entry. The paper: the cube root on fusion."""
     std0: float = 0.7
@@ -85,8 +87,10 @@ class Config(ReplaySettings, DelayedSettings):
     def __post_init__(self) -> None:
         if self.entropy and self.n_step > 1:
             raise ValueError(f"n_step is {self.n_step}; with entropy it must be 1: the entropies of the steps between are not known")
-        if self.entropy and self.policy != "gaussian":
-            raise ValueError(f"policy is {self.policy}; with entropy it must be gaussian, whose entropy has a closed form")
+        if self.entropy and self.policy == "mixture":
+            raise ValueError(f"policy is {self.policy}; with entropy it must be gaussian or squashed: that of a mixture has no closed form")
+        if self.entropy_std and not self.entropy:
+            raise ValueError(f"entropy is 0; with entropy_std {self.entropy_std} it is where the temperature starts: give one above 0")
         if self.components > 1 and self.policy != "mixture":
             raise ValueError(f"components is {self.components}; a {self.policy} policy has 1")
 
@@ -115,7 +119,8 @@ class State:
     """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change.
 
     ``log_weight``: of the KL's parts, mean and std, (S, 2, A). ``moved``: those parts when the targets moved last, (S, 2, A): how
-    far the policy went from one move of its target to the next.
+    far the policy went from one move of its target to the next. ``log_factor``: the logarithm of what the temperature ``entropy`` is
+    multiplied by, (S,).
     """
 
     nets: Nets
@@ -125,6 +130,7 @@ class State:
     q_target: Tensor
     log_weight: Adam
     moved: Tensor
+    log_factor: Adam
 
 
 class Noise(NamedTuple):
@@ -151,8 +157,10 @@ def init(
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     weights = torch.tensor([cfg.kl_mean, cfg.kl_std], device=device, dtype=policy.dtype)
     log_weight = weights.log()[:, None].repeat(seeds, 1, action)
-    adams = Adam(policy, cfg.lr, cfg.lr_fall // cfg.policy_delay), Adam(q, cfg.lr, cfg.lr_fall), Adam(log_weight, cfg.dual_lr)
-    return State(nets, adams[0], policy.clone(), adams[1], q.clone(), adams[2], torch.zeros_like(log_weight))
+    fall = cfg.lr_fall // cfg.policy_delay
+    adams = Adam(policy, cfg.lr, fall), Adam(q, cfg.lr, cfg.lr_fall), Adam(log_weight, cfg.dual_lr)
+    factor = Adam(torch.zeros(seeds, device=device), cfg.lr, fall)
+    return State(nets, adams[0], policy.clone(), adams[1], q.clone(), adams[2], torch.zeros_like(log_weight), factor)
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> Tensor:
@@ -184,8 +192,23 @@ def bounded(cfg: Config, u: Tensor) -> Tensor:
     return torch.tanh(u) if cfg.policy == "squashed" else u.clamp(-1.0, 1.0)
 
 
+def temperature(cfg: Config, state: State) -> Tensor:
+    """Returns the temperature of the entropy term, (S, 1): ``entropy``, or what has become of it."""
+    return cfg.entropy * state.log_factor.theta.exp()[:, None]
+
+
+def entropy_of(cfg: Config, law: GaussianMixture, u: Tensor) -> Tensor:
+    """Returns the entropy of a policy of one Gaussian, (S, B), in nats: the Gaussian's, and of a squashed one sum log(1 - tanh^2 u) more.
+
+    The latter is its mean over draws u (S, B, N, A).
+    """
+    found = entropy(law.std.log())[..., 0]
+    return found + tanh_log_det(u).mean(-1) if cfg.policy == "squashed" else found
+
+
 def slope(cfg: Config, state: State, obs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns Q and its gradient at draws u (S, B, N, A), in u; of a squashed law through tanh, so that its flow stays finite far out.
+    """Returns Q, and what draws u (S, B, N, A) are to climb, in u: of a squashed law Q's gradient through tanh, so that its flow stays
+    finite far out, and with an entropy term that of entropy log(1 - tanh^2 u) = -2 entropy tanh u.
 
     Q is fitted inside the cube alone, since the environment cuts actions. Beyond it Q goes on as there where it falls outwards, and is
     flat where it rises. Departs: the authors' open critic cuts too, which leaves no gradient outside, and a policy that is wholly out
@@ -195,7 +218,7 @@ def slope(cfg: Config, state: State, obs: Tensor, u: Tensor) -> tuple[Tensor, Te
     value, found = state.nets.q.slope(state.q.theta, obs, action)
     found = SQUASH[cfg.squash](found)
     if cfg.policy == "squashed":
-        return value, found * (1.0 - action.square())
+        return value, found * (1.0 - action.square()) - 2.0 * temperature(cfg, state)[..., None, None] * action
     return value, found.masked_fill((u.abs() > 1.0) & (found * u > 0.0), 0.0)
 
 
@@ -219,7 +242,8 @@ def evaluate_(cfg: Config, state: State, part: Batch, noise: Tensor) -> tuple[Te
     """
     policy, q = state.nets
     after, reward = policy.law(state.policy_target, part.next_obs), cfg.reward_scale * part.reward
-    action, bonus = bounded(cfg, after.draw(noise)), cfg.entropy * entropy(after.std.log())[..., 0]
+    u = after.draw(noise)
+    action, bonus = bounded(cfg, u), temperature(cfg, state) * entropy_of(cfg, after, u)
     if cfg.bootstrap == "draw":
         pairs = Pairs(part.obs, part.action, part.next_obs, action[..., 0, :])
         y = q.backup(state.q_target, pairs, reward, part.discount, bonus)
@@ -245,9 +269,10 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     for last, xi in zip(batch.parts(cfg.batch), torch.split(noise.after, cfg.batch, 1), strict=True):
         q_loss, q_values = evaluate_(cfg, state, last, xi)
 
-    # Update policy: along the projected flow of its N actions, by the loss -<flow, phi>, with N times its entropy, inside a soft
-    # trust region sum_d weight KL(target policy || policy)
+    # Update policy: along the projected flow of its N actions, by the loss -<flow, phi>, with N times the entropy of its Gaussian, inside
+    # a soft trust region sum_d weight KL(target policy || policy)
     weight, target = state.log_weight.theta.exp(), policy.law(state.policy_target, last.obs)
+    alpha = temperature(cfg, state)
 
     def policy_loss(policy: UnboundedPolicy, theta: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, GaussianMixture, Tensor]]:
         law = policy.law(theta, last.obs)
@@ -255,7 +280,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         value, rise = slope(cfg, state, last.obs, u)
         flow = projected(cfg, law.detach(), u, rise, noise.fisher)
         gain = sum((along * part).flatten(2).sum(-1) for along, part in zip(flow, law, strict=True))
-        gain = gain + cfg.samples * cfg.entropy * law.std.log().sum((-2, -1))
+        gain = gain + cfg.samples * alpha * law.std.log().sum((-2, -1))
         kl = torch.stack([part.mean(1) for part in decoupled_kl(target, law)], 1)
         return (weight * kl).sum((1, 2)) - gain.mean(-1), (value, u, law, kl)
 
@@ -268,16 +293,23 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         descend_(state.log_weight, lambda log_weight: (log_weight * (bound - kl)).sum((1, 2)))
         state.log_weight.theta.clamp_(min=FLOOR)
 
+    # Update temperature: descend log temperature (entropy - target entropy)
+    if cfg.entropy_std:
+        spread = entropy_of(cfg, law, u).mean(-1) - entropy_target(last.action.shape[-1], cfg.entropy_std)
+        descend_(state.log_factor, lambda log_factor: log_factor * spread)
+
     # Update target
     state.policy_target.lerp_(state.policy.theta, cfg.tau * due(cfg, state.policy))
     state.moved.lerp_(kl, due(cfg, state.policy))
 
     def info() -> dict[str, Tensor]:
+        density = law.squashed_log_prob(u) if cfg.policy == "squashed" else law.log_prob(u)
         return {
             "losses/q": q_loss,
             "losses/q_values": q_values,
             "losses/policy": -value.mean((1, 2)),
-            "policy/entropy": -law.log_prob(u).mean((1, 2)),
+            "policy/entropy": -density.mean((1, 2)),
+            "policy/alpha": alpha[:, 0],
             "policy/std": law.std.mean((1, 2, 3)),
             "policy/kl_mean": state.moved[:, 0].sum(-1),
             "policy/kl_std": state.moved[:, 1].sum(-1),

@@ -196,7 +196,8 @@ def test_all_parameters_move(agent, preset, device):
     before = run.tensors()
     fixed = [f"log_alpha.{k}" for k in ("theta", "m", "v", "steps")] if getattr(run.cfg, "temperature", "") == "fixed" else []
     fixed += [f"log_weight.{k}" for k in ("theta", "m", "v", "steps")] if getattr(run.cfg, "kl", "") == "soft" else []
-    fixed += [f"log_factor.{k}" for k in ("theta", "m", "v", "steps")] if getattr(run.cfg, "w2_radius", 1.0) == 0.0 else []
+    learned = getattr(run.cfg, "w2_radius", getattr(run.cfg, "entropy_std", 1.0))
+    fixed += [f"log_factor.{k}" for k in ("theta", "m", "v", "steps")] if learned == 0.0 else []
     run.update(2)  # two: the previous policy of the first update is the policy itself, and targets are copied at the second
     for name, t in run.tensors().items():
         if name in fixed:

@@ -25,6 +25,9 @@ CASES = {
     "entropy, two members, one action": {"entropy": 0.3, "n_step": 1, "members": 2, "samples": 1},
     "mixture": {"policy": "mixture", "components": 3, "fisher": 6, "damping": 0.1, "cg_steps": 40, "bootstrap": "mean"},
     "squashed": {"policy": "squashed", "squash": "cbrt"},
+    "squashed, entropy": {"policy": "squashed", "squash": "cbrt", "entropy": 0.3, "n_step": 1, "bootstrap": "mean"},
+    "squashed, entropy that is aimed at": {"policy": "squashed", "entropy": 0.3, "entropy_std": 0.15, "n_step": 1, "bootstrap": "draw"},
+    "entropy that is aimed at": {"entropy": 0.3, "entropy_std": 0.9, "n_step": 1},
     "draw, averages": {"bootstrap": "draw", "tau": 0.3, "copy_every": 1, "members": 2},
     "moves": {"tau": 0.3, "bootstrap": "mean"},
     "weak": {"kl_mean": 1e-3, "kl_std": 1e-3, "std0": 0.2},
@@ -57,9 +60,10 @@ class Alone:
     def __init__(self, state, s, cfg):
         self.cfg, self.nets, self.updates = cfg, state.nets, 0
         self.p = {name: vector(state, name)[s].detach().clone().requires_grad_() for name in NETWORKS}
-        self.log_weight = state.log_weight.theta[s].clone().requires_grad_()
+        self.log_weight, self.log_alpha = (t[s].clone().requires_grad_() for t in (state.log_weight.theta, state.log_factor.theta))
         self.moved = state.moved[s].clone()
         self.adam = {name: Adam([self.p[name]], cfg.lr) for name in ("policy", "q")} | {"weight": Adam([self.log_weight], cfg.dual_lr)}
+        self.adam["alpha"] = Adam([self.log_alpha], cfg.lr)
 
     def law(self, name, obs):
         """logits (K,), means and stds (K, A)."""
@@ -89,15 +93,31 @@ class Alone:
             if (u[d] > 1.0 and g[d] > 0.0) or (u[d] < -1.0 and g[d] < 0.0):
                 g[d] = 0.0
         g = torch.copysign(g.abs() ** (1.0 / 3.0), g) if self.cfg.squash == "cbrt" else g
-        return value.detach(), (g / torch.cosh(u).square() if self.cfg.policy == "squashed" else g)
+        if self.cfg.policy != "squashed":
+            return value.detach(), g
+        room = u.clone().requires_grad_()
+        (out,) = torch.autograd.grad(self.room(room), room)
+        return value.detach(), g / torch.cosh(u).square() + self.alpha() * out
+
+    def alpha(self):
+        return self.cfg.entropy * self.log_alpha.detach().exp()
+
+    def room(self, u):
+        """log |da/du| of a squashed policy's draw."""
+        return torch.log1p(-torch.tanh(u).square()).sum() if self.cfg.policy == "squashed" else torch.zeros(())
+
+    def entropy(self, law, us):
+        """Of a Gaussian, and by draws what tanh adds to it."""
+        return Normal(law[1], law[2]).entropy().sum() + sum(self.room(u) for u in us) / len(us)
 
     def next_value(self, obs, noise):
         law = self.law("policy_target", obs)
-        q = torch.stack([self.q("q_target", obs, self.into(self.drawn(law, z))).min() for z in noise])
+        us = [self.drawn(law, z) for z in noise]
+        q = torch.stack([self.q("q_target", obs, self.into(u)).min() for u in us])
         v = {"mean": q.mean(), "max": q.max(), "draw": q[0], "softmax": (torch.softmax(self.cfg.sharpness * q, 0) * q).sum()}[
             self.cfg.bootstrap
         ]
-        return v + self.cfg.entropy * Normal(law[1], law[2]).entropy().sum()
+        return v + self.alpha() * self.entropy(law, us)
 
     def critic_loss(self, batch, noise):
         q = torch.stack([self.q("q", batch.obs[b], batch.action[b]) for b in range(B)])
@@ -146,7 +166,7 @@ class Alone:
         law, target = self.law("policy", obs), [t.detach() for t in self.law("policy_target", obs)]
         us = [self.drawn(law, z) for z in noise]
         values, slopes = zip(*(self.slope(obs, u) for u in us), strict=True)
-        loss = -len(noise) * self.cfg.entropy * law[2].log().sum()
+        loss = -len(noise) * self.alpha() * law[2].log().sum()
         if self.cfg.components == 1:
             loss = loss + sum(self.closed_loss(law, u, g) for u, g in zip(us, slopes, strict=True))
         else:
@@ -156,27 +176,31 @@ class Alone:
         of_std = kl_divergence(Normal(target[1], target[2]), Normal(target[1], law[2]))
         parts = torch.stack([(w[:, None] * of_mean).sum(0) + moved / A, (w[:, None] * of_std).sum(0)])
         outside = sum((u.abs() > 1.0).sum() for u in us) / (A * len(us))
-        surprise = -sum(self.density(law, u) for u in us) / len(us)
-        return loss, parts, torch.stack(values).mean(), outside, surprise, law[2].mean()
+        surprise = -sum(self.density(law, u) - self.room(u) for u in us) / len(us)
+        return loss, parts, torch.stack(values).mean(), outside, surprise, law[2].mean(), self.entropy(law, us)
 
     def update(self, batch, noise):
         self.updates += 1
         q_loss, q_mean = self.critic_loss(batch, noise)
         self.adam["q"].step(torch.autograd.grad(q_loss, [self.p["q"]]))
         each = [self.policy_loss(batch.obs[b], noise.now[b], noise.fisher[b]) for b in range(B)]
-        loss, kl, value, outside, entropy, std = (sum(parts) / B for parts in zip(*each, strict=True))
+        loss, kl, value, outside, surprise, std, entropy = (sum(parts) / B for parts in zip(*each, strict=True))
+        alpha = self.alpha()
         weight = self.log_weight.exp()
         policy_gradient = torch.autograd.grad(loss + (weight.detach() * kl).sum(), [self.p["policy"]])
         if self.cfg.kl == "hard":
             bound = torch.tensor([[self.cfg.bound_mean], [self.cfg.bound_std]])
             self.adam["weight"].step(torch.autograd.grad((self.log_weight * (bound - kl.detach())).sum(), [self.log_weight]))
         self.adam["policy"].step(policy_gradient)
+        if self.cfg.entropy_std:
+            aim = Normal(torch.zeros(A), self.cfg.entropy_std).entropy().sum()
+            self.adam["alpha"].step(torch.autograd.grad(self.log_alpha * (entropy.detach() - aim), [self.log_alpha]))
         if self.updates % self.cfg.copy_every == 0:
             for name in ("policy", "q"):
                 self.p[f"{name}_target"].data.lerp_(self.p[name], self.cfg.tau)
             self.moved = kl.detach()
-        info = {"losses/q": q_loss, "losses/q_values": q_mean, "losses/policy": -value, "policy/entropy": entropy}
-        info["policy/std"] = std
+        info = {"losses/q": q_loss, "losses/q_values": q_mean, "losses/policy": -value, "policy/entropy": surprise}
+        info |= {"policy/std": std, "policy/alpha": alpha}
         return info | {"policy/kl_mean": self.moved[0].sum(), "policy/kl_std": self.moved[1].sum(), "policy/outside": outside}
 
 
@@ -217,6 +241,7 @@ def test_update_is_the_update_by_hand(change):
             for name in NETWORKS:
                 torch.testing.assert_close(vector(state, name)[s], alone[s].p[name].detach(), rtol=1e-9, atol=1e-10)
             torch.testing.assert_close(state.log_weight.theta[s], alone[s].log_weight.detach(), rtol=1e-9, atol=1e-10)
+            torch.testing.assert_close(state.log_factor.theta[s], alone[s].log_alpha.detach(), rtol=1e-9, atol=1e-10)
             outside += info["policy/outside"][s].item()
     assert outside > 0.0  # some actions lie beyond the cube
 
@@ -264,8 +289,10 @@ def test_entropy_needs_one_step_returns():
 
 
 def test_settings_that_a_policy_does_not_have_are_refused():
-    with pytest.raises(ValueError, match="policy is mixture; with entropy it must be gaussian"):
+    with pytest.raises(ValueError, match="policy is mixture; with entropy it must be gaussian or squashed"):
         wpo.Config(entropy=0.1, n_step=1, policy="mixture")
+    with pytest.raises(ValueError, match=r"entropy is 0; with entropy_std 0.15 it is where the temperature starts"):
+        wpo.Config(entropy_std=0.15, n_step=1)
     with pytest.raises(ValueError, match="components is 2; a squashed policy has 1"):
         wpo.Config(components=2, policy="squashed")
 
@@ -318,6 +345,27 @@ def test_with_an_entropy_term_the_deviation_is_that_of_exp_q_over_the_temperatur
     mean, std = trained(goal, 900, entropy=0.5)
     assert ((mean - 0.2).abs() < 0.025).all()
     assert std.mean().item() == pytest.approx(0.25 * math.sqrt(0.5), rel=0.1)
+
+
+def squashed_law(reward, alpha):
+    """Mean and deviation of u under exp(r(tanh u) / alpha) (1 - tanh^2 u) by quadrature."""
+    u = torch.linspace(-6.0, 6.0, 20_001)
+    weight = torch.softmax(reward(torch.tanh(u)) / alpha + torch.log1p(-torch.tanh(u).square()), 0)
+    mean = (weight * u).sum()
+    return mean.item(), (weight * (u - mean).square()).sum().sqrt().item()
+
+
+def test_a_squashed_policy_with_an_entropy_term_is_near_exp_q_over_the_temperature():
+    """The law is no Gaussian: the best one, by KL, is a little apart from its moments."""
+    mean, std = trained(goal, 900, entropy=0.2, policy="squashed")
+    assert (mean.mean().item(), std.mean().item()) == pytest.approx(squashed_law(goal, 0.2), rel=0.1)
+
+
+def test_the_temperature_brings_the_entropy_to_its_aim():
+    """Of a Gaussian: the deviation that was asked for, and the temperature 16 std^2 that keeps it there."""
+    mean, std = trained(goal, 1500, entropy=2.0, entropy_std=0.15)
+    assert ((mean - 0.2).abs() < 0.025).all()
+    assert std.mean().item() == pytest.approx(0.15, rel=0.1)
 
 
 def test_the_std_part_of_the_kl_slows_the_deviation_and_leaves_the_mean_free():
