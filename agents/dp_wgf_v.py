@@ -54,11 +54,13 @@ class Config(ActorSettings, MixtureSettings, TrustSettings):
 
 
 MODERN = Config(temperature="automatic", **TODAY, **GENTLE)
+# a component that begins as narrow as ``smooth`` has it, at e^-4, hardly widens: the kernel's repulsion in it falls with its deviation
+MIXED = {"particles": 8, "smooth": False}
 PRESETS = {
     "paper": Config(),
     "modern": MODERN,
-    "strong": replace(MODERN, particles=8, **STRONG),
-    "strong-small": replace(MODERN, particles=8, **SMALL),
+    "strong": replace(MODERN, **STRONG | MIXED),
+    "strong-small": replace(MODERN, **SMALL | MIXED),
 }
 
 

@@ -1,7 +1,10 @@
-"""Tables of MuJoCo tasks beside published ones: the agents of Zhang et al. 2018, Table 2, and those on the strong critic.
+"""Tables of agents on MuJoCo tasks, where there are published numbers beside them: each a question, its agents, tasks and settings.
 
-    python -m wgf.runs.studies mujoco --table paper     # DP-WGF-V, SAC, TRPO and DDPG on four tasks, the paper's settings
+    python -m wgf.runs.studies mujoco --table paper     # DP-WGF-V, SAC, TRPO and DDPG on four tasks, the settings of Zhang et al. 2018
     python -m wgf.runs.studies mujoco --table strong    # five tasks, 1,000,000 steps, four environments per seed: for a GPU
+    python -m wgf.runs.studies mujoco --table small     # three tasks, 100,000 steps, the strong critic in a size for a processor
+    python -m wgf.runs.studies mujoco --table n_step    # WPO and SAC with returns of equal length on two tasks of the control suite
+    python -m wgf.runs.studies mujoco --table small --known evaluations.csv    # what that file lacks is trained, and joined to it
 
 Every run is one of `wgf compare`: it goes on where it was stopped, and a finished one is not trained again. The paper's tasks are those of
 rllab and Gym v1, FlashSAC's numbers (Kim et al. 2026, means of five seeds) those of Gym v4: other simulators than Gymnasium's v5, so that
@@ -17,15 +20,17 @@ from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, check_range, check_some
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.compare import THRESHOLDS, Curves, plan, read, table
+from wgf.runs.trainer.compare import THRESHOLDS, Curves, over_training_and_at_the_end, plan, table
+from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, display, figure, returns
-from wgf.runs.trainer.reuse import complete
-from wgf.runs.trainer.statistics import COVERAGE
-from wgf.runs.trainer.training import Job
+from wgf.runs.trainer.statistics import COVERAGE, TESTS
 
 
 class Table(NamedTuple):
-    """Which tasks and agents, with which preset and settings, for how long, and what is published of them."""
+    """Which tasks and agents, with which preset and settings, for how long, and what is published of them.
+
+    An agent's own settings come after the common ones, and win.
+    """
 
     tasks: tuple[str, ...]
     agents: tuple[str, ...]
@@ -63,6 +68,24 @@ TABLES = {
         10_000,
         {"sac": {"Hopper": "4,064", "Walker2d": "7,346", "HalfCheetah": "14,465", "Ant": "7,590", "Humanoid": "12,606"}},
     ),
+    # beside it FlashSAC's full size
+    "small": Table(
+        ("Hopper-v5", "HalfCheetah-v5", "Walker2d-v5"),
+        ("sac", "wgf-sac", "wpo", "dp-wgf-v", "sac:preset=modern"),
+        "preset=strong-small",
+        100_000,
+        5_000,
+        {"sac": {"Hopper": "2,121", "Walker2d": "3,299", "HalfCheetah": "9,815"}},
+    ),
+    # an entropy of a deviation of 0.7 is what WPO's policy keeps
+    "n_step": Table(
+        ("dm_control/cartpole-swingup-v0", "dm_control/walker-walk-v0"),
+        tuple(f"{agent}:n_step={n}" for n in (1, 3) for agent in ("sac", "sac:entropy_std=0.7", "wpo:critic_hidden=128,128")),
+        "preset=modern:hidden=128,128:batch=64",
+        30_000,
+        1_000,
+        {},
+    ),
 }
 
 
@@ -70,8 +93,9 @@ TABLES = {
 class Options:
     """Train the agents of a table on its MuJoCo tasks, and write it beside the published one."""
 
-    table: Literal["paper", "strong"] = "paper"
-    """paper: Table 2 of Zhang et al. 2018. strong: SAC and WGF-SAC with the critic of FlashSAC, which takes a GPU."""
+    table: Literal["paper", "strong", "small", "n_step"] = "paper"
+    """paper: Table 2 of Zhang et al. 2018. strong: SAC and WGF-SAC with the critic of FlashSAC, which takes a GPU. small: the same critic
+    in a size for a processor, under every actor. n_step: WPO and SAC with one-step and with three-step returns."""
     tasks: tuple[str, ...] = ()
     """Some of the table's tasks; by default all."""
     agents: tuple[str, ...] = ()
@@ -86,6 +110,8 @@ class Options:
     """Seeds per agent, trained as one stack."""
     first_seed: int = 0
     """The first seed; the others follow it."""
+    known: Path | None = None
+    """Evaluations that an earlier run of this command wrote: a CSV file. The seeds that it has are not trained again."""
     place: Place = field(default_factory=lambda: Place(name="mujoco", threads=1))
 
     def __post_init__(self) -> None:
@@ -98,45 +124,51 @@ class Options:
         check_range(self, steps=(0, None), warmup=(-1, None))
         seeds_of(self.seeds, self.first_seed)
 
-    def jobs(self, task: str) -> list[Job]:
-        """Returns the trainings on a task: twenty looks of five episodes."""
+    def plans(self, task: str) -> dict[str, Plan]:
+        """Returns the trainings on a task, an agent each: twenty looks of five episodes."""
         chosen = TABLES[self.table]
         steps = self.steps or chosen.steps
         warmup = chosen.warmup if self.warmup < 0 else self.warmup
         schedule = Schedule(steps=steps, warmup=warmup, eval_every=max(1, steps // 20), eval_episodes=5)
-        agents, common = self.agents or chosen.agents, self.settings or chosen.settings
-        contest = Contest(agents, task, self.seeds, self.first_seed)
-        return [plan(":".join([agent, *filter(None, [common])]), contest, schedule, self.place) for agent in agents]
+        agents = self.agents or chosen.agents
+        contest, found = Contest(agents, task, self.seeds, self.first_seed), {}
+        for agent in agents:
+            name, _, own = agent.partition(":")
+            token = ":".join(filter(None, [name, self.settings or chosen.settings, own]))
+            found[agent] = planned(plan(token, contest, schedule, self.place), agent.replace(":", ","))
+        return found
 
 
-def rows(options: Options, task: str, curves: list[Curves]) -> list[tables.Row]:
-    """Returns the lines of `wgf compare` for a task, with the published numbers of an agent at the end."""
+def rows(options: Options, task: str, curves: dict[str, Curves]) -> list[tables.Row]:
+    """Returns a line per agent: those of `wgf compare`, returns over the training, both beside the first agent's, and published numbers."""
     name, published = task.rpartition("-")[0], TABLES[options.table].published
-    agents = options.agents or TABLES[options.table].agents
-    lines = table(curves, THRESHOLDS.get(name) if options.table == "paper" else None)
-    return [{"task": task, **line, "published": published.get(agent, {}).get(name, "-")} for agent, line in zip(agents, lines, strict=True)]
+    found = list(curves.values())
+    finals = table(found, THRESHOLDS.get(name) if options.table == "paper" else None)
+    whole = over_training_and_at_the_end(found, found[0].label)
+    return [
+        {"task": task, **final, **{key: words for key, words in part.items() if "over training" in key}, "published": known}
+        for agent, final, part in zip(curves, finals, whole, strict=True)
+        for known in [published.get(agent, {}).get(name, "-")]
+    ]
 
 
 def main(options: Options, say: Callable[[str], None]) -> int:
-    """Trains what is missing, task by task, then writes the table, every evaluation, and a figure; returns an exit code."""
+    """Trains what is missing, then writes the table, every evaluation, and a figure; returns an exit code."""
     tasks = options.tasks or TABLES[options.table].tasks
-    jobs = {task: options.jobs(task) for task in tasks}
-    if code := complete([job for mine in jobs.values() for job in mine], say):
+    plans = {(task, agent): found for task in tasks for agent, found in options.plans(task).items()}
+    code, learnt = gather(plans, options.known, say)
+    if code:
         return code
-    curves = {task: [read(job.label, [job.folder(seed) for seed in job.seeds]) for job in mine] for task, mine in jobs.items()}
+    curves: dict[str, dict[str, Curves]] = {task: {} for task in tasks}
+    for (task, agent), c in learnt.items():
+        curves[task][agent] = c
     folder = Path(options.place.out) / options.place.name
-    say(tables.write(folder / options.table, [line for task in tasks for line in rows(options, task, curves[task])], COVERAGE))
-    looks = [
-        (task, c.label, seed, int(step), f"{value:.2f}")
-        for task, found in curves.items()
-        for c in found
-        for seed, evals in zip(seeds_of(options.seeds, options.first_seed), c.evals.tolist(), strict=True)
-        for step, value in zip(c.steps.tolist(), evals, strict=True)
-    ]
-    tables.write_rows(folder / "evaluations.csv", ["environment", "agent", "seed", "step", "return"], looks)
+    note = f"{COVERAGE} {TESTS}"
+    say(tables.write(tables.writable(folder) / options.table, [line for task in tasks for line in rows(options, task, curves[task])], note))
+    write_rows(folder / "evaluations.csv", zip(plans.values(), learnt.values(), strict=True))
     with figure(folder / f"{options.table}.png", columns=len(tasks), note=caption(options.seeds)) as axes:
         for axis, (task, found) in zip(axes[0], curves.items(), strict=True):
-            for c in found:
+            for c in found.values():
                 returns(axis, c.steps, c.evals, display(c.label))
             axis.set(title=task, xlabel="environment steps per seed", ylabel="evaluation return")
     say(f"table: {folder / options.table}.md .csv .txt\nrows: {folder / 'evaluations.csv'}\nfigure: {folder / options.table}.png .pdf")

@@ -4,6 +4,7 @@ import csv
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,7 +127,7 @@ def table(runs: Sequence[Curves], threshold: float | None) -> list[dict[str, str
         if threshold is not None:
             row[f"episodes to {threshold:g}"] = _reached(c, threshold)
         row |= {name.format(runs[0].label): words for name, words in comparison.items()}
-        row["steps/s, all seeds"] = f"{c.rate:,.0f}"
+        row["steps/s, all seeds"] = "-" if isnan(c.rate) else f"{c.rate:,.0f}"
         rows.append(row)
     return rows
 
@@ -161,7 +162,9 @@ def over_training_and_at_the_end(runs: Sequence[Curves], first: str) -> list[dic
 
 
 def _reached(c: Curves, threshold: float) -> str:
-    """Tells after how many episodes seeds reach the threshold: the median over those that do, and how many do."""
+    """Tells after how many episodes seeds reach the threshold: the median over those that do, and how many do; - without episodes."""
+    if not c.episodes:
+        return "-"
     needed = np.array([episodes_to(r, threshold) for r in c.episodes])
     reached = np.isfinite(needed)
     return f"{np.median(needed[reached]):.0f} ({reached.sum()}/{len(needed)} seeds)" if reached.any() else "not reached"
