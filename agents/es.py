@@ -4,8 +4,8 @@ The presets: ``paper`` is ES (Salimans et al. 2017), ``nsr-es`` adds novelty (Co
 what policies did (Pacchiano et al. 2020), ``wnes`` the Wasserstein natural gradient (Algorithm 2), and ``bg-wnes`` both.
 
 Departs: the score is the published code's, whose second function has the other sign than in the paper. So it is no distance to what
-earlier policies did: it seeks what the population rarely did. By the distance itself (``guide="wasserstein"`` or ``"dual"``) no policy
-got around the wall of Figure 4. Pinned by
+earlier policies did: it seeks what the population rarely did. By the distance itself (``guide="wasserstein"``) no policy got around the
+wall of Figure 4. Pinned by
 tests/agents/training/test_scores.py::test_of_far_pairs_g_is_the_density_of_all_that_was_done.
 
 Departs: the perturbations are theta +- sigma eps and the factor of Eq. 13 and 14 is 1 / (N sigma^2), as their code has in effect; as
