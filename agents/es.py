@@ -324,7 +324,7 @@ def score(cfg: Config, scores: Scores, embedding: Tensor, earlier: Tensor, count
     there = (count > 0).to(embedding)
     was, now = (picked(u, embedding.shape[1])[..., None].expand(-1, -1, embedding.shape[-1]) for u in noise.pairs.unbind(1))
     teach_(scores, earlier[:, 0].gather(1, was), embedding.gather(1, now), SIGNS[cfg.guide], there)
-    return SIGNS[cfg.guide] * there * scores.g(embedding)
+    return SIGNS[cfg.guide] * scores.g(embedding)
 
 
 def remember_(cfg: Config, earlier: Tensor, embedding: Tensor) -> None:
