@@ -1,7 +1,12 @@
 """Evolution strategies on the weights of deterministic policies: ES, NSR-ES, BGES, WNES and BG-WNES (Moskovitz et al. 2020, Sec. 4).
 
-The presets: ``paper`` is ES (Salimans et al. 2017), ``nsr-es`` adds novelty (Conti et al. 2018), ``bges`` the Wasserstein distance to
-what earlier policies did (Pacchiano et al. 2020), ``wnes`` the Wasserstein natural gradient (Algorithm 2), and ``bg-wnes`` both.
+The presets: ``paper`` is ES (Salimans et al. 2017), ``nsr-es`` adds novelty (Conti et al. 2018), ``bges`` a score of
+what policies did (Pacchiano et al. 2020), ``wnes`` the Wasserstein natural gradient (Algorithm 2), and ``bg-wnes`` both.
+
+Departs: the score is the published code's, whose second function has the other sign than in the paper. So it is no distance to what
+earlier policies did: it seeks what the population rarely did. By the distance itself (``guide="wasserstein"``) no policy got around the
+wall of Figure 4. Pinned by
+tests/agents/training/test_scores.py::test_of_far_pairs_g_is_the_density_of_all_that_was_done.
 
 Departs: the perturbations are theta +- sigma eps and the factor of Eq. 13 and 14 is 1 / (N sigma^2), as their code has in effect; as
 printed, 1 / (N sigma), gradient and Jacobian are sigma times too small. Pinned by
@@ -12,8 +17,8 @@ that change behaviour: eps is the damping, and without it g^W would outweigh g b
 amplified, and nothing repels from an earlier policy. The damping is the same for every parameter, there divided by the length of a
 column. Pinned by tests/agents/test_es.py::test_wnes_amplifies_the_dense_damped_projection.
 
-Departs: distances are Sinkhorn's, there an ascent on 1,000 random features, which ends far below them; policies act without noise; in
-NSR-ES one centre is trained, there several, and its behaviour is the mean of its population's.
+Departs: the distance of ``guide="wasserstein"`` is Sinkhorn's, in the paper an ascent on 1,000 random features, which ends far below it;
+policies are dense and act without noise; in NSR-ES one centre is trained, there several, and its behaviour is the mean of its population's.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,11 +36,13 @@ from wgf.agents.training.onpolicy import standardised
 from wgf.agents.training.population import EmbeddingName, Iteration, Population, embedding_size
 from wgf.agents.training.protocol import Info, Streams
 from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.scores import Scores, begun, teach_
 from wgf.kernels import squared_distances
 from wgf.mlp import MLP
 from wgf.policies.deterministic import DeterministicPolicy
 from wgf.sinkhorn import sinkhorn
 
+SIGNS = {"dual": 1.0, "published": -1.0}  # of g in the guides that pairs teach
 LEAST = 1e-10  # of Sinkhorn's eps, for populations that all did the same
 
 
@@ -66,9 +73,10 @@ class Config:
     """Discount of the returns."""
     embedding: EmbeddingName = "final_state"
     """What of an episode counts as behaviour: its last observation, the sums of rewards from each step on, or all actions."""
-    guide: Literal["none", "novelty", "wasserstein"] = "none"
+    guide: Literal["none", "novelty", "wasserstein", "dual", "published"] = "none"
     """What is sought beside the return. novelty: distance to the nearest earlier behaviours (NSR-ES); wasserstein: Wasserstein distance
-    to what the populations of earlier policies did (BGES)."""
+    to what the populations of earlier policies did (BGES), by Sinkhorn; dual: that distance by steps up its dual on random features;
+    published: those steps with the sign of the published code, which seek what the population itself rarely did."""
     guide_weight: float = 0.5
     """beta: weight of the guide; that of the return is 1 - beta."""
     earlier: int = 2
@@ -77,6 +85,12 @@ class Config:
     """Nearest earlier behaviours whose mean distance is novelty."""
     smoothing: float = 0.1
     """eps of Sinkhorn, as a share of the mean squared distance between two populations."""
+    features: int = 1000
+    """Random features of the guides dual and published."""
+    bandwidth: float = 1.0
+    """Length of the Gaussian kernel of these features, in units of an embedding."""
+    taught: int = 100
+    """Pairs of behaviours, of the last population and of this, that each update teaches these guides."""
     metric: Literal["none", "kernel"] = "none"
     """kernel: the part of the gradient that changes behaviour is scaled by 1 - delta (WNES)."""
     delta: float = -1.3
@@ -90,9 +104,9 @@ class Config:
 PRESETS = {
     "paper": Config(),
     "nsr-es": Config(guide="novelty", shaping="ranks", earlier=1000),
-    "bges": Config(guide="wasserstein"),
+    "bges": Config(guide="published"),
     "wnes": Config(metric="kernel"),
-    "bg-wnes": Config(guide="wasserstein", metric="kernel"),
+    "bg-wnes": Config(guide="published", metric="kernel"),
 }
 
 
@@ -124,14 +138,16 @@ class State:
     policy: Adam
     population: Tensor
     earlier: Tensor | None = field(kw_only=True)
+    scores: Scores | None = field(kw_only=True)
     damping: Damping | None = field(kw_only=True)
 
 
 class Noise(NamedTuple):
-    """U(0, 1) that picks a point and a coordinate for each function of the metric, (S, M)."""
+    """U(0, 1) that picks a point and a coordinate for each function of the metric, (S, M), and the pairs that teach, (S, 2, K)."""
 
     points: Tensor
     axes: Tensor
+    pairs: Tensor
 
 
 def memory(cfg: Config, schedule: Schedule) -> Population:
@@ -151,13 +167,14 @@ def init(
     nets = nets or networks(cfg, obs, action)
     theta = nets.policy.init(generators).to(device)
     seeds, size = len(theta), embedding_size(cfg.embedding, obs, action, cfg.horizon)
-    each = {"none": 0, "novelty": 1, "wasserstein": 2 * cfg.pairs}[cfg.guide]
-    earlier = theta.new_zeros(seeds, cfg.earlier, each, size) if each else None
+    each, last = {"none": 0, "novelty": 1}.get(cfg.guide, 2 * cfg.pairs), cfg.guide in SIGNS
+    earlier = theta.new_zeros(seeds, 1 if last else cfg.earlier, each, size) if each else None
+    scores = begun(generators, size, cfg.features, cfg.bandwidth, device) if last else None
     damping = None
     if cfg.metric == "kernel":
         damping = Damping(*(theta.new_full((seeds,), value) for value in (cfg.damping, NONE, 0.0, 0.0)))
     population = theta[:, None].repeat(1, 2 * cfg.pairs, 1)
-    return State(nets, Adam(theta, cfg.lr), population, earlier=earlier, damping=damping)
+    return State(nets, Adam(theta, cfg.lr), population, earlier=earlier, scores=scores, damping=damping)
 
 
 def explore(cfg: Config, state: State, draw: Streams) -> None:
@@ -186,8 +203,8 @@ def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     """Draws the noise of one update."""
-    functions = cfg.basis if cfg.metric == "kernel" else 0
-    return Noise(draw.uniform(functions), draw.uniform(functions))
+    functions, pairs = cfg.basis if cfg.metric == "kernel" else 0, cfg.taught if cfg.guide in SIGNS else 0
+    return Noise(draw.uniform(functions), draw.uniform(functions), draw.uniform(2, pairs))
 
 
 def update(cfg: Config, state: State, batch: Iteration, noise: Noise) -> Info:
@@ -200,8 +217,11 @@ def update(cfg: Config, state: State, batch: Iteration, noise: Noise) -> Info:
     shape, told = SHAPES[cfg.shaping], {}
     fitness = shape(batch.returns)
     if state.earlier is not None:
-        tag, guide = ("population/novelty", novelty) if cfg.guide == "novelty" else ("flow/w2", distance)
-        sought, told[tag] = guide(cfg, batch.embedding, state.earlier, state.policy.steps)
+        if state.scores is not None:
+            sought = score(cfg, state.scores, batch.embedding, state.earlier, state.policy.steps, noise)
+        else:
+            tag, guide = ("population/novelty", novelty) if cfg.guide == "novelty" else ("flow/w2", distance)
+            sought, told[tag] = guide(cfg, batch.embedding, state.earlier, state.policy.steps)
         fitness = (1.0 - cfg.guide_weight) * fitness + cfg.guide_weight * shape(sought)
         remember_(cfg, state.earlier, batch.embedding)
 
@@ -288,6 +308,23 @@ def distance(cfg: Config, embedding: Tensor, earlier: Tensor, count: Tensor) -> 
     plan = sinkhorn(x, earlier, eps)
     f, value = (torch.where(there[:, None], t, 0.0).sum(1) / there.sum().clamp_min(1) for t in (plan.f, plan.value[..., None]))
     return f, value[:, 0]
+
+
+def score(cfg: Config, scores: Scores, embedding: Tensor, earlier: Tensor, count: Tensor, noise: Noise) -> Tensor:
+    """Teaches f and g with pairs of the last population (S, 1, n, d) and of this (S, n, d); returns +g of dual, -g of published, (S, n).
+
+    0 where nothing is remembered yet. Of ``dual`` g is the potential of this population, which ``distance`` has by Sinkhorn, as far as
+    so few steps come. **Sign** of ``published``: large where this population and those before it, which g remembers, rarely were, within
+    ``bandwidth``; beyond, all places are alike. **Source** Pacchiano et al. 2020, Algorithm 3, and the published code.
+
+    Departs: there the score is the mean of f(c) - g(x) + exp(f(c) - g(x) - |c - x|^2) over what the last two or five centres c did; f(c)
+    is the same for all x, and the exponential is 0 but near c. Pinned by
+    tests/agents/test_es.py::test_the_published_guide_is_minus_g_of_functions_that_pairs_of_two_populations_taught.
+    """
+    there = (count > 0).to(embedding)
+    was, now = (picked(u, embedding.shape[1])[..., None].expand(-1, -1, embedding.shape[-1]) for u in noise.pairs.unbind(1))
+    teach_(scores, earlier[:, 0].gather(1, was), embedding.gather(1, now), SIGNS[cfg.guide], there)
+    return SIGNS[cfg.guide] * scores.g(embedding)
 
 
 def remember_(cfg: Config, earlier: Tensor, embedding: Tensor) -> None:

@@ -11,7 +11,7 @@ import torch
 from tests.policies.plain import assert_equal, assert_trained_as_alone
 from wgf import kwng, transport, trusted
 from wgf.agents import es
-from wgf.agents.training import checkpoint
+from wgf.agents.training import checkpoint, scores
 from wgf.agents.training.damping import NONE, adapt_
 from wgf.agents.training.population import Iteration, embedding_size
 from wgf.agents.training.protocol import Streams
@@ -19,9 +19,10 @@ from wgf.agents.training.schedule import Schedule
 
 pytestmark = pytest.mark.usefixtures("double")
 D, A, N = 3, 2, 6
-SMALL = {"hidden": (4,), "pairs": N, "horizon": 5, "earlier": 2, "neighbours": 2, "basis": 4}
+SMALL = {"hidden": (4,), "pairs": N, "horizon": 5, "earlier": 2, "neighbours": 2, "basis": 4, "features": 20, "taught": 7}
 CHOICES = {"clipped sgd": {"optimiser": "sgd", "clip_norm": 0.5}, "to go": {"embedding": "reward_to_go", "guide": "wasserstein"}}
 CHOICES |= {"actions": {"embedding": "actions", "metric": "kernel"}}
+CHOICES |= {"dual": {"guide": "dual"}, "sinkhorn": {"guide": "wasserstein"}}
 CASES = {name: replace(cfg, **SMALL) for name, cfg in es.PRESETS.items()}
 CASES |= {name: replace(es.Config(**SMALL), **settings) for name, settings in CHOICES.items()}
 each = pytest.mark.parametrize("cfg", CASES.values(), ids=CASES.keys())
@@ -94,7 +95,7 @@ def test_info_is_finite_with_one_number_a_seed_and_everything_moves(cfg, device)
         for tag, value in run.update().items():
             assert value.shape == (3,), tag
             assert value.isfinite().all(), tag
-    still = ("policy.m", "policy.v") if cfg.optimiser == "sgd" else ()
+    still = ("scores.frequencies", "scores.phases", *(("policy.m", "policy.v") if cfg.optimiser == "sgd" else ()))
     for name, t in run.tensors().items():
         assert t.isfinite().all(), name
         if t.ndim and name != "damping.eps":  # which may stay where it is
@@ -232,8 +233,37 @@ def test_the_guide_is_the_derivative_of_the_distance_in_a_members_weight():
     assert es.distance(cfg, torch.ones(1, 6, 2), torch.ones(1, 2, 6, 2), torch.tensor(2.0))[0].isfinite().all()
 
 
+@pytest.mark.parametrize(("name", "sign"), [("dual", 1.0), ("bges", -1.0)])
+def test_the_published_guide_is_minus_g_of_functions_that_pairs_of_two_populations_taught(name, sign, device):
+    """Pairs by their places in the last population and in this one; nothing is sought at the first update, where there is no last."""
+    cfg = replace(CASES[name], optimiser="sgd", lr=0.5, guide_weight=0.3, bandwidth=2.0, metric="none")
+    run, last = World(cfg, (3, 4), device), None
+    other = scores.begun([torch.Generator().manual_seed(k) for k in (3, 4)], D, 20, 2.0, device)
+    assert not torch.equal(run.state.scores.phases, other.phases)  # theta was drawn before it
+    other = replace(run.state.scores, left=other.left, right=other.right)
+    for k in range(3):
+        es.explore(cfg, run.state, run.draw)
+        batch, theta = run.iteration(), run.state.policy.theta.clone()
+        eps, noise = (run.state.population[:, :N] - theta[:, None]) / cfg.noise_std, es.noise(cfg, A, run.draw)
+        if k:
+            was, now = ([[int(u * 2 * N) for u in row] for row in noise.pairs[:, i].tolist()] for i in range(2))
+            x, y = (torch.stack([cloud[s][places[s]] for s in range(2)]) for cloud, places in ((last, was), (batch.embedding, now)))
+            assert x.shape == y.shape == (2, 7, D)
+            scores.teach_(other, x, y, sign, torch.tensor(1.0, device=device))
+        guide = sign * other.g(batch.embedding) if k else torch.zeros(2, 2 * N, device=device)
+        es.update(cfg, run.state, batch, noise)
+        assert run.state.earlier.shape == (2, 1, 2 * N, D)
+        torch.testing.assert_close(run.state.scores.right, other.right)
+        for s in range(2):
+            shaped = [(v - v.mean()) / (v.std(correction=0) + 1e-8) for v in (batch.returns[s], guide[s])]
+            fitness = 0.7 * shaped[0] + 0.3 * shaped[1]
+            expected = theta[s].cpu() + 0.5 * torch.from_numpy(plain_slope(fitness.cpu().numpy(), eps[s].cpu().numpy(), cfg.noise_std))
+            torch.testing.assert_close(run.state.policy.theta[s].cpu(), expected, rtol=1e-7, atol=1e-9)
+        last = batch.embedding
+
+
 def test_fitness_mixes_the_shaped_return_with_the_shaped_guide_and_the_latest_come_first(device):
-    for name, shape in (("bges", "standardised"), ("nsr-es", "ranks")):
+    for name, shape in (("sinkhorn", "standardised"), ("nsr-es", "ranks")):
         cfg = replace(CASES[name], optimiser="sgd", lr=0.5, guide_weight=0.3)
         run = World(cfg, (3, 4), device)
         seen = []
@@ -243,7 +273,7 @@ def test_fitness_mixes_the_shaped_return_with_the_shaped_guide_and_the_latest_co
             eps = (run.state.population[:, :N] - theta[:, None]) / cfg.noise_std
             memory = torch.stack([*reversed(seen), *[torch.zeros_like(run.state.earlier[:, 0])] * 2], 1)[:, :2]
             torch.testing.assert_close(run.state.earlier, memory)
-            guide = (es.distance if name == "bges" else es.novelty)(cfg, batch.embedding, memory, torch.tensor(float(k)))[0]
+            guide = (es.distance if name == "sinkhorn" else es.novelty)(cfg, batch.embedding, memory, torch.tensor(float(k)))[0]
             es.update(cfg, run.state, batch, es.noise(cfg, A, run.draw))
             for s in range(2):
                 parts = []
@@ -255,7 +285,7 @@ def test_fitness_mixes_the_shaped_return_with_the_shaped_guide_and_the_latest_co
                 fitness = 0.7 * parts[0] + 0.3 * parts[1]
                 expected = theta[s] + 0.5 * torch.from_numpy(plain_slope(fitness.numpy(), eps[s].numpy(), cfg.noise_std))
                 torch.testing.assert_close(run.state.policy.theta[s], expected, rtol=1e-7, atol=1e-9)
-            seen.append(batch.embedding if name == "bges" else batch.embedding.mean(1, keepdim=True))
+            seen.append(batch.embedding if name == "sinkhorn" else batch.embedding.mean(1, keepdim=True))
 
 
 def test_wnes_amplifies_the_dense_damped_projection(device):
@@ -364,7 +394,7 @@ def test_indices_are_spread_over_all_places():
 
 
 def test_what_is_told_is_of_the_returns_and_of_the_step(device):
-    cfg = replace(CASES["bg-wnes"], optimiser="sgd", lr=0.5, damping=0.3)
+    cfg = replace(CASES["bg-wnes"], guide="wasserstein", optimiser="sgd", lr=0.5, damping=0.3)
     run = World(cfg, (3, 4), device)
     run.update()
     es.explore(cfg, run.state, run.draw)

@@ -17,15 +17,16 @@ def test_each_method_is_es_with_what_its_name_says():
     jobs = {method: options.plan(method).job for method in METHODS}
     plain = asdict(es.Config(pairs=4))
     changed = {method: {name: value for name, value in asdict(job.cfg).items() if value != plain[name]} for method, job in jobs.items()}
-    wasserstein, kernel = {"guide": "wasserstein"}, {"metric": "kernel"}
+    published, kernel = {"guide": "published"}, {"metric": "kernel"}
     assert changed == {
         "es": {},
         "es-clip": {"optimiser": "sgd", "lr": 1.0, "clip_norm": 1.0},
         "nsr-es": {"guide": "novelty", "shaping": "ranks", "earlier": 1000},
-        "bges": wasserstein,
-        "bges-75": {**wasserstein, "guide_weight": 0.75},
+        "bges": published,
+        "bges-75": {**published, "guide_weight": 0.75},
+        "bges-sinkhorn": {"guide": "wasserstein"},
         "wnes": kernel,
-        "bg-wnes": {**wasserstein, **kernel},
+        "bg-wnes": {**published, **kernel},
     }
     for job in jobs.values():
         assert (job.env, job.seeds, job.schedule.steps, job.schedule.eval_every) == ("wgf/PointWall-v0", (7, 8, 9), 40 * 400, 2 * 400)
