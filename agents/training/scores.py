@@ -42,7 +42,7 @@ def begun(generators: Sequence[torch.Generator], size: int, features: int, lengt
     """Draws W ~ N(0, 1 / length^2) and b ~ U(0, 2 pi), of which z(x).z(x') is about exp(-|x - x'|^2 / (2 length^2)); f = g = 0.
 
     Departs: there f and g begin at z of the first pair, which is twenty steps. Pinned by
-    tests/agents/test_scores.py::test_features_are_those_of_the_kernel_and_functions_begin_at_0.
+    tests/agents/training/test_scores.py::test_features_are_those_of_the_kernel_and_functions_begin_at_0.
     """
     draw = Streams(generators)
     frequencies, phases = draw.normal(size, features) / length, 2.0 * math.pi * draw.uniform(features)
