@@ -113,11 +113,14 @@ class Normalized:
 
     def update(self, cfg: Any, state: State, batch: Any, noise: Any) -> Info:
         """Takes the agent's update, on what it sees."""
+        return self.inner.update(cfg, state.inner, self.given(state, batch), noise)
+
+    def given(self, state: State, batch: Any) -> Any:
+        """Returns what a memory holds as the agent learns from it."""
         reward = batch.reward
         if self.rewards:
             reward = reward / _over(torch.maximum(state.returns.deviation(), state.largest / self.bound), reward, 0)
-        seen = batch._replace(obs=self.seen(state, batch.obs), next_obs=self.seen(state, batch.next_obs), reward=reward)
-        return self.inner.update(cfg, state.inner, seen, noise)
+        return batch._replace(obs=self.seen(state, batch.obs), next_obs=self.seen(state, batch.next_obs), reward=reward)
 
     def seen(self, state: State, obs: Tensor) -> Tensor:
         """Returns observations (S, ..., D) as the agent sees them."""

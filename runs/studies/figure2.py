@@ -51,6 +51,16 @@ LOOKS = 20
 Key = tuple[str, str]  # task, method
 
 
+class Learnt(NamedTuple):
+    """The trainings by task and method: those that chose a step size, what each tried and chose, and those that are reported."""
+
+    early: dict[Key, dict[float, Plan]]
+    tried: dict[Key, dict[float, Curves]]
+    lrs: dict[Key, float]
+    plans: dict[Key, Plan]
+    curves: dict[Key, Curves]
+
+
 @dataclass(frozen=True)
 class Options:
     """Train natural and penalised policy gradients and PPO, as in Figure 2 and Table 1 of Moskovitz et al. 2020."""
@@ -60,7 +70,7 @@ class Options:
     methods: tuple[str, ...] = tuple(METHODS)
     """Which methods, the first of which the others are compared with."""
     lrs: tuple[float, ...] = (1e-5, 5e-5, 1e-4, 3e-4)
-    """Step sizes that each method chooses from."""
+    """Step sizes that each method chooses from; of one there is no choice, and nothing is trained for it."""
     choosing: int = 2
     """Seeds on which each chooses, by the mean return over the training; they follow those that are reported."""
     steps: int = 1_000_000
@@ -102,26 +112,35 @@ def rows(found: dict[str, dict[str, Curves]], lrs: dict[Key, float]) -> list[tab
     return lines
 
 
-def main(options: Options, say: Callable[[str], None]) -> int:
-    """Trains what is missing, then writes the table, the choices, every evaluation and the figure; returns an exit code."""
+def train(options: Options, say: Callable[[str], None]) -> tuple[int, Learnt | None]:
+    """Trains what is missing, first to choose step sizes; returns an exit code and, where it is 0, what was learnt."""
     keys = [(task, method) for task in options.tasks for method in options.methods]
-    early = {key: {lr: options.plan(key, lr, choosing=True) for lr in options.lrs} for key in keys}
+    choice = options.lrs if len(options.lrs) > 1 else ()
+    early = {key: {lr: options.plan(key, lr, choosing=True) for lr in choice} for key in keys}
     code, tried = sweep(early, options.known, say)
     if code:
-        return code
-    lrs = {key: best(runs) for key, runs in tried.items()}
+        return code, None
+    lrs = {key: best(tried[key]) if tried else options.lrs[0] for key in keys}
     plans = {key: options.plan(key, lrs[key]) for key in keys}
-    code, learnt = gather(plans, options.known, say)
-    if code:
+    code, curves = gather(plans, options.known, say)
+    return code, None if code else Learnt(early, tried, lrs, plans, curves)
+
+
+def main(options: Options, say: Callable[[str], None]) -> int:
+    """Trains what is missing, then writes the table, the choices, every evaluation and the figure; returns an exit code."""
+    code, learnt = train(options, say)
+    if learnt is None:
         return code
     found: dict[str, dict[str, Curves]] = {}
-    for (task, method), c in learnt.items():
+    for (task, method), c in learnt.curves.items():
         found.setdefault(task, {})[method] = c
     folder = tables.writable(Path(options.place.out) / options.place.name)
-    say(tables.write(folder / "figure2", rows(found, lrs), f"{COVERAGE} {TESTS}"))
-    tables.write_rows(folder / "choices.csv", ["task", "method", "lr", "return over training of each seed", "chosen"], choices(tried))
-    trials = [(plan, tried[key][lr]) for key, mine in early.items() for lr, plan in mine.items()]
-    write_rows(folder / "evaluations.csv", [*trials, *zip(plans.values(), learnt.values(), strict=True)])
+    say(tables.write(folder / "figure2", rows(found, learnt.lrs), f"{COVERAGE} {TESTS}"))
+    tables.write_rows(
+        folder / "choices.csv", ["task", "method", "lr", "return over training of each seed", "chosen"], choices(learnt.tried)
+    )
+    trials = [(plan, learnt.tried[key][lr]) for key, mine in learnt.early.items() for lr, plan in mine.items()]
+    write_rows(folder / "evaluations.csv", [*trials, *zip(learnt.plans.values(), learnt.curves.values(), strict=True)])
     with figure(folder / "figure2.png", columns=len(found), note=caption(options.seeds)) as axes:
         for axis, (task, curves) in zip(axes[0], found.items(), strict=True):
             for method, c in curves.items():

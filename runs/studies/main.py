@@ -22,6 +22,7 @@ STUDIES = (
         "bnn_spread",
         "figure1",
         "figure2",
+        "figure3",
         "figure4",
         "fokker_planck",
         "ladder",
