@@ -87,7 +87,7 @@ class Config:
     """eps of Sinkhorn, as a share of the mean squared distance between two populations."""
     features: int = 1000
     """Random features of the guides dual and published."""
-    bandwidth: float = 1.0
+    length: float = 1.0
     """Length of the Gaussian kernel of these features, in units of an embedding."""
     taught: int = 100
     """Pairs of behaviours, of the last population and of this, that each update teaches these guides."""
@@ -169,7 +169,7 @@ def init(
     seeds, size = len(theta), embedding_size(cfg.embedding, obs, action, cfg.horizon)
     each, last = {"none": 0, "novelty": 1}.get(cfg.guide, 2 * cfg.pairs), cfg.guide in SIGNS
     earlier = theta.new_zeros(seeds, 1 if last else cfg.earlier, each, size) if each else None
-    scores = begun(generators, size, cfg.features, cfg.bandwidth, device) if last else None
+    scores = begun(generators, size, cfg.features, cfg.length, device) if last else None
     damping = None
     if cfg.metric == "kernel":
         damping = Damping(*(theta.new_full((seeds,), value) for value in (cfg.damping, NONE, 0.0, 0.0)))
@@ -315,7 +315,7 @@ def score(cfg: Config, scores: Scores, embedding: Tensor, earlier: Tensor, count
 
     0 where nothing is remembered yet. Of ``dual`` g is the potential of this population, which ``distance`` has by Sinkhorn, as far as
     so few steps come. **Sign** of ``published``: large where this population and those before it, which g remembers, rarely were, within
-    ``bandwidth``; beyond, all places are alike. **Source** Pacchiano et al. 2020, Algorithm 3, and the published code.
+    ``length``; beyond, all places are alike. **Source** Pacchiano et al. 2020, Algorithm 3, and the published code.
 
     Departs: there the score is the mean of f(c) - g(x) + exp(f(c) - g(x) - |c - x|^2) over what the last two or five centres c did; f(c)
     is the same for all x, and the exponential is 0 but near c. Pinned by

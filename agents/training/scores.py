@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wgf.agents.training.protocol import Streams
 from wgf.dual import Features
 
 STEP, LARGEST = 0.05, 20.0  # of a pair, in their code; of the exponent, beyond which float32 would overflow before long
@@ -44,8 +43,8 @@ def begun(generators: Sequence[torch.Generator], size: int, features: int, lengt
     Departs: there f and g begin at z of the first pair, which is twenty steps. Pinned by
     tests/agents/training/test_scores.py::test_features_are_those_of_the_kernel_and_functions_begin_at_0.
     """
-    draw = Streams(generators)
-    frequencies, phases = draw.normal(size, features) / length, 2.0 * math.pi * draw.uniform(features)
+    frequencies = torch.stack([torch.randn(size, features, generator=g) for g in generators]) / length
+    phases = 2.0 * math.pi * torch.stack([torch.rand(features, generator=g) for g in generators])
     left, right = (torch.zeros_like(phases) for _ in range(2))
     return Scores(*(t.to(device) for t in (frequencies, phases, left, right)))
 

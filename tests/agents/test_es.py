@@ -236,7 +236,7 @@ def test_the_guide_is_the_derivative_of_the_distance_in_a_members_weight():
 @pytest.mark.parametrize(("name", "sign"), [("dual", 1.0), ("bges", -1.0)])
 def test_the_published_guide_is_minus_g_of_functions_that_pairs_of_two_populations_taught(name, sign, device):
     """Pairs by their places in the last population and in this one; nothing is sought at the first update, where there is no last."""
-    cfg = replace(CASES[name], optimiser="sgd", lr=0.5, guide_weight=0.3, bandwidth=2.0, metric="none")
+    cfg = replace(CASES[name], optimiser="sgd", lr=0.5, guide_weight=0.3, length=2.0, metric="none")
     run, last = World(cfg, (3, 4), device), None
     other = scores.begun([torch.Generator().manual_seed(k) for k in (3, 4)], D, 20, 2.0, device)
     assert not torch.equal(run.state.scores.phases, other.phases)  # theta was drawn before it

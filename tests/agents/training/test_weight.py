@@ -89,6 +89,8 @@ def test_an_agent_that_needs_numbers_is_counted_up_to_there():
         ("svpg", "Pendulum-v1", {"particles": 10**8}, "particles is 100000000: networks"),
         ("wpo", "Pendulum-v1", {"samples": 10**9}, "samples is 1000000000: networks"),
         ("ppo", "Pendulum-v1", {"horizon": 10**12}, "horizon is 1000000000000: networks"),
+        ("es", "wgf/PointWall-v0", {"guide": "published", "features": 10**12}, "features is 1000000000000: networks"),
+        ("es", "wgf/PointWall-v0", {"guide": "published", "taught": 10**12}, "taught is 1000000000000: networks"),
         ("sac", "Pendulum-v1", {"seeds": 10**6}, "seeds is 1000000: networks"),
     ],
 )
