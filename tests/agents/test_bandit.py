@@ -208,6 +208,8 @@ def goes_to_the_bound(name, preset, updates, device, **change):
     """Checks that every number stays finite, and that the best action and the mean draw, as environments cut them, lie near 1."""
     agent, cfg = find(name, preset)
     sizes = TINY | QUICK if isinstance(cfg, ReplaySettings) else STEPS
+    if getattr(cfg, "entropy", 1.0) == 0.0:  # WPO's, without whose term there is no temperature that could aim at an entropy
+        sizes = sizes | {"entropy_std": 0.0}
     cfg = replace(cfg, **{f.name: value for f in fields(cfg) if (value := sizes.get(f.name))} | change)
     if isinstance(cfg, ReplaySettings):
         cfg = replace(cfg, reward_scale=20.0) if cfg.atoms == 1 or cfg.bound > 20.0 else cfg  # a law of Q ends at its bound
@@ -228,7 +230,7 @@ FALLING = (("wnpg", "paper"), ("wnpg", "bg-wnpg"))
 @pytest.mark.parametrize(("name", "preset"), [(n, p) for n in AGENTS for p in AGENTS[n] if p != "strong" and (n, p) not in FALLING])
 def test_every_preset_goes_to_the_best_action_at_the_bound(name, preset, device):
     """r = a: the best action is where tanh ends. Its law has r / alpha = 20 or an entropy far below -A, so that it lies there too."""
-    goes_to_the_bound(name, preset, 360, device)
+    goes_to_the_bound(name, preset, 480 if preset == "strong-small" else 360, device)  # where Q has a law, its slope comes late
 
 
 BLOCKS = {"network": "residual"}
@@ -236,7 +238,7 @@ CHOICES = [
     ("dp-wgf", "modern", {"w2": "entropic"}),
     ("dp-wgf", "modern", {"w2": "exact", "backup": "expected", "members": 1}),
     ("dp-wgf", "modern", {**BLOCKS, "norm": "layer", "unit": False}),
-    ("dp-wgf-v", "modern", {"w2": "debiased"}),
+    ("dp-wgf-v", "modern", {"w2": "debiased", "smooth": True}),
     ("dp-wgf-v", "modern", {"w2": "eq9_mean", "backup": "normalizer", "squash": "soft_q"}),
     ("dp-wgf-v", "modern", {**BLOCKS, "norm": "layer", "unit": False}),
     ("sac", "modern", {**BLOCKS, "norm": "layer", "atoms": 21, "bound": 25.0}),
@@ -252,11 +254,13 @@ CHOICES = [
     ("wnpg", "modern", {"penalty": 0.1, "epochs": 2}),
     ("wpo", "modern", {"policy": "mixture", "components": 3, "kl": "hard", "squash": "cbrt"}),
     ("wpo", "modern", {"policy": "squashed", "bootstrap": "softmax"}),
+    ("wpo", "modern", {"policy": "squashed", "entropy": 0.05, "entropy_std": 0.02}),
     ("wpo", "modern", {**BLOCKS, "norm": "layer", "unit": False, "entropy": 0.05}),
     *(("ip-wgf", "modern", {"w2": w2, "w2_scale": 0.1}) for w2 in ("eq9_mean", "entropic", "debiased", "exact", "common_noise")),
     *((name, "modern", {"bandwidth": rule}) for name in ("ip-wgf", "svpg") for rule in ("svgd", "full")),
     ("es", "paper", {"shaping": "ranks", "embedding": "actions", "optimiser": "sgd", "lr": 1.0, "horizon": 1}),
     ("es", "wnes", {"embedding": "reward_to_go", "horizon": 1}),
+    *(("es", "bges", {"guide": guide, "horizon": 1}) for guide in ("wasserstein", "dual")),
     *((name, "modern", {"sigma": "learned", "weight_noise": 0.05}) for name in ("ip-wgf", "pg", "svpg")),
 ]
 

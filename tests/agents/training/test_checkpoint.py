@@ -20,6 +20,7 @@ from wgf.agents.training.population import Iteration, Population
 from wgf.agents.training.protocol import Batch, Streams
 from wgf.agents.training.rollout import Rollout, Segment
 from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.scores import Scores
 
 CPU = torch.device("cpu")
 PRESETS = [(name, preset) for name in AGENTS for preset in AGENTS[name] if preset != "strong"]  # which is strong-small with other sizes
@@ -95,7 +96,7 @@ def test_every_parameter_and_every_moment_is_in_the_file(name, preset):
     named = checkpoint.tensors(state)
     pointers = {t.data_ptr() for t in named.values()}
     for value in vars(state).values():
-        if isinstance(value, (Adam, es.Damping)):
+        if isinstance(value, (Adam, es.Damping, Scores)):
             assert {t.data_ptr() for t in vars(value).values() if isinstance(t, torch.Tensor)} <= pointers
         elif isinstance(value, torch.Tensor):
             assert value.data_ptr() in pointers

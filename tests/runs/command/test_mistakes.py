@@ -224,7 +224,7 @@ study figure1 --alphas x                                | --alphas: 'x' in 'x' i
 study figure1 --alphas _                                | alphas is empty
 study figure1 --alphas -1                               | alphas has -1.0; it must be above 0
 study figure1 --alphas 6,6                              | named twice
-study figure4 --methods sac                             | methods has 'sac'; it may have es, es-clip
+study figure4 --methods sac                             | methods has 'sac'; it may have es, bges
 study figure4 --methods es es                           | method 'es' is named twice
 study figure4 --iterations 30                           | iterations is 30; it must be a multiple of 20
 study figure4 --iterations 0                            | iterations is 0; it must be at least 20
