@@ -25,6 +25,7 @@ STUDIES = (
         "figure3",
         "figure4",
         "fokker_planck",
+        "kernel_choice",
         "ladder",
         "mujoco",
         "multigoal",

@@ -87,7 +87,7 @@ class Model:
     def log_joint(self, particles: Tensor, x: Tensor, y: Tensor, weights: Tensor, n: int) -> Tensor:
         """log p(particle, data) up to a constant, (S, M), from a minibatch x (S, B, d), y (S, B, K) of n rows.
 
-        The log-likelihood of row b counts ``weights``[s, b] times, and that of the minibatch n / B times. With r = f - y, D weights:
+        The log-likelihood of row b counts ``weights[s, b]`` times, and that of the minibatch n / B times. With r = f - y, D weights:
         likelihood  sum_k (n / B) sum_b w_b (log gamma_k - gamma_k r_bk^2) / 2
         precisions  sum_k (a log gamma_k - b gamma_k) + a log lambda - b lambda, the a's with the log-Jacobians of the logarithms
         weights     D log lambda / 2 - lambda |W|^2 / 2 where W is held (centred); -|z|^2 / 2 where z is.
