@@ -25,7 +25,9 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 suppress_warnings = ["toc.not_included"]  # tables of results, which the pages link; tests/test_site.py holds that the pages are there
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # "svgd.blob", not "<function blob>"
 html_theme, html_title = "furo", f"wgf {release}"
+html_static_path, html_css_files = ["site.css"], ["site.css"]
 copybutton_prompt_text = "$ "
 
 
@@ -71,7 +73,13 @@ def readable(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
         lines[k] = "".join(part if odd % 2 else re.sub(r"([\\|*_`])", r"\\\1", part) for odd, part in enumerate(parts))
 
 
+def hidden(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leaves out the fields of a NamedTuple, of which Python itself says only their number: the class says what they are."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def setup(app: Sphinx) -> None:
-    """Registers both."""
+    """Registers what is above."""
     app.add_directive("settings", Settings)
     app.connect("autodoc-process-docstring", readable)
+    app.connect("autodoc-skip-member", hidden)
