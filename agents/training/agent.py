@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from numpy.typing import NDArray
 
+from wgf.agents import registry
 from wgf.agents.training import checkpoint, machine, saved, weight
 from wgf.agents.training.compiled import pays
 from wgf.agents.training.description import Description, mapped
@@ -111,7 +112,9 @@ class Agent(Description):
         self.needs(total - self.step)
         task, training = self._prepared(schedule)
         where = {**machine.about(self.device, torch.get_num_threads()), "compile": task.compile, "stack": list(self.seeds)}
-        record, self._keeper = opened(place, self.seeds, self.about(schedule), where, self._keeper, training.step, task.envs.continues)
+        record, self._keeper = opened(
+            place, self.seeds, self.about(schedule), where, self._keeper, training.step, task.envs.continues, registry.choices(self.module)
+        )
         with machine.tuned():
             self.endings = train(task, training, record, self._keeper, tell=self._told(callback, training), stopping=stopping)
         self.step = training.step

@@ -149,6 +149,21 @@ def _words(kind: Any) -> str:
     return " or ".join(map(_words, parts)) if parts else WORDS[kind]
 
 
+def choices(*kinds: Any) -> dict[str, list[Any]]:
+    """Returns the values that a field may take, of every field of some dataclasses that says so: a Literal's, or False and True.
+
+    Where several have a field of one name, the values of all.
+    """
+    found: dict[str, list[Any]] = {}
+    for kind in kinds:
+        hints = get_type_hints(kind)
+        for name in (field.name for field in fields(kind)):
+            values = (False, True) if hints[name] is bool else get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+            if values:
+                found[name] = list(dict.fromkeys([*found.get(name, []), *values]))
+    return found
+
+
 def whole(value: Any) -> bool:
     """Says whether a value is a whole number, of Python or of numpy."""
     return isinstance(value, Integral) and not isinstance(value, bool)
