@@ -175,6 +175,13 @@ def counted(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {line(value)}; it must be a whole number of at most 18 digits")
 
 
+def placed(**places: tuple[Any, int]) -> None:
+    """Raises ValueError, naming the argument, for a place in a stack that is not from 0 to its length - 1."""
+    for name, (value, length) in places.items():
+        if not whole(value) or not 0 <= value < length:
+            raise ValueError(f"{name} is {line(value)}; it must be from 0 to {length - 1}, a place in the stack")
+
+
 def flag(name: str, value: Any) -> None:
     """Raises ValueError, naming the argument, for what is neither True nor False."""
     if not isinstance(_plain(value), bool):
