@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from wgf.agents.training import ranges
 from wgf.shown import shown
 
 if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents at once
@@ -70,6 +71,14 @@ def find(agent: "str | AnyAgent", preset: str) -> "tuple[AnyAgent, Any]":
         if missing := [name for name in NAMES if not hasattr(found, name)]:
             raise ValueError(f"agent {label(agent)!r} has no {missing[0]}; an agent has {', '.join(NAMES)}")
     return found, _known("preset", preset, found.PRESETS)
+
+
+def choices(agent: "AnyAgent") -> dict[str, list[Any]]:
+    """Returns the values of every setting that has few, by its name: those that any agent of the registry may take, and this one."""
+    modules = sorted({module for presets in AGENTS.values() for module in presets.values()})
+    presets = dict.fromkeys(preset for known in AGENTS.values() for preset in known)
+    kinds = [import_module(f"wgf.agents.{module}").Config for module in modules]
+    return {"agent": list(AGENTS), "preset": list(presets), **ranges.choices(*kinds, agent.Config)}
 
 
 def label(agent: "str | AnyAgent") -> str:

@@ -294,6 +294,7 @@ def agents(home: Path) -> dict[str, Call]:
             Agent("sac", **own).train, {"total": 4, "callback": silent, "stopping": lambda: False}, names={"total": "steps"}
         ),
         "Agent.predict": Call(agent.predict, {"obs": [0.0] * 4, "deterministic": True, "seed": 0, "policy": 0}),
+        "Agent.export": Call(agent.export, {"file": home / "policy.onnx", "seed": 0, "policy": 0}),
         "Agent.evaluate": Call(agent.evaluate, {"episodes": 1}),
         "Agent.save": Call(
             lambda folder, training: Agent("sac", **own).learn(2).save(home / "saved" if isinstance(folder, str) else folder, training),

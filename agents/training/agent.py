@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from numpy.typing import NDArray
 
+from wgf.agents import registry
 from wgf.agents.training import checkpoint, machine, saved, weight
 from wgf.agents.training.compiled import pays
 from wgf.agents.training.description import Description, mapped
@@ -18,7 +19,7 @@ from wgf.agents.training.folder import checkpoints, opened, resumable
 from wgf.agents.training.log import NoLog
 from wgf.agents.training.loop import Keeper, Task, Tell, Tick, Training, begin, restore, train
 from wgf.agents.training.protocol import Streams
-from wgf.agents.training.ranges import LARGEST, counted, flag, function, whole
+from wgf.agents.training.ranges import LARGEST, counted, flag, function, placed, whole
 from wgf.agents.training.record import RUNNING, Record, check
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.spaces import rows
@@ -111,7 +112,9 @@ class Agent(Description):
         self.needs(total - self.step)
         task, training = self._prepared(schedule)
         where = {**machine.about(self.device, torch.get_num_threads()), "compile": task.compile, "stack": list(self.seeds)}
-        record, self._keeper = opened(place, self.seeds, self.about(schedule), where, self._keeper, training.step, task.envs.continues)
+        record, self._keeper = opened(
+            place, self.seeds, self.about(schedule), where, self._keeper, training.step, task.envs.continues, registry.choices(self.module)
+        )
         with machine.tuned():
             self.endings = train(task, training, record, self._keeper, tell=self._told(callback, training), stopping=stopping)
         self.step = training.step
@@ -171,9 +174,7 @@ class Agent(Description):
         agent's best guess, else a draw from its policy.
         """
         numbers = rows(self.space, obs, self.obs_size)
-        for what, value, count in (("seed", seed, len(self.seeds)), ("policy", policy, self.policies)):
-            if not whole(value) or not 0 <= value < count:
-                raise ValueError(f"{what} is {shown(value)}; it must be from 0 to {count - 1}, a place in the stack")
+        placed(seed=(seed, len(self.seeds)), policy=(policy, self.policies))
         flag("deterministic", deterministic)
         n = numbers.size // self.obs_size
         seen = torch.from_numpy(numbers.reshape(1, n, -1)).to(self.device).repeat(len(self.seeds), self.policies, 1)
@@ -219,6 +220,16 @@ class Agent(Description):
                 raise ValueError("training is True; there is none before learn")
             record = Record([NoLog() for _ in self.seeds], self.seeds, self.about(self._task.schedule))
             Keeper(checkpoints(folder, self.seeds)).save(self._task, self._training, record)
+
+    def export(self, file: str | Path, seed: int = 0, policy: int = 0) -> None:
+        """Writes the deterministic policy as an ONNX model: observations (n, D) -> actions (n, A), as ``predict`` takes and gives them.
+
+        ``seed`` and ``policy`` are places in the stack. Normalised observations and the environment's bounds are part of the model. It
+        needs the extra ``onnx``. **Raises** ValueError, in one line, where it cannot: see ``wgf.agents.training.export``.
+        """
+        from wgf.agents.training.export import export
+
+        export(self, as_path("file", file), seed, policy)
 
     @classmethod
     def load(

@@ -107,13 +107,19 @@ def again(read: Callable[[], T]) -> T:
 
 
 def write_tensors(file: Path, values: dict[str, Tensor]) -> dict[str, str]:
-    """Writes tensors into a file, whole; returns its name and sha256.
+    """Writes tensors into a file, whole; returns its name and sha256."""
+    data, sha256 = serialized(values)
+    replace(file, data)
+    return {"file": file.name, "sha256": sha256}
+
+
+def serialized(values: dict[str, Tensor]) -> tuple[bytes, str]:
+    """Returns the bytes of a safetensors file, and their sha256.
 
     As arrays: what safetensors does with tensors leaves a type behind for every new size, some kilobytes each, for as long as it runs.
     """
     data = serialize({name: t.detach().cpu().contiguous().numpy() for name, t in values.items()})
-    replace(file, data)
-    return {"file": file.name, "sha256": hashlib.sha256(data).hexdigest()}
+    return data, hashlib.sha256(data).hexdigest()
 
 
 def digest(path: Path) -> dict[str, Any]:

@@ -68,10 +68,12 @@ def opened(
     keeper: Keeper | None,
     step: int,
     continues: bool,
+    choices: Mapping[str, Sequence[Any]],
 ) -> tuple[Record, Keeper]:
     """Opens the logs of a training: those that ``keeper`` kept until this ``step``, where they are this folder's, else new ones.
 
-    ``about`` is what is saved with each policy, ``where`` what config.json says besides; ``continues``: whether there may be checkpoints.
+    ``about`` is what is saved with each policy, ``where`` what config.json says besides; ``continues``: whether there may be checkpoints;
+    ``choices``: the values of the settings that have few.
 
     **Raises** ValueError for a folder that holds another run, or cannot be written.
     """
@@ -86,7 +88,7 @@ def opened(
             if taken := next((folder for folder in folders if not free(folder)), None):
                 raise ValueError(f"{taken} already holds a run; write to another folder, or move it away")
             now = {**where, "started": _now()}
-            logs += (RunLog(folder, {**about, "seed": seed, **now}) for folder, seed in zip(folders, seeds, strict=True))
+            logs += (RunLog(folder, {**about, "seed": seed, **now}, choices=choices) for folder, seed in zip(folders, seeds, strict=True))
             return Record(logs, seeds, about), Keeper(store if continues else None)
         before = last["record"]
         for s, (folder, seed) in enumerate(zip(folders, seeds, strict=True)):

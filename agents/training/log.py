@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,16 @@ class RunLog:
     """The log of one seed. The x axis is environment steps; a row of metrics.csv is (step, tag, value).
 
     The folder stays locked until the run ends: ``being_written`` sees the lock, and a dead process holds none. With ``position``, which
-    an earlier log returned at ``step``, that log goes on: what was written after it is cut off. ``settings`` are config.json.
+    an earlier log returned at ``step``, that log goes on: what was written after it is cut off. ``settings`` are config.json, ``choices``
+    the values of those that have few: TensorBoard filters runs by them.
 
     **Raises** FileExistsError where another run is there or is being written, ValueError where it does not fit the position.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], position: Mapping[str, Any] | None = None, step: int = 0) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], position: Mapping[str, Any] | None = None, step: int = 0,
+        choices: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:  # fmt: skip
         self.folder = folder
         self._lock = FileLock(folder / LOCK)
         self._empty = [path for path in folder.parents if not path.exists()]
@@ -111,19 +115,21 @@ class RunLog:
             self._events = Events(folder, None if position is None else step)
             self._open.append(self._events.file)
             if position is None:
-                self._about(settings)
+                self._about(settings, choices or {})
         except Timeout:
             raise FileExistsError(17, "another process writes into it", str(folder)) from None
         except BaseException:
             self.discard()
             raise
 
-    def _about(self, settings: Mapping[str, Any]) -> None:
+    def _about(self, settings: Mapping[str, Any], choices: Mapping[str, Sequence[Any]]) -> None:
         """Writes the settings as a text and as hyper-parameters."""
         self._events.add(text("config", "```json\n" + json.dumps(settings, indent=1) + "\n```"))
         chosen = {k: settings[k] for k in ("agent", "preset", "env", "seed") if k in settings} | settings["config"]
-        flat = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in chosen.items()}
-        for summary in hparams(flat, {"eval/return": 0.0}):  # into this run's own events: add_hparams would make a run of its own
+        flat = {k: _flat(v) for k, v in chosen.items()}
+        values = {k: [v for v in map(_flat, choices[k]) if type(v) is type(flat[k])] for k in flat.keys() & choices.keys()}
+        domains = {k: found for k, found in values.items() if flat[k] in found}  # an agent of one's own may have other values
+        for summary in hparams(flat, {"eval/return": 0.0}, domains):  # into this run's own events: add_hparams would make a run of its own
             self._events.add(summary)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -197,6 +203,11 @@ class NoLog:
 
     def discard(self) -> None:
         """Does nothing."""
+
+
+def _flat(value: Any) -> int | float | str:
+    """Returns a setting as TensorBoard shows it: a number as it is, all else as text."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
 def _made(folder: Path) -> bool:

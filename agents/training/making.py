@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -108,10 +109,14 @@ def unstable() -> int:
 
 
 class Film:
-    """One environment that renders, seeded; ``frame()`` is an RGB array, observations and actions are the environment's own."""
+    """One environment that renders, seeded; ``frame()`` is an RGB array, observations and actions are the environment's own.
 
-    def __init__(self, name: str, seed: int) -> None:
-        self._env = made(name, None, render_mode="rgb_array")
+    ``size``: width and height of the pictures, where the environment draws in any; others draw in their own.
+    """
+
+    def __init__(self, name: str, seed: int, size: tuple[int, int] | None = None) -> None:
+        self._env = _drawing(name, size)
+        self.horizon: int | None = self._env.spec.max_episode_steps if self._env.spec else None
         self.fps = int(self._env.metadata.get("render_fps", 30))
         self.obs = self._env.reset(seed=seed)[0]
         self.frame()  # fails here where nothing can be drawn
@@ -128,6 +133,18 @@ class Film:
     def close(self) -> None:
         """Frees the renderer."""
         self._env.close()
+
+
+def ids() -> list[str]:
+    """Returns ids of environments for a person to choose from: the project's own, and Gymnasium's in MuJoCo, of the latest version."""
+    return [*tasks.IDS, *(name for name, spec in gym.registry.items() if "envs.mujoco" in str(spec.entry_point) and name.endswith("-v5"))]
+
+
+def _drawing(name: str, size: tuple[int, int] | None) -> Any:
+    if size:
+        with suppress(ValueError):  # it knows neither
+            return made(name, None, render_mode="rgb_array", width=size[0], height=size[1])
+    return made(name, None, render_mode="rgb_array")
 
 
 def reward_threshold(name: str) -> float | None:

@@ -149,6 +149,21 @@ def _words(kind: Any) -> str:
     return " or ".join(map(_words, parts)) if parts else WORDS[kind]
 
 
+def choices(*kinds: Any) -> dict[str, list[Any]]:
+    """Returns the values that a field may take, of every field of some dataclasses that says so: a Literal's, or False and True.
+
+    Where several have a field of one name, the values of all.
+    """
+    found: dict[str, list[Any]] = {}
+    for kind in kinds:
+        hints = get_type_hints(kind)
+        for name in (field.name for field in fields(kind)):
+            values = (False, True) if hints[name] is bool else get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+            if values:
+                found[name] = list(dict.fromkeys([*found.get(name, []), *values]))
+    return found
+
+
 def whole(value: Any) -> bool:
     """Says whether a value is a whole number, of Python or of numpy."""
     return isinstance(value, Integral) and not isinstance(value, bool)
@@ -158,6 +173,13 @@ def counted(name: str, value: Any) -> None:
     """Raises ValueError, naming the argument, for what is no whole number, or one beyond what tensors count."""
     if not whole(value) or abs(value) >= LARGEST:
         raise ValueError(f"{name} is {line(value)}; it must be a whole number of at most 18 digits")
+
+
+def placed(**places: tuple[Any, int]) -> None:
+    """Raises ValueError, naming the argument, for a place in a stack that is not from 0 to its length - 1."""
+    for name, (value, length) in places.items():
+        if not whole(value) or not 0 <= value < length:
+            raise ValueError(f"{name} is {line(value)}; it must be from 0 to {length - 1}, a place in the stack")
 
 
 def flag(name: str, value: Any) -> None:

@@ -2,8 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import make_dataclass
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,13 @@ Wasserstein gradient flows on particles: train and compare policies, fit Bayesia
   wgf resume RUN                 goes on with a run, by what it says about itself
   wgf compare --env ENV          trains what is missing, then writes a figure and a table of several agents
   wgf eval RUN                   plays episodes with a saved policy: tells their returns, and films one if asked
+  wgf export RUN FILE.onnx       writes a saved policy as an ONNX model
   wgf agents                     lists the agents and their presets
   wgf doctor [AGENT --env ENV]   looks at this machine, and whether a run of wgf train fits it
   wgf multigoal                  trains two agents on the task with four goals and draws what they do
   wgf bnn --data DIR             fits Bayesian networks to the standard sets, beside the published table
   wgf bnn-data fetch --data DIR  fetches these sets
+  wgf completion SHELL           prints what completes all this in bash, zsh or fish, as in: source <(wgf completion bash)
   wgf --version                  tells the versions of wgf and of torch
 
   python -m wgf.runs.studies     lists the studies: one short recipe per figure or table of a paper
@@ -51,11 +52,13 @@ def run(args: Sequence[str]) -> int:
         "resume": _resume,
         "compare": _compare,
         "eval": _eval,
+        "export": _export,
         "agents": _agents,
         "doctor": _doctor,
         "multigoal": partial(_study, "multigoal"),
         "bnn": partial(_study, "bnn"),
         "bnn-data": _bnn_data,
+        "completion": _completion,
     }
     if not args or args[0] in ("-h", "--help"):
         say(HELP.rstrip())
@@ -93,13 +96,13 @@ def _job(command: str, args: Sequence[str]) -> Any:
         raise UsageError(f"{command} needs an agent first, as in: wgf {command} dp-wgf-v --env Hopper-v5 (see wgf agents)")
     from wgf.agents.training.schedule import Schedule
     from wgf.runs.command.arguments import parse
-    from wgf.runs.command.options import Place, What
+    from wgf.runs.command.options import Place, What, together
     from wgf.runs.trainer import training
 
     preset, env = (_ahead(args, f"--{what}") or settings.get(what, getattr(What, what)) for what in ("preset", "env"))
     task = What(env=env, preset=preset)  # type: ignore[arg-type]
     groups = _filled({"task": task, "agent": training.resolve(name, preset, env), "schedule": Schedule(), "place": Place()}, settings, path)
-    chosen = parse(_together("Train", groups), rest, default=_together("Train", groups)(**groups), prog=f"wgf {command} {name}")
+    chosen = parse(together("Train", groups), rest, default=together("Train", groups)(**groups), prog=f"wgf {command} {name}")
     what = chosen.task
     return training.Job(name, name, what.preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
 
@@ -152,11 +155,11 @@ def _resume(args: Sequence[str]) -> int:
 def _compare(args: Sequence[str]) -> int:
     from wgf.agents.training.schedule import Schedule
     from wgf.runs.command.arguments import parse
-    from wgf.runs.command.options import Contest, Place
+    from wgf.runs.command.options import Contest, Place, together
 
     path, settings = _file(args)
     groups = _filled({"task": Contest(), "schedule": Schedule(), "place": Place()}, settings, path)
-    kind = _together("Compare", groups)
+    kind = together("Compare", groups)
     chosen = parse(kind, args, default=kind(**groups), prog="wgf compare")
     from wgf.runs.trainer.compare import compare
 
@@ -170,7 +173,18 @@ def _eval(args: Sequence[str]) -> int:
     chosen = parse(Show, args, prog="wgf eval")
     from wgf.runs.command.show import show
 
-    say(show(chosen.run, chosen.episodes, chosen.video, chosen.env, chosen.agent))
+    show(chosen, say)
+    return 0
+
+
+def _export(args: Sequence[str]) -> int:
+    from wgf.runs.command.arguments import parse
+    from wgf.runs.command.options import Export
+
+    chosen = parse(Export, args, prog="wgf export")
+    from wgf.runs.command.show import export
+
+    say(export(chosen.run, chosen.file, chosen.policy, chosen.env, chosen.agent))
     return 0
 
 
@@ -197,13 +211,15 @@ def _agents(args: Sequence[str]) -> int:
     return 0
 
 
-def _together(name: str, groups: dict[str, Any]) -> Any:
-    return _joined(name, tuple((field, type(value)) for field, value in groups.items()))
+def _completion(args: Sequence[str]) -> int:
+    from wgf.runs.command.arguments import parse
+    from wgf.runs.command.options import Completion
 
+    shell = parse(Completion, args, prog="wgf completion").shell
+    from wgf.runs.command.completion import script
 
-@cache  # what reads a command line remembers every type that it has seen
-def _joined(name: str, groups: tuple[tuple[str, type], ...]) -> Any:
-    return make_dataclass(name, groups, frozen=True)
+    say(script(shell).rstrip())
+    return 0
 
 
 def _ahead(args: Sequence[str], option: str) -> str | None:

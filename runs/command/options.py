@@ -2,15 +2,20 @@
 
 import math
 import os
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, make_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 Preset = Literal["paper", "modern"]
+Shell = Literal["bash", "zsh", "fish"]
 LARGEST_SEED = 999_999
 LONGEST_NAME = 255  # bytes, on the usual file systems
+LEAST_PIXELS, MOST_PIXELS = 16, 4096  # of a side of a film
 MOST_THREADS = max(16, 4 * (os.cpu_count() or 1))  # a run may be repeated on a machine with fewer processors
 
 
@@ -100,6 +105,47 @@ class Show:
     """Number of episodes."""
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE.mp4")] = None
     """Film the first episode into this file; no display is needed."""
+    frames: int | None = None
+    """Film at most so many steps; by default the whole episode."""
+    size: Annotated[str | None, tyro.conf.arg(metavar="WIDTHxHEIGHT")] = None
+    """Size of the film in pixels, two even numbers, as in 1280x720; by default that of the environment's own pictures."""
+    env: str | None = None
+    """The environment, where it is not the saved one; it must be given where that is MODULE:ID, since no file has a module imported."""
+    agent: str | None = None
+    """The agent, where it is one of your own, MODULE:NAME; it must be given for the same reason."""
+
+    def __post_init__(self) -> None:
+        check_range(self, episodes=(1, None))
+        for name in ("frames", "size"):
+            if getattr(self, name) is not None and self.video is None:
+                raise ValueError(f"{name} is {getattr(self, name)}, of a film that is not asked for; add --video FILE.mp4")
+        if self.frames is not None:
+            check_range(self, frames=(1, None))
+        if self.video is not None and (self.video.suffix != ".mp4" or not self.video.parent.is_dir()):
+            raise ValueError(f"video {str(self.video)!r} must be an .mp4 file in a folder that exists")
+        self.pixels()
+
+    def pixels(self) -> tuple[int, int] | None:
+        """Returns the width and height of the film, where they are given. Raises ValueError for what is no size of a film."""
+        if self.size is None:
+            return None
+        found = re.fullmatch(r"(\d{1,4})x(\d{1,4})", self.size)
+        numbers = [int(n) for n in found.groups()] if found else []
+        if not numbers or not all(LEAST_PIXELS <= n <= MOST_PIXELS and n % 2 == 0 for n in numbers):
+            raise ValueError(f"size is {self.size!r}; it must be two even numbers from {LEAST_PIXELS} to {MOST_PIXELS}, as in 1280x720")
+        return numbers[0], numbers[1]
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the deterministic policy of a run as an ONNX model: observations (n, D) -> actions (n, A), both as the environment has them."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Folder of a run, for example runs/main/Hopper-v5/sac/seed-0."""
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.onnx")]
+    """The file; what was there before is replaced."""
+    policy: int = 0
+    """Which policy, where a seed has several (svpg, ip-wgf): wgf eval names the best."""
     env: str | None = None
     """The environment, where it is not the saved one; it must be given where that is MODULE:ID, since no file has a module imported."""
     agent: str | None = None
@@ -118,6 +164,14 @@ class Resume:
     """The environment where it is MODULE:ID: no file has a module imported, only you do."""
     agent: str | None = None
     """The agent where it is one of your own, MODULE:NAME."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Print the program that teaches a shell to complete commands, agents, environments and options of wgf."""
+
+    shell: Annotated[tyro.conf.Positional[Shell], tyro.conf.arg(metavar="SHELL")]
+    """bash, zsh or fish."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +223,16 @@ class Fetch:
 
     def __post_init__(self) -> None:
         check_some(self, "sets")
+
+
+def together(name: str, groups: Mapping[str, Any]) -> Any:
+    """Returns the dataclass of several groups of options, which are side by side on a command line."""
+    return _joined(name, tuple((field, type(value)) for field, value in groups.items()))
+
+
+@cache  # what reads a command line remembers every type that it has seen
+def _joined(name: str, groups: tuple[tuple[str, type], ...]) -> Any:
+    return make_dataclass(name, groups, frozen=True)
 
 
 def seeds(n: int, first: int = 0) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
-"""Plays episodes with a saved policy: tells their returns, and films one of them."""
+"""What is done with a saved policy: it plays episodes, is filmed, and is written for other programs."""
 
 import os
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -9,35 +10,45 @@ import numpy as np
 from wgf.agents import Agent
 from wgf.agents.training import envs
 from wgf.agents.training.evaluate import LONGEST, starts
+from wgf.runs.command.options import Show
+from wgf.runs.command.progress import Progress
+
+SCALED = "scale={0}:{1}:force_original_aspect_ratio=decrease,pad={0}:{1}:-1:-1"
 
 
-def show(run: Path, episodes: int, video: Path | None, env: str | None = None, agent: str | None = None) -> str:
-    """Plays ``episodes`` deterministic episodes with each policy of a seed; films the best policy's first episode if asked.
+def show(what: Show, say: Callable[[str], None]) -> None:
+    """Plays deterministic episodes with each policy of a seed, and says their mean, standard deviation and every return.
 
-    ``env`` and ``agent`` are what a person named, in place of the names in the run: only these may be of a module that is imported.
-    Returns the text to print: mean, standard deviation and every return.
+    Films the best policy's first episode if asked. The environment and the agent that a person named take the places of the names in
+    the run: only these may be of a module that is imported.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes is {episodes}; it must be at least 1")
-    if video is not None and (video.suffix != ".mp4" or not video.parent.is_dir()):
-        raise ValueError(f"video {str(video)!r} must be an .mp4 file in a folder that exists")
-    saved = Agent.load(run, env, agent, device="cpu")
-    r, m = saved.evaluate(episodes).returns[0], saved.policies
+    saved = Agent.load(what.run, what.env, what.agent, device="cpu")
+    r, m, episodes = saved.evaluate(what.episodes).returns[0], saved.policies, what.episodes
     name = f"{saved.name} on {saved.source.name}, seed {saved.seeds[0]}, step {saved.step:,}"
     text = f"{name}: return {r.mean():.1f} +- {r.std():.1f} over {episodes} episode{'s' * (episodes > 1)}"
     each = r.reshape(m, episodes).mean(1)
     best = int(each.argmax())
     text += f" of each of {m} policies; the best, policy {best}: {each[best]:.1f}\n" if m > 1 else "\n"
-    text += "returns: " + " ".join(f"{v:.1f}" for v in r)
-    if video is not None:
-        frames, total = film(saved, best, video)
-        text += f"\nvideo: {video} ({frames} frames, return {total:.1f})"
-    return text
+    say(text + "returns: " + " ".join(f"{v:.1f}" for v in r))
+    if what.video is not None:
+        frames, total = film(saved, best, what.video, what.frames or LONGEST, what.pixels())
+        say(f"video: {what.video} ({frames} frames, return {total:.1f})")
 
 
-def film(agent: Agent, policy: int, video: Path) -> tuple[int, float]:
-    """Films a policy's first episode as mp4; no display is needed. Returns the number of frames and the return.
+def export(run: Path, file: Path, policy: int, env: str | None = None, agent: str | None = None) -> str:
+    """Writes the policy of one seed as an ONNX model; ``env`` and ``agent`` as in ``show``. Returns the text to print."""
+    saved = Agent.load(run, env, agent, device="cpu")
+    if len(saved.seeds) > 1:
+        raise ValueError(f"{run} holds {len(saved.seeds)} seeds; give the folder of one, as in {run / f'seed-{saved.seeds[0]}'}")
+    saved.export(file, policy=policy)
+    text = f"{saved.name} on {saved.source.name}, seed {saved.seeds[0]}, step {saved.step:,}"
+    return f"{file}: {text}; observations (n, {saved.obs_size}) -> actions (n, {saved.action_size})"
 
+
+def film(agent: Agent, policy: int, video: Path, most: int, size: tuple[int, int] | None) -> tuple[int, float]:
+    """Films a policy's first episode, or its first ``most`` steps, as mp4; no display is needed. Shows how far it is.
+
+    ``size``: width and height; a picture of other proportions gets a margin. Returns the number of frames and the return until there.
     **Raises** ValueError where it cannot.
     """
     os.environ.setdefault("MUJOCO_GL", "egl")
@@ -47,20 +58,22 @@ def film(agent: Agent, policy: int, video: Path) -> tuple[int, float]:
         raise ValueError("video needs the package imageio-ffmpeg: pip install imageio-ffmpeg") from None
     name = agent.source.name
     try:
-        env = envs.Film(name, starts(agent.seeds, 1)[0])
+        env = envs.Film(name, starts(agent.seeds, 1)[0], size)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"video of {name!r} cannot be rendered ({reason}); try MUJOCO_GL=egl or MUJOCO_GL=osmesa") from None
-    frames, total, obs, running = 0, 0.0, env.obs, True
+    frames, total, obs, running, last = 0, 0.0, env.obs, True, min(most, env.horizon or LONGEST)
     try:
         height, width, _ = env.frame().shape
-        writer = imageio_ffmpeg.write_frames(str(video), (width, height), fps=env.fps, macro_block_size=1)
-        with closing(writer):
+        fit = [] if size is None or size == (width, height) else ["-vf", SCALED.format(*size)]
+        writer = imageio_ffmpeg.write_frames(str(video), (width, height), fps=env.fps, macro_block_size=1, output_params=fit)
+        with closing(writer), Progress("film", last) as progress:
             writer.send(None)
-            while running and frames < LONGEST:
+            while running and frames < last:
                 writer.send(np.ascontiguousarray(env.frame()))
                 obs, reward, running = env.step(agent.predict(obs, policy=policy))
                 frames, total = frames + 1, total + reward
+                progress.show(frames, f"return {total:.1f}")
     except OSError as error:
         raise ValueError(f"video {str(video)!r} cannot be written: {error.strerror or error}") from None
     finally:

@@ -14,10 +14,10 @@ from wgf.agents.training.checkpoint import again, read_sealed, read_whole
 from wgf.agents.training.envs import reward_threshold
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place
-from wgf.runs.trainer import tables, training
+from wgf.runs.trainer import board, tables, training
 from wgf.runs.trainer.figures import caption, display, figure, returns
 from wgf.runs.trainer.reuse import complete
-from wgf.runs.trainer.statistics import COVERAGE, TESTS, Values, bootstrap, difference, episodes_to, holm, improvement, iqm
+from wgf.runs.trainer.statistics import COVERAGE, TESTS, Values, difference, episodes_to, holm, improvement, interval
 
 # Zhang et al. 2018, Table 2; elsewhere the return at which Gymnasium calls a task solved.
 THRESHOLDS = {"Swimmer": 100.0, "Walker2d": 3000.0, "Hopper": 2000.0, "Humanoid": 2000.0}
@@ -38,7 +38,7 @@ def compare(what: Contest, schedule: Schedule, place: Place, say: Callable[[str]
         print(f"wgf: {line}", file=sys.stderr)
     shown = write(curves, what.env, threshold, folder)
     say(f"\n{shown}\nfigure: {folder / 'compare.png'} .pdf\ntable:  {folder / 'compare.md'} .csv .txt")
-    say(f"curves: tensorboard --logdir {place.out}")
+    say(f"curves: tensorboard --logdir {place.out}    (Custom Scalars: one curve with its band per agent)")
     return 0
 
 
@@ -121,7 +121,7 @@ def table(runs: Sequence[Curves], threshold: float | None) -> list[dict[str, str
             "agent": c.label,
             "seeds": str(len(final)),
             "steps": f"{c.steps[-1]:,.0f}",
-            "final return, IQM [95 %]": str(bootstrap(lambda x: float(iqm(x)), final)),
+            "final return, IQM [95 %]": str(interval(final)),
             "best average return": f"{c.evals.mean(0).max():,.4g}",
         }
         if threshold is not None:
@@ -156,7 +156,7 @@ def over_training_and_at_the_end(runs: Sequence[Curves], first: str) -> list[dic
     for part, of in PARTS.items():
         values = [of(c) for c in runs]
         for row, value, against in zip(rows, values, compared(values), strict=True):
-            row[f"return {part}, IQM [95 %]"] = str(bootstrap(lambda x: float(iqm(x)), value))
+            row[f"return {part}, IQM [95 %]"] = str(interval(value))
             row |= {f"{name.format(first)} {part}": words for name, words in against.items()}
     return rows
 
@@ -179,6 +179,7 @@ def draw(runs: Sequence[Curves], title: str, path: Path) -> None:
 
 
 def write(runs: Sequence[Curves], title: str, threshold: float | None, folder: Path) -> str:
-    """Writes compare.png, .pdf, .txt, .md and .csv in a folder; returns the text table with its note."""
+    """Writes compare.png, .pdf, .txt, .md and .csv in a folder, and TensorBoard's events; returns the text table with its note."""
     draw(runs, title, folder / "compare.png")
+    board.write(runs, title, folder / "compare.png")
     return tables.write(folder / "compare", table(runs, threshold), f"{COVERAGE} {TESTS}")

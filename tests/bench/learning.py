@@ -18,7 +18,7 @@ import numpy as np
 from wgf.runs.trainer.compare import THRESHOLDS, Curves, read
 from wgf.runs.trainer.compare import table as compared
 from wgf.runs.trainer.figures import caption, display, figure, returns
-from wgf.runs.trainer.statistics import COVERAGE, Interval, bootstrap, iqm
+from wgf.runs.trainer.statistics import COVERAGE, Interval, bootstrap, interval
 from wgf.runs.trainer.tables import markdown, write_rows
 
 TAGS = {
@@ -43,7 +43,7 @@ def late(folder: Path) -> dict[str, float]:
 
 def over_time(curves: Curves) -> Interval:
     """The mean evaluation return over the whole training: IQM over seeds."""
-    return bootstrap(lambda x: float(iqm(x)), curves.evals.mean(1))
+    return interval(curves.evals.mean(1))
 
 
 def short(agents: list[str]) -> tuple[list[str], str]:

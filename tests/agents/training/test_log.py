@@ -5,6 +5,9 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import make_dataclass
+from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -12,6 +15,7 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 from tensorboard.plugins.hparams import plugin_data_pb2
 from torch.utils.tensorboard.summary import scalar
 
+from wgf.agents import ddpg, registry
 from wgf.agents.training.checkpoint import read_sealed
 from wgf.agents.training.log import Events, RunLog, being_written
 
@@ -46,10 +50,51 @@ def test_hyper_parameters_are_in_the_runs_own_events(written):
     assert values == {
         "agent": "sac", "preset": "paper", "env": "Hopper-v5", "seed": 3.0, "lr": 3e-4, "hidden": "[8, 8]", "activation": "tanh"
     }  # fmt: skip
+    assert domains(written) == {}
     experiment = plugin_data_pb2.HParamsPluginData.FromString(content["_hparams_/experiment"].plugin_data.content)
     assert [m.name.tag for m in experiment.experiment.metric_infos] == ["eval/return"]
     runs = EventMultiplexer().AddRunsFromDirectory(str(written.parents[1])).Runs()
     assert list(runs) == ["a/seed-3"]
+
+
+def domains(folder):
+    data = plugin_data_pb2.HParamsPluginData.FromString(read(folder).summary_metadata["_hparams_/experiment"].plugin_data.content)
+    infos = data.experiment.hparam_infos
+    return {info.name: list(info.domain_discrete) for info in infos if info.WhichOneof("domain") == "domain_discrete"}
+
+
+def test_settings_with_few_values_have_them_for_a_domain(tmp_path):
+    config = {"kl": "soft", "twin": True, "blocks": 2, "squash": "mine", "lr": 1.0}
+    few = {
+        "agent": ["sac", "wpo"],
+        "kl": ["soft", "hard", 1],
+        "twin": [False, True],
+        "blocks": [1, 2],
+        "squash": ["exact"],
+        "norm": ["batch"],
+    }
+    RunLog(tmp_path, CONFIG | {"config": config}, choices=few).close({})
+    found = domains(tmp_path)
+    assert found == {"agent": ["sac", "wpo"], "kl": ["soft", "hard"], "twin": ["False", "True"], "blocks": [1.0, 2.0]}
+    content = read(tmp_path).summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams["twin"].string_value == "True"
+
+
+def test_the_domain_of_a_setting_holds_the_values_of_every_agent_that_has_it():
+    """TensorBoard takes the domains of the first run for those of all runs, and leaves out a run with another value."""
+    found = registry.choices(ddpg)
+    assert {"sac", "es"} <= set(found["agent"])
+    assert {"paper", "strong", "bges"} <= set(found["preset"])
+    assert set(found["kl"]) == {"svgd", "blob", "density", "soft", "hard"}
+    assert found["smooth"] == [False, True]
+    assert "lr" not in found
+
+
+def test_the_values_of_an_agent_of_ones_own_are_beside_them():
+    own = SimpleNamespace(Config=make_dataclass("Config", [("kl", Literal["mine"]), ("speed", Literal[1, 2])]))
+    found = registry.choices(own)
+    assert found["kl"][-1] == "mine"
+    assert found["speed"] == [1, 2]
 
 
 def test_the_configuration_is_a_text(written):

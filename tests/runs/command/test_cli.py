@@ -7,9 +7,8 @@ from importlib.metadata import version
 import pytest
 
 from wgf.agents.registry import AGENTS
-from wgf.runs.command import cli
 from wgf.runs.command.arguments import UsageError, parse
-from wgf.runs.command.options import Place, What
+from wgf.runs.command.options import Place, What, together
 
 
 def imports(*args):
@@ -25,7 +24,17 @@ def imports(*args):
 
 @pytest.mark.parametrize(
     "args",
-    [["--help"], [], ["agents"], ["train", "--help"], ["compare", "--help"], ["eval", "--help"], ["bnn", "--help"], ["bnn-data", "--help"]],
+    [
+        ["--help"],
+        [],
+        ["agents"],
+        ["train", "--help"],
+        ["compare", "--help"],
+        ["eval", "--help"],
+        ["export", "--help"],
+        ["bnn", "--help"],
+        ["bnn-data", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(args):
     modules, out = imports(*args)
@@ -71,7 +80,7 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
     [
         (
             ["trian"],
-            "command 'trian' is unknown; choose from train, resume, compare, eval, agents, doctor, multigoal, bnn, bnn-data (did you mean",
+            "is unknown; choose from train, resume, compare, eval, export, agents, doctor, multigoal, bnn, bnn-data, completion",
         ),
         (["agents", "x"], "agents takes no arguments, not 'x'"),
         (["eval"], "RUN is missing (see wgf eval --help)"),
@@ -133,5 +142,5 @@ def test_it_works_from_any_folder(script, tmp_path, where):
 def test_what_a_command_line_is_read_into_is_made_once():
     """The reader remembers every type that it has seen: a program that runs commands all day would grow with them."""
     groups = {"task": What(), "place": Place()}
-    assert cli._together("Train", groups) is cli._together("Train", {"task": What(env="Hopper-v5"), "place": Place()})
-    assert cli._together("Train", groups) is not cli._together("Train", {"place": Place()})
+    assert together("Train", groups) is together("Train", {"task": What(env="Hopper-v5"), "place": Place()})
+    assert together("Train", groups) is not together("Train", {"place": Place()})

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
+import onnxruntime
 import pytest
 
 from wgf.agents.training import checkpoint
@@ -66,6 +68,77 @@ def test_a_film_shows_the_first_episode_without_a_display(trained, monkeypatch):
     assert len(pictures) == frames
     assert len(set(pictures[0])) > 20  # not a blank
     assert pictures[0] != pictures[-1]
+    shown = [entry for entry in done.stdout.splitlines() if entry.startswith("film  ")]
+    assert shown[0].startswith("film  1/1,000  return 1.0")
+    reader.close()
+    done = film(trained, "--video", "film.mp4", "--frames", "2", "--size", "64x96")
+    assert done.stdout.splitlines()[-1] == "video: film.mp4 (2 frames, return 2.0)"
+    reader = ffmpeg.read_frames(str(trained.folder / "film.mp4"))
+    assert next(reader)["size"] == (64, 96)
+    assert len(list(reader)) == 2
+
+
+SQUARE = """
+import gymnasium, numpy as np
+
+class Square(gymnasium.Env):
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    observation_space = action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 1.0, False, False, {}
+
+    def render(self):
+        return np.full((40, 40, 3), 255, np.uint8)
+
+gymnasium.register("Square-v0", entry_point=Square, max_episode_steps=9)
+"""
+
+
+def test_a_picture_of_other_proportions_gets_a_margin(person, tiny):
+    """An environment that draws a white square, in no other size; margins are black."""
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    (person.folder / "square_task.py").write_text(SQUARE)
+    person("train", "sac", "--env", "square_task:Square-v0", *tiny)
+    run = next((person.folder / "runs" / "main").rglob("seed-0"))
+    film = ("--video", "film.mp4", "--frames", 3, "--size", "320x160")
+    code, out, err = person("eval", run, "--episodes", 1, "--env", "square_task:Square-v0", *film)
+    assert (code, err) == (0, "")
+    assert "film  3/3  return " in out
+    reader = ffmpeg.read_frames(str(person.folder / "film.mp4"))
+    assert next(reader)["size"] == (320, 160)
+    picture = np.frombuffer(next(reader), np.uint8).reshape(160, 320, 3)
+    assert picture[80, 40].max() < 20
+    assert picture[10, 100].min() > 235
+    assert picture[80, 280].max() < 20
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--frames", 0), "frames is 0; it must be at least 1"),
+        (("--frames", "x"), "--frames is 'x'; it must be a whole number"),
+        (("--size", "640"), "size is '640'; it must be two even numbers from 16 to 4096, as in 1280x720"),
+        (("--size", "641x480"), "size is '641x480'; it must be two even numbers"),
+        (("--size", "8x480"), "size is '8x480'; it must be two even numbers"),
+        (("--size", "640x5000"), "size is '640x5000'; it must be two even numbers"),
+    ],
+)
+def test_a_film_of_no_size_is_refused(trained, args, words):
+    refused(trained, words, RUN, "--video", "film.mp4", *args)
+
+
+def test_a_size_without_a_film_is_refused(trained):
+    refused(trained, "frames is 5, of a film that is not asked for; add --video FILE.mp4", RUN, "--frames", 5)
+    refused(trained, "size is 64x64, of a film that is not asked for; add --video FILE.mp4", RUN, "--size", "64x64")
 
 
 def test_a_film_that_cannot_be_rendered_is_one_line(trained, monkeypatch):
@@ -157,3 +230,33 @@ def test_a_damaged_policy_is_refused(trained):
     folder = trained.folder / RUN
     shutil.copy(folder / "config.json", folder / "policy-60.safetensors")
     refused(trained, "policy-60.safetensors is damaged: its sha256 is not the one in policy.json", RUN)
+
+
+def test_a_run_is_written_as_a_model_that_says_whose_policy_it_holds(trained):
+    code, out, err = trained("export", RUN, "sac.onnx")
+    assert (code, err) == (0, "")
+    assert out == "sac.onnx: sac on InvertedPendulum-v5, seed 3, step 60; observations (n, 4) -> actions (n, 1)\n"
+    properties = onnxruntime.InferenceSession(str(trained.folder / "sac.onnx")).get_modelmeta().custom_metadata_map
+    assert properties["sha256"] == json.loads((trained.folder / RUN / "policy.json").read_text())["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((RUN, "sac.pt"), "file 'sac.pt' must be an .onnx file in a folder that exists"),
+        ((RUN,), "FILE.onnx is missing (see wgf export --help)"),
+        ((RUN, "sac.onnx", "--policy", 1), "policy is 1; it must be from 0 to 0"),
+        (("nowhere", "sac.onnx"), "nowhere/policy.json cannot be read"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line(trained, args, words):
+    code, out, err = trained("export", *args)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+
+
+def test_of_a_stack_one_seed_is_exported(trained, tiny):
+    trained("train", "sac", "--env", "InvertedPendulum-v5", "--first-seed", 4, *tiny)
+    code, _, err = trained("export", "runs/main/InvertedPendulum-v5/sac", "sac.onnx")
+    assert code == 2
+    assert err.endswith("sac holds 2 seeds; give the folder of one, as in runs/main/InvertedPendulum-v5/sac/seed-3\n")

@@ -45,7 +45,8 @@ def test_a_comparison_says_where_its_figure_table_and_curves_are(contest, capsys
     results = compare.plan("ddpg", contest[0], SCHEDULE, contest[1]).folder(0).parents[1]
     assert said[0] == f"{results / 'sac,batch=8'}: seeds 0, 1 finished before; with more --steps they would go on"
     end = f"\nfigure: {results / 'compare.png'} .pdf\ntable:  {results / 'compare.md'} .csv .txt"
-    assert said[2:] == [f"\n{(results / 'compare.txt').read_text()}{end}", f"curves: tensorboard --logdir {contest[1].out}"]
+    curves = f"curves: tensorboard --logdir {contest[1].out}    (Custom Scalars: one curve with its band per agent)"
+    assert said[2:] == [f"\n{(results / 'compare.txt').read_text()}{end}", curves]
     assert capsys.readouterr().err == ""
     assert (results / "compare.png").exists()
     with open(results / "compare.csv", newline="") as f:
