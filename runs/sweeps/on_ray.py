@@ -20,7 +20,7 @@ class Ray:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15: trainings would starve beside anything else
         try:
             import ray
         except ImportError:

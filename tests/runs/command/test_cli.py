@@ -71,7 +71,7 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
     [
         (
             ["trian"],
-            "command 'trian' is unknown; choose from train, resume, compare, sweep, eval, agents, doctor, multigoal, bnn, bnn-data (did you mean",
+            "command 'trian' is unknown; choose from train, resume, compare, sweep, eval, agents, doctor, multigoal, bnn, bnn-data (did",
         ),
         (["agents", "x"], "agents takes no arguments, not 'x'"),
         (["eval"], "RUN is missing (see wgf eval --help)"),

@@ -13,7 +13,7 @@ from wgf.runs.sweeps.engines import Command
 from wgf.runs.sweeps.on_slurm import Slurm
 
 RUN = Path("runs/tiny/wgf_CartPole-v0/sac,hidden=8,batch=8/seed-0")
-LONG = {"steps": 600, "checkpoint_every": 20, "eval_every": 600}
+LONG = {"steps": 300, "checkpoint_every": 20, "eval_every": 300}
 
 
 def parent(process):
@@ -41,9 +41,10 @@ def finished_and_continued(seen):
     assert about["process"] != seen[0]
 
 
-def test_a_ray_task_whose_worker_is_killed_goes_on(sweep):
+def test_a_ray_task_whose_worker_is_killed_goes_on(sweep, monkeypatch):
     ray = pytest.importorskip("ray", reason="the extra ray is not installed")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         seen = at_checkpoint(lambda process: os.kill(parent(process), signal.SIGKILL))

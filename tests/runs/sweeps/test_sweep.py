@@ -7,15 +7,21 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from wgf.agents.training.checkpoint import read_sealed
+from wgf.agents.training.schedule import Schedule
+from wgf.runs.command.options import Contest, Place
 from wgf.runs.sweeps.engines import engine
 from wgf.runs.sweeps.process import reason, started
-from wgf.runs.trainer.compare import read
+from wgf.runs.trainer.compare import plan, read
+from wgf.runs.trainer.reuse import finished
+
+TINY = {"steps": 40, "warmup": 10, "log_every": 20, "eval_every": 20, "eval_episodes": 1, "checkpoint_every": 20}  # conftest's
 
 
 def held(folder):
@@ -32,7 +38,7 @@ def rows(path):
         return list(csv.DictReader(f))
 
 
-def test_a_sweep_trains_what_is_missing_and_repeats_nothing(sweep, forks, person):
+def test_a_sweep_trains_what_is_missing_and_repeats_nothing(sweep, forks):
     grid = {"lr": [1e-3, 1e-2]}
     code, out, err = sweep(grid=grid, seeds=2, stack=1)
     assert (code, err) == (0, "")
@@ -58,22 +64,12 @@ def test_a_sweep_trains_what_is_missing_and_repeats_nothing(sweep, forks, person
     assert "6 runs in runs/tiny; 4 have finished, 2 begin\n" in out
     assert len(forks.started) == 5  # two seeds in one process
     assert before.items() <= held(sweep.folder).items()
-    args = [
-        "compare",
-        "--env",
-        "wgf/CartPole-v0",
-        "--agents",
-        *(label.replace(",", ":") for label in labels),
-        "--seeds",
-        2,
-        "--name",
-        "tiny",
-    ]
-    command = forks.started[0][0].args
-    schedule = command[command.index("--steps") : command.index("--out")]
-    code, out, err = person(*args, *schedule)  # the same runs, to a comparison
-    assert code == 0, err
-    assert out.count("finished before") == 2
+    schedule = Schedule(**TINY)
+    for command, _ in forks.started[:4]:  # the same runs, to a comparison
+        job = plan(command.args[1], Contest(("sac",), "wgf/CartPole-v0", seeds=2), schedule, Place(name="tiny"))
+        assert [finished(job, seed) for seed in (0, 1)] == [True, True]
+        assert not finished(replace(job, schedule=replace(schedule, warmup=11)), 0)
+        assert not finished(job, 7)
 
 
 def test_a_training_that_is_killed_goes_on_and_the_same_call_goes_on_with_the_rest(sweep, forks, monkeypatch):
@@ -227,7 +223,7 @@ def until(holds, seconds=600.0):
 
 def test_a_driver_that_is_killed_leaves_no_training_and_the_next_call_goes_on(sweep, forks, person, monkeypatch):
     """The first call has the engine as it is: two processes beside each other."""
-    fields = {"agents": ["sac:hidden=8:batch=8", "ddpg:hidden=8:batch=8"], "steps": 1000, "checkpoint_every": 25, "eval_every": 1000}
+    fields = {"agents": ["sac:hidden=8:batch=8", "ddpg:hidden=8:batch=8"], "steps": 400, "checkpoint_every": 20, "eval_every": 400}
     runs = [sweep.cartpole / f"{agent},hidden=8,batch=8" / "seed-0" for agent in ("sac", "ddpg")]
     driver = os.fork()
     if not driver:
