@@ -17,6 +17,7 @@ Wasserstein gradient flows on particles: train and compare policies, fit Bayesia
   wgf train AGENT --env ENV      trains an agent; all its seeds are one stacked computation; a run that was stopped or killed goes on
   wgf resume RUN                 goes on with a run, by what it says about itself
   wgf compare --env ENV          trains what is missing, then writes a figure and a table of several agents
+  wgf sweep FILE.yaml            trains agents x settings x environments x seeds of a file side by side, or searches among them
   wgf eval RUN                   plays episodes with a saved policy: tells their returns, and films one if asked
   wgf export RUN FILE.onnx       writes a saved policy as an ONNX model
   wgf agents                     lists the agents and their presets
@@ -51,6 +52,7 @@ def run(args: Sequence[str]) -> int:
         "train": _train,
         "resume": _resume,
         "compare": _compare,
+        "sweep": _sweep,
         "eval": _eval,
         "export": _export,
         "agents": _agents,
@@ -99,12 +101,15 @@ def _job(command: str, args: Sequence[str]) -> Any:
     from wgf.runs.command.options import Place, What, together
     from wgf.runs.trainer import training
 
+    token, (name, own_preset, own_settings) = name, training.split(name)
     preset, env = (_ahead(args, f"--{what}") or settings.get(what, getattr(What, what)) for what in ("preset", "env"))
+    preset = own_preset or preset
     task = What(env=env, preset=preset)  # type: ignore[arg-type]
     groups = _filled({"task": task, "agent": training.resolve(name, preset, env), "schedule": Schedule(), "place": Place()}, settings, path)
+    groups["agent"] = training.override(groups["agent"], own_settings)
     chosen = parse(together("Train", groups), rest, default=together("Train", groups)(**groups), prog=f"wgf {command} {name}")
     what = chosen.task
-    return training.Job(name, name, what.preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
+    return training.Job(training.label(token), name, preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
 
 
 def _file(args: Sequence[str], agent: str | None = None) -> tuple[Path | None, dict[str, Any]]:
@@ -140,6 +145,27 @@ def _doctor(args: Sequence[str]) -> int:
     from wgf.runs.command.doctor import examine
 
     return examine(planned, say)
+
+
+def _sweep(args: Sequence[str]) -> int:
+    from wgf.agents.training.schedule import Schedule
+    from wgf.runs.command.arguments import parse
+    from wgf.runs.command.options import Ordered, Place, Sweep, together
+
+    groups: dict[str, Any] = {"order": Ordered(), "task": Sweep(), "schedule": Schedule(), "place": Place()}
+    if not args or args[0].startswith("-"):
+        if {"-h", "--help"}.isdisjoint(args):
+            raise UsageError("sweep needs a file first, as in: wgf sweep lr.yaml (see docs/sweep.md)")
+        parse(together("Trainings", groups), args, prog="wgf sweep FILE.yaml")
+    from wgf.runs.command.configuration import applied, read
+
+    order, path = groups.pop("order"), Path(args[0])
+    groups = {"order": order, **applied(groups | {"place": Place(name=path.stem)}, read(path, None, None), path)}
+    kind = together("Trainings", groups)
+    chosen = parse(kind, args[1:], default=kind(**groups), prog="wgf sweep FILE.yaml")
+    from wgf.runs.sweeps.sweep import sweep
+
+    return sweep(path, chosen.order, chosen.task, chosen.schedule, chosen.place, say)
 
 
 def _resume(args: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from wgf.agents import registry
 from wgf.agents.training.making import ids
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.arguments import CONFIG, REGISTRY
-from wgf.runs.command.options import Completion, Contest, Export, Fetch, Place, Resume, Shell, Show, Study, What, together
+from wgf.runs.command.options import Completion, Contest, Export, Fetch, Ordered, Place, Resume, Shell, Show, Study, Sweep, What, together
 
 
 def script(shell: Shell) -> str:
@@ -28,12 +28,21 @@ def _commands() -> Any:
     """Returns a type whose command line is that of ``wgf``: a command, of train and doctor an agent, then options."""
     groups = {"task": _named(Contest, env=ids()), "schedule": Schedule(), "place": Place()}
     compare = together("Compare", groups)(**groups)
+    of_file = {"order": Ordered(), "task": Sweep(), "schedule": Schedule(), "place": Place()}
     agents = _one_of({agent: _training(agent) for agent in registry.AGENTS})
     commands: dict[str, Any] = {
         "train": make_dataclass("Train", [("what", agents)]),
         "doctor": make_dataclass("Doctor", [("what", agents)]),
     }
-    commands |= {"resume": Resume, "compare": compare, "eval": Show, "export": Export, "bnn": Study, "bnn-data": Fetch}
+    commands |= {
+        "resume": Resume,
+        "compare": compare,
+        "sweep": together("Trainings", of_file)(**of_file),
+        "eval": Show,
+        "export": Export,
+        "bnn": Study,
+        "bnn-data": Fetch,
+    }
     commands |= {"multigoal": import_module("wgf.runs.studies.multigoal").Options, "agents": make_dataclass("Agents", [])}
     return _one_of({**commands, "completion": Completion})
 

@@ -73,6 +73,55 @@ class Contest:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """Train every agent and setting that a file names in every environment with every seed, side by side; what has finished stays."""
+
+    environments: tuple[str, ...] = ("Hopper-v5",)
+    """Gymnasium ids of environments with Box actions."""
+    agents: Annotated[Any, tyro.conf.Suppress] = ("sac", "dp-wgf-v")
+    """Agents as in wgf compare, each with a grid of its own if it is written {agent: NAME, grid: {...}}."""
+    grid: Annotated[Any, tyro.conf.Suppress] = None
+    """Settings of all agents, each with the list of its values; every combination is trained."""
+    seeds: int = 5
+    """Seeds per agent, setting and environment."""
+    first_seed: int = 0
+    """The first seed; the others follow it."""
+    preset: Preset = "paper"
+    """paper: settings of each agent's paper. modern: settings used today."""
+    stack: int = 0
+    """Seeds that are trained together by one process; 0: all seeds of a setting, which costs least time of processors."""
+    search: int = 0
+    """Search the ranges of the file with so many settings per agent and environment, by optuna; 0: train the whole grid."""
+    engine: Literal["local", "ray", "slurm"] = "local"
+    """What starts the trainings: local, processes of this machine; ray, tasks of a Ray cluster; slurm, jobs by submitit."""
+    slots: int = 0
+    """Trainings at a time; 0: as many as processors and memory allow, and with ray and slurm as these allow."""
+    ray: Annotated[Any, tyro.conf.Suppress] = None
+    """Options of a Ray task, as in {num_gpus: 0.25}."""
+    slurm: Annotated[Any, tyro.conf.Suppress] = None
+    """Parameters of submitit, as in {slurm_partition: gpu, timeout_min: 600}."""
+
+    def __post_init__(self) -> None:
+        check_some(self, "environments")
+        self.chosen()
+        check_range(self, stack=(0, None), search=(0, None), slots=(0, None))
+
+    def chosen(self) -> tuple[int, ...]:
+        """Returns the seeds. Raises ValueError where there is none."""
+        return seeds(self.seeds, self.first_seed)
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """What a person says of a sweep, and its file does not."""
+
+    modules: tuple[str, ...] = ()
+    """Modules of your own whose agents and environments, MODULE:NAME, the file may name; no file has a module imported, only you do."""
+    dry_run: bool = False
+    """Say what would be trained, and where; train nothing."""
+
+
+@dataclass(frozen=True)
 class Place:
     """Where the results go, and what computes them."""
 

@@ -43,12 +43,8 @@ def compare(what: Contest, schedule: Schedule, place: Place, say: Callable[[str]
 
 
 def plan(token: str, what: Contest, schedule: Schedule, place: Place) -> training.Job:
-    """Makes the job of "AGENT:field=value:..."; preset=NAME may be one of the fields. The label is the token with commas for colons."""
-    name, *settings = token.split(":")
-    chosen = [s.removeprefix("preset=") for s in settings if s.startswith("preset=")]
-    preset = chosen[-1] if chosen else what.preset
-    cfg = training.override(training.resolve(name, preset, what.env), [s for s in settings if not s.startswith("preset=")])
-    return training.Job(token.replace(":", ","), name, preset, cfg, what.env, what.chosen(), schedule, place)
+    """Makes the job of "AGENT:field=value:..." in a comparison."""
+    return training.job(token, what.preset, what.env, what.chosen(), schedule, place)
 
 
 class Curves(NamedTuple):

@@ -40,8 +40,8 @@ def complete(jobs: Sequence[Job], say: Callable[[str], None]) -> int:
     return 0
 
 
-def missing(job: Job) -> list[Part]:
-    """Returns the stacks of a job that have not finished. A run that has no checkpoint is moved aside, and trained again.
+def missing(job: Job, aside: Callable[[Path], None] | None = None) -> list[Part]:
+    """Returns the stacks of a job that have not finished. A run that has no checkpoint is moved ``aside``, and trained again.
 
     Raises ValueError where a folder holds a run of other settings, one that is still being written, or a part of another stack.
     """
@@ -55,7 +55,7 @@ def missing(job: Job) -> list[Part]:
             if not checkpoints(job.folder(seed).parent, stack).steps():
                 if _finished(job.folder(seed)):
                     raise ValueError(f"{job.folder(seed)} has finished and left no checkpoint to go on from; give another --name or --out")
-                move_aside(job.folder(seed))
+                (aside or move_aside)(job.folder(seed))
                 fresh.append(seed)
             else:
                 stacks[stack] = _threads(job, seed, config)
@@ -99,6 +99,14 @@ def _unfinished(job: Job, seed: int) -> dict[str, Any] | None:
     if different := difference(want, config):
         raise ValueError(f"{folder} holds a run with {different}; give another --name or --out")
     return None if done == job.schedule.steps and _finished(folder) else config
+
+
+def finished(job: Job, seed: int) -> bool:
+    """Says whether the run of a seed has finished, with the settings and the steps of its job."""
+    try:
+        return not free(job.folder(seed)) and _unfinished(job, seed) is None
+    except ValueError:
+        return False
 
 
 def _finished(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from wgf.agents import Agent
+from wgf.agents.registry import AGENTS
 from wgf.agents.training import machine
 from wgf.agents.training.checkpoint import read_sealed
 from wgf.agents.training.description import resolve
@@ -29,7 +30,7 @@ from wgf.runs.command.options import LONGEST_NAME, Place
 from wgf.runs.command.progress import Progress
 from wgf.runs.command.signals import stop_signals
 
-__all__ = ["Job", "exit_code", "finish", "length", "override", "report", "resolve", "resume", "run", "words"]
+__all__ = ["Job", "exit_code", "finish", "job", "label", "length", "override", "report", "resolve", "resume", "run", "split", "words"]
 MANY_THREADS = 1024  # of a run that goes on: as many as large machines have processors
 PROMISE = "every seed is saved after this step, then the run stops"
 
@@ -66,6 +67,28 @@ class Job:
         about = {"agent": self.agent, "preset": self.preset, "env": self.env, "backend": self.place.backend}
         whole = identity({**about, "config": asdict(self.cfg), "schedule": asdict(self.schedule)})
         return json.loads(json.dumps(whole))  # type: ignore[no-any-return]
+
+
+def split(token: str) -> tuple[str, str | None, list[str]]:
+    """Returns the agent, the preset if one is named, and the settings of "AGENT:preset=NAME:field=value:..."; AGENT may be MODULE:NAME."""
+    parts = token.split(":")
+    own = parts[0] not in AGENTS and len(parts) > 1 and "=" not in parts[1]
+    name, rest = ":".join(parts[: 1 + own]), parts[1 + own :]
+    presets = [part.removeprefix("preset=") for part in rest if part.startswith("preset=")]
+    return name, presets[-1] if presets else None, [part for part in rest if not part.startswith("preset=")]
+
+
+def label(token: str) -> str:
+    """Returns the name of a token's folder: commas part its settings."""
+    name = split(token)[0]
+    return name + token[len(name) :].replace(":", ",")
+
+
+def job(token: str, preset: str, env: str, seeds: tuple[int, ...], schedule: Schedule, place: Place) -> Job:
+    """Makes the job of "AGENT:field=value:...", in which preset=NAME counts more than ``preset``."""
+    name, own, settings = split(token)
+    preset = own or preset
+    return Job(label(token), name, preset, override(resolve(name, preset, env), settings), env, seeds, schedule, place)
 
 
 def override(cfg: Any, settings: Sequence[str]) -> Any:

@@ -80,7 +80,7 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
     [
         (
             ["trian"],
-            "is unknown; choose from train, resume, compare, eval, export, agents, doctor, multigoal, bnn, bnn-data, completion",
+            "is unknown; choose from train, resume, compare, sweep, eval, export, agents, doctor, multigoal, bnn, bnn-data, completion",
         ),
         (["agents", "x"], "agents takes no arguments, not 'x'"),
         (["eval"], "RUN is missing (see wgf eval --help)"),
