@@ -8,6 +8,7 @@ import torch
 
 from wgf.agents import Agent, es
 from wgf.agents.tasks.fleet import Fleet
+from wgf.agents.training.checkpoint import tensors
 from wgf.agents.training.playing import Play
 from wgf.agents.training.population import EMBEDDINGS, Population
 from wgf.agents.training.protocol import Actor, Streams
@@ -131,3 +132,20 @@ def test_a_compiled_training_of_a_population_learns_what_one_of_single_steps_doe
         found.append(agent.state.policy.theta)
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
     assert len(recordings) >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("es", {"pairs": 3, "hidden": (4,), "horizon": 10}), ("pg", {"batch": 20, "critic_steps": 1, "hidden": (4,)})]
+)
+def test_a_compiled_training_that_was_broken_off_goes_on_bit_by_bit(name, settings, tmp_path, recordings):
+    def agent():
+        return Agent(name, "wgf/CartPole-v0", seeds=2, **settings, compile=True, eval_every=120, eval_episodes=1)
+
+    whole = agent().learn(240, log=tmp_path / "whole")
+    agent().learn(120, log=tmp_path / "broken").close()
+    broken = agent().resume(tmp_path / "broken")
+    assert broken.step == 120
+    broken.learn(120, log=tmp_path / "broken")
+    for one, two in zip(tensors(broken.state).values(), tensors(whole.state).values(), strict=True):
+        assert torch.equal(one, two)
+    assert len(recordings) >= 3
