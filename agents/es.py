@@ -181,7 +181,8 @@ def explore(cfg: Config, state: State, draw: Streams) -> None:
     """Draws eps ~ N(0, I), (S, N, P), before an iteration: theta + sigma eps and theta - sigma eps play it."""
     theta = state.policy.theta
     step = cfg.noise_std * draw.normal(cfg.pairs, theta.shape[-1])
-    state.population.copy_(torch.cat([theta[:, None] + step, theta[:, None] - step], 1))
+    for side, into in zip((torch.add, torch.sub), state.population.chunk(2, 1), strict=True):
+        side(theta[:, None], step, out=into)
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> None:

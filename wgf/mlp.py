@@ -73,6 +73,8 @@ class MLP:
     def __call__(self, theta: Tensor, *inputs: Tensor) -> Tensor:
         """inputs (*stack, *rest, d_k) each -> (*stack, *rest, out)."""
         stack = theta.shape[:-1]
+        if side_by_side(theta) and len(inputs) == 1 and inputs[0].shape[len(stack) : -1].numel() == 1 and self.activation != "layernorm":
+            return self._one_row(theta, inputs[0].expand(*stack, *inputs[0].shape[len(stack) :]))
         cells = theta.reshape(-1, theta.shape[-1])
         (w1, b1), *others = self.layers(cells)
         y = first([spread(x, stack) for x in inputs], w1, b1)
@@ -111,6 +113,14 @@ class MLP:
         """Views of theta (..., P): LayerNorm's gain and offset, (..., 1, hidden[0])."""
         gain, offset = theta[..., None, -2 * self.sizes[1] :].chunk(2, -1)
         return gain, offset
+
+    def _one_row(self, theta: Tensor, x: Tensor) -> Tensor:
+        """The same for one row per network, theta (*stack, P) ``side_by_side``: every operation runs along the last axis of the stack."""
+        y = x.reshape(*theta.shape[:-1], -1).mT
+        for i, (w, b) in enumerate(self.layers(theta)):
+            y = ACTIVATIONS[self.activation](y) if i else y
+            y = (y[..., None, :] * w.movedim(-3, -1)).sum(-3) + b[..., 0, :].mT
+        return y.mT.reshape(*x.shape[:-1], -1)
 
     def _activate(self, y: Tensor, cells: Tensor, i: int) -> Tensor:
         """What follows layer i, of its sum y (cells, rows, units)."""
@@ -155,6 +165,11 @@ class ModuleNetwork:
         parts = torch.split(theta, [p.numel() for p in named.values()], -1)
         values = {name: part.view(p.shape) for (name, p), part in zip(named.items(), parts, strict=True)}
         return torch.func.functional_call(self.module, values, (x,))  # type: ignore[no-any-return]
+
+
+def side_by_side(theta: Tensor) -> bool:
+    """Whether of networks theta (*stack, P) the same weight of each lies side by side in memory, along the last axis of the stack."""
+    return theta.ndim > 1 and theta.shape[-2] > 1 and theta.stride(-2) == 1 and theta.stride(-1) > 1
 
 
 def first(parts: Sequence[Tensor], w1: Tensor, b1: Tensor) -> Tensor:

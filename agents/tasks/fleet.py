@@ -37,8 +37,9 @@ def drawn(seed: int, number: int) -> int:
 class Fleet:
     """S x n copies of a task, float32, the n of seed s drawing their starts from one generator.
 
-    At each step fresh starts are drawn for all, so nothing waits for a device to say who ended. ``compile``: a step as machine code, which
-    is made at the first one, in some ten seconds; several times as fast, and the same but for rounding.
+    At each step fresh starts are drawn for all, so nothing waits for a device to say who ended; after a ``common`` start that one is taken
+    again. ``compile``: a step as machine code, which is made at the first one, in some ten seconds; several times as fast, and the same
+    but for rounding.
     """
 
     continues = True  # comes back to where a snapshot was taken
@@ -47,7 +48,7 @@ class Fleet:
     def __init__(self, name: str, n: int, device: torch.device, compile: bool = False) -> None:
         self.task, self.n, self.device = TASKS[name], n, device
         self._step: Callable[..., tuple[Tensor, ...]] = partial(stepped, self.task)
-        self._recorded = not compile
+        self.compile, self._recorded = compile, not compile
         self.obs_size, self.action_size = self.task.obs_size, self.task.action_size
         self.horizon: int | None = self.task.horizon
 
@@ -58,15 +59,16 @@ class Fleet:
         """
         own = [seed or 0 if common is None else drawn(seed or 0, common) for seed in seeds]
         self._generators = [torch.Generator(self.device).manual_seed(seed) for seed in own]
-        self.state = self._starts()
+        self._common: Tensor | None = None
+        self.state = self.starts()[0]
         if common is not None:
-            self.state = self.state[:, :1].repeat(1, self.n, 1)
+            self.state = self._common = self.state[:, :1].repeat(1, self.n, 1)
         self.age = torch.zeros(len(seeds), self.n, dtype=torch.int64, device=self.device)
         return self.task.observe(self.state)
 
     def step(self, action: Tensor) -> Outcome:
         """Applies actions (S, n, A) in (-1, 1)."""
-        now = self.state, self.age, action.contiguous(), self._starts()
+        now = self.state, self.age, action.contiguous(), self.starts()[0]
         if not self._recorded:
             self._step, self._recorded = machine_code(self._step, *now) or self._step, True
         self.state, self.age, *outcome = self._step(*now)
@@ -86,9 +88,12 @@ class Fleet:
     def close(self) -> None:
         """Nothing to free."""
 
-    def _starts(self) -> Tensor:
-        size = self.task.start_size
-        return self.task.start(torch.stack([torch.rand(self.n, size, generator=g, device=self.device) for g in self._generators]))
+    def starts(self, steps: int = 1) -> Tensor:
+        """Returns the fresh starts of so many steps, (steps, S, n, K)."""
+        if self._common is not None:
+            return self._common.expand(steps, *self._common.shape)
+        shape = steps, self.n, self.task.start_size
+        return self.task.start(torch.stack([torch.rand(shape, generator=g, device=self.device) for g in self._generators], 1))
 
 
 def stepped(task: Task, state: Tensor, age: Tensor, action: Tensor, fresh: Tensor) -> tuple[Tensor, ...]:

@@ -48,13 +48,16 @@ class Recorder:
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
         """Runs ``function(*args)``, the same but for rounding; plainly where it cannot be compiled, after a RuntimeWarning."""
-        held = _held(args)
-        key = function, *((t.shape, t.stride(), t.dtype) for t in held)
+        code = self.code(function, *args)
+        return function(*args) if code is None else code(*held(args))
+
+    def code(self, function: Callable[..., Any], *args: Any) -> Callable[..., Any] | None:
+        """Returns ``function`` as machine code, which takes the tensors that ``held(args)`` returns; None where it cannot be compiled."""
+        key = function, *((t.shape, t.stride(), t.dtype) for t in held(args))
         if key not in self._found:
             copy = deepcopy(args)  # the function runs once while it is recorded, and must not change the state
-            self._found[key] = machine_code(lambda *_: function(*copy), *_held(copy))
-        found = self._found[key]
-        return function(*args) if found is None else found(*held)
+            self._found[key] = machine_code(lambda *_: function(*copy), *held(copy))
+        return self._found[key]
 
 
 _recorder: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
@@ -101,13 +104,13 @@ def update(agent: AnyAgent, cfg: Any, state: Any, *, compile: bool, whole: bool 
     return plain if not compile else at_once if whole else in_pieces
 
 
-def _held(arg: Any) -> tuple[Tensor, ...]:
+def held(arg: Any) -> tuple[Tensor, ...]:
     """Returns the tensors of an argument, in order: its own, those of a tuple's parts, of an optimiser, of a state."""
     if isinstance(arg, Tensor):
         return (arg,)
     if isinstance(arg, Adam):
         return arg.theta, arg.m, arg.v, arg.steps
     if isinstance(arg, tuple):
-        return tuple(t for part in arg for t in _held(part))
+        return tuple(t for part in arg for t in held(part))
     has_state = is_dataclass(arg) and not isinstance(arg, type) and any(isinstance(v, (Adam, Tensor)) for v in vars(arg).values())
     return tuple(tensors(arg).values()) if has_state else ()

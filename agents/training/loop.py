@@ -19,7 +19,7 @@ from wgf.agents.training.compiled import Update, update
 from wgf.agents.training.envs import Array, BrokenEnvironment, Envs, Mask
 from wgf.agents.training.evaluate import deterministic, evaluate, starts
 from wgf.agents.training.health import METRICS, Health
-from wgf.agents.training.protocol import AnyAgent, Info, Memory, Streams
+from wgf.agents.training.protocol import Actor, AnyAgent, Info, Memory, Streams
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.spaces import quiet, raised
@@ -234,7 +234,7 @@ def collect(task: Task, run: Training, record: Record) -> None:
     memory, uniform = task.memory, run.step < task.memory.warmup
     run.step += memory.size
     memory.explore(run.state, run.streams)
-    finished, finite = memory.collect(lambda obs: choose(task, run, obs, uniform))
+    finished, finite = memory.collect(actor(task, run, uniform))
     stop_broken(task, run, record, ~finite)
     ended = np.flatnonzero(finite & finished.counts.any(1)).tolist()
     if ended:
@@ -245,13 +245,16 @@ def collect(task: Task, run: Training, record: Record) -> None:
         record.write(run.step, episodes, ended)
 
 
-def choose(task: Task, run: Training, obs: Tensor, uniform: bool) -> Tensor:
-    """Returns actions (S, n, A) for observations (S, n, D): uniform on (-1, 1)^A, or the agent's. A failed seed stands still."""
-    n, a = obs.shape[1], task.envs.action_size
+def actor(task: Task, run: Training, uniform: bool = False) -> Actor:
+    """How observations (S, n, D) become actions (S, n, A): uniform on (-1, 1)^A, or the agent's. A failed seed stands still."""
+    size = task.envs.action_size
     if uniform:
-        return (2.0 * run.streams.uniform(n, a) - 1.0).to(obs.device)
-    noise = task.agent.act_noise(task.cfg, a, n, run.streams)
-    return torch.nan_to_num(task.agent.act(task.cfg, run.state, obs.to(task.device), noise)).to(obs.device)
+        return Actor(lambda _, obs, drawn: (2.0 * drawn - 1.0).to(obs.device), None, lambda n: run.streams.uniform(n, size))
+
+    def act(state: Any, obs: Tensor, noise: Any) -> Tensor:
+        return torch.nan_to_num(task.agent.act(task.cfg, state, obs.to(task.device), noise)).to(obs.device)
+
+    return Actor(act, run.state, lambda n: task.agent.act_noise(task.cfg, size, n, run.streams))
 
 
 def learn(task: Task, run: Training) -> None:

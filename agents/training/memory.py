@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,29 +19,38 @@ from wgf.agents.training.settings import DelayedSettings, ReplaySettings
 from wgf.snapshot import Snapshot, put_
 
 
+@dataclass
 class Episodes:
-    """Returns and lengths of the episodes that are running, (S, n), and of those that ended since they were last asked for."""
+    """Return and length of the episodes that are running, (S, n), and the sums of those that ended since they were last asked for."""
 
-    def __init__(self, obs: Tensor, policies: int) -> None:
-        self.policies = policies
-        self._return, self._length, self._returns, self._lengths, self._counts = (torch.zeros_like(obs[..., 0]) for _ in range(5))
+    policies: int
+    running: Tensor
+    length: Tensor
+    returns: Tensor
+    lengths: Tensor
+    counts: Tensor
+
+    @staticmethod
+    def begun(obs: Tensor, policies: int) -> "Episodes":
+        """Counts from 0, for environments with such observations (S, n, D)."""
+        return Episodes(policies, *(torch.zeros_like(obs[..., 0]) for _ in range(5)))
 
     def add(self, reward: Tensor) -> None:
         """Counts one step of every environment and its reward (S, n)."""
-        self._return += reward
-        self._length += 1.0
+        self.running += reward
+        self.length += 1.0
 
     def end(self, ended: Tensor) -> None:
         """Ends the episodes of some environments (S, n)."""
-        self._returns += self._return * ended
-        self._lengths += self._length * ended
-        self._counts += ended
-        self._return.masked_fill_(ended, 0.0)
-        self._length.masked_fill_(ended, 0.0)
+        self.returns += self.running * ended
+        self.lengths += self.length * ended
+        self.counts += ended
+        self.running.masked_fill_(ended, 0.0)
+        self.length.masked_fill_(ended, 0.0)
 
     def finished(self) -> Finished:
         """Returns the sums over the episodes that ended since the last call."""
-        totals = (self._returns, self._lengths, self._counts)
+        totals = (self.returns, self.lengths, self.counts)
         found = Finished(*(torch.unflatten(t, 1, (self.policies, -1)).sum(-1).cpu().numpy() for t in totals))
         for t in totals:
             t.zero_()
@@ -48,15 +58,15 @@ class Episodes:
 
     def snapshot(self) -> Snapshot:
         """Returns every count."""
-        return {name: t.clone() for name, t in self._counts_by_name().items()}
+        return {name: t.clone() for name, t in self._by_name().items()}
 
     def restore(self, snapshot: Snapshot) -> None:
         """Counts on from a snapshot."""
-        for name, t in self._counts_by_name().items():
+        for name, t in self._by_name().items():
             put_(t, snapshot[name], f"the episodes' {name}")
 
-    def _counts_by_name(self) -> dict[str, Tensor]:
-        return {name.strip("_"): t for name, t in vars(self).items() if isinstance(t, Tensor)}
+    def _by_name(self) -> dict[str, Tensor]:
+        return {"return": self.running, **{name: getattr(self, name) for name in ("length", "returns", "lengths", "counts")}}
 
 
 class Replay:
@@ -96,7 +106,7 @@ class Replay:
         rows = self.schedule.rows(self.envs)
         self.ring = Ring(seeds, rows, envs.obs_size, envs.action_size, self.gamma, device, self.n_step, self.envs)
         self._envs, self._steps, self.obs = envs, 0, envs.reset(seeds)  # obs (S, n, D) to act on next
-        self._episodes, self._finite, self._sound = Episodes(self.obs, 1), np.ones(len(seeds), dtype=bool), False
+        self._episodes, self._finite, self._sound = Episodes.begun(self.obs, 1), np.ones(len(seeds), dtype=bool), False
         self._none = self._episodes.finished()
 
     def extend(self, schedule: Schedule) -> None:

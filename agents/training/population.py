@@ -1,13 +1,17 @@
 """Populations: whole episodes of many policies from one start, of which an update sees returns and what the policies did."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training.envs import Envs, Mask, beside
 from wgf.agents.training.memory import filled
+from wgf.agents.training.playing import Play
 from wgf.agents.training.protocol import Act, Finished, Size, Streams
 from wgf.agents.training.schedule import Schedule
 from wgf.snapshot import Snapshot
@@ -29,6 +33,31 @@ class Trajectory(NamedTuple):
     last: Tensor
     reward: Tensor
     action: Tensor
+
+
+@dataclass
+class Course:
+    """Of each of n policies of S seeds: whether it still plays, whether all its numbers were finite, its last observation, its steps."""
+
+    plays: Tensor
+    sound: Tensor
+    last: Tensor
+    length: Tensor
+
+    @staticmethod
+    def begun(obs: Tensor) -> "Course":
+        """All play, from first observations (S, n, D)."""
+        length = torch.zeros_like(obs[..., 0])
+        return Course(torch.ones_like(length, dtype=torch.bool), torch.ones_like(length, dtype=torch.bool), torch.zeros_like(obs), length)
+
+
+def noted(course: Course, obs: Tensor, action: Tensor, outcome: Outcome) -> tuple[Tensor, Tensor]:
+    """Counts a step of those that play, and returns rewards (S, n) and actions (S, n, A) of all."""
+    course.sound &= outcome.finite() | ~course.plays
+    course.last.copy_(torch.where(course.plays[..., None], outcome.next_obs, course.last))
+    course.length += course.plays
+    course.plays &= course.sound & ~(outcome.terminated | outcome.truncated)
+    return outcome.reward, action
 
 
 def final_state(trajectory: Trajectory) -> Tensor:
@@ -92,7 +121,7 @@ class Population:
         self._envs, self._seeds, self._count = envs, list[int | None](seeds), 0
         self.steps = min(self.horizon, envs.horizon or self.horizon)
         self.size = self.envs * self.steps
-        self._iterations: list[Iteration] = []
+        self._play, self._iterations = Play(envs, noted), list[Iteration]()
         envs.reset(seeds)
 
     def extend(self, schedule: Schedule) -> None:
@@ -118,26 +147,20 @@ class Population:
         """Plays an episode of every policy. A seed with a number that is not finite, which ends it, plays no more; its numbers are 0."""
         obs = self._envs.reset(self._seeds, common=self._count)
         self._count += 1
-        reward, action = obs.new_zeros(*obs.shape[:2], self.horizon), obs.new_zeros(*obs.shape[:2], self.horizon, self._envs.action_size)
-        last, length = torch.zeros_like(obs), torch.zeros_like(obs[..., 0])
-        plays = sound = torch.ones_like(length, dtype=torch.bool)
-        for t in range(self.steps):
-            action[:, :, t] = torch.where(plays[..., None], act(obs), 0.0)
-            outcome = self._envs.step(action[:, :, t])
-            sound = sound & (outcome.finite() | ~plays)
-            reward[:, :, t] = torch.where(plays, outcome.reward, 0.0)
-            last = torch.where(plays[..., None], outcome.next_obs, last)
-            length += plays
-            plays = plays & sound & ~(outcome.terminated | outcome.truncated)
-            obs = outcome.obs
-            if not plays.any():
+        course, columns = Course.begun(obs), []
+        for _, kept in self._play(act, obs, course, self.steps):
+            columns.append(kept)
+            if not course.plays.any():
                 break
-        finite = sound.all(1).cpu().numpy()
+        finite = course.sound.all(1).cpu().numpy()
         self._seeds = [seed if well else None for seed, well in zip(self._seeds, finite.tolist(), strict=True)]
-        played = Trajectory(filled(last), filled(reward), action)
+        reward, action = (torch.cat(column, 1).transpose(1, 2) for column in zip(*columns, strict=True))
+        left, counts = self.horizon - reward.shape[2], torch.arange(reward.shape[2], device=obs.device) < course.length[..., None]
+        reward, action = filled(torch.where(counts, reward, 0.0)), torch.where(counts[..., None], action, 0.0)
+        played = Trajectory(filled(course.last), pad(reward, (0, left)), pad(action, (0, 0, 0, left)))
         discounted = played.reward @ self.gamma ** torch.arange(self.horizon).to(reward)
         self._iterations.append(Iteration(discounted, EMBEDDINGS[self.embedding](played)))
-        sums = (played.reward.sum(-1), length, torch.ones_like(length))
+        sums = (played.reward.sum(-1), course.length, torch.ones_like(course.length))
         return Finished(*(t.sum(1, keepdim=True).cpu().numpy() for t in sums)), finite
 
     def batches(self) -> Iterator[Iteration]:

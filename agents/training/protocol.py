@@ -1,6 +1,7 @@
 """What an agent module offers, and what it is given: the names that the loop, the evaluation and the contract test rely on."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -116,6 +117,19 @@ class Size(NamedTuple):
 
 
 Act = Callable[[Tensor], Tensor]  # observations (S, n, D) -> actions (S, n, A) in (-1, 1)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """An ``Act`` in its parts: ``noise(n)`` draws that of n actions per seed, and ``act(state, obs, noise)`` is a function of tensors."""
+
+    act: Callable[[Any, Tensor, Any], Tensor]
+    state: Any
+    noise: Callable[[int], Any]
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        """Returns actions for observations."""
+        return self.act(self.state, obs, self.noise(obs.shape[1]))
 
 
 class Memory(Protocol[B_co]):

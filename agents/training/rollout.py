@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training.envs import Envs, Mask, beside, returned
 from wgf.agents.training.memory import Episodes, filled
+from wgf.agents.training.playing import Play
 from wgf.agents.training.protocol import Act, Finished, Size, Streams
 from wgf.agents.training.schedule import Schedule
 from wgf.snapshot import Snapshot
@@ -67,7 +69,7 @@ class Rollout:
     def begin(self, envs: Envs, seeds: Sequence[int], device: torch.device) -> None:
         """Takes environments, which begin anew."""
         self._envs, self.obs = envs, envs.reset(seeds)  # obs (S, n, D) to act on next
-        self._episodes = Episodes(self.obs, self.policies)
+        self._play, self._episodes = Play(envs, self._noted), Episodes.begun(self.obs, self.policies)
         self._segments: list[Segment] = []
 
     def extend(self, schedule: Schedule) -> None:
@@ -89,20 +91,22 @@ class Rollout:
     def collect(self, act: Act) -> tuple[Finished, Mask]:
         """Collects a segment, policy by policy; a number that is not finite, which ends its seed, is learned from as 0."""
         columns: list[tuple[Tensor, ...]] = []
-        for _ in range(self.steps):
-            action = act(self.obs)
-            outcome = self._envs.step(action)
-            ended = outcome.terminated | outcome.truncated
-            discount = self.gamma * (~outcome.terminated).to(outcome.reward)
-            columns.append((self.obs, action, outcome.reward, discount, ended, outcome.next_obs))
-            self.obs = outcome.obs
-            self._episodes.add(outcome.reward)
-            self._episodes.end(ended)
+        for obs, kept in self._play(act, self.obs, self._episodes, self.steps):
+            self.obs = obs
+            columns.append(kept)
         each = (self.policies, self.each)
-        segment = Segment(*(torch.unflatten(torch.stack(c, 1), 2, each).transpose(1, 2) for c in zip(*columns, strict=True)))
+        segment = Segment(*(torch.unflatten(torch.cat(c, 1), 2, each).transpose(1, 2) for c in zip(*columns, strict=True)))
         finite = (segment.next_obs.isfinite().all(-1) & segment.reward.isfinite()).flatten(1).all(1).cpu().numpy()
         self._segments.append(segment if finite.all() else Segment(*map(filled, segment)))
         return self._episodes.finished(), finite
+
+    def _noted(self, episodes: Episodes, obs: Tensor, action: Tensor, outcome: Outcome) -> tuple[Tensor, ...]:
+        """Counts a step of every environment, and returns a segment's parts of it."""
+        ended = outcome.terminated | outcome.truncated
+        episodes.add(outcome.reward)
+        episodes.end(ended)
+        discount = self.gamma * (~outcome.terminated).to(outcome.reward)
+        return obs, action, outcome.reward, discount, ended, outcome.next_obs
 
     def batches(self) -> Iterator[Segment]:
         """Yields the segment and lets go of it."""

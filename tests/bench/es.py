@@ -7,6 +7,7 @@ policies in numpy, one after another, in one environment through Gymnasium: MuJo
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from timing import alternate, median, ratio, report, table
 from wgf import trusted
 from wgf.agents import es
 from wgf.agents.training.envs import Source
-from wgf.agents.training.protocol import Streams
+from wgf.agents.training.protocol import Actor, Streams
 from wgf.agents.training.schedule import Schedule
 
 HORIZON = 50
@@ -35,11 +36,12 @@ class Together:
         self.draw = Streams([torch.Generator().manual_seed(k) for k in range(seeds)])
         envs = Source("wgf/PointWall-v0").make(seeds, self.memory.envs, device=device, compile=compile)
         self.memory.begin(envs, range(seeds), device)
+        self.actor = Actor(partial(es.act, self.cfg), self.state, lambda n: None)
 
     def __call__(self) -> None:
         with trusted():
             self.memory.explore(self.state, self.draw)
-            self.memory.collect(lambda obs: es.act(self.cfg, self.state, obs, None))
+            self.memory.collect(self.actor)
             for batch in self.memory.batches():
                 es.update(self.cfg, self.state, batch, es.noise(self.cfg, 2, self.draw))()
 

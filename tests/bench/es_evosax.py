@@ -12,6 +12,7 @@ on the core hardly moves it.
 import argparse
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 if hasattr(os, "sched_setaffinity"):
@@ -32,7 +33,7 @@ from wgf.agents.tasks import TASKS
 from wgf.agents.tasks.fleet import Fleet
 from wgf.agents.tasks.point_wall import FORCE, GOAL, MASS, SKIP, STEP, PointWall
 from wgf.agents.training.population import Iteration
-from wgf.agents.training.protocol import Streams
+from wgf.agents.training.protocol import Actor, Streams
 from wgf.agents.training.schedule import Schedule
 
 HORIZON, HIDDEN, STD, LR = 50, 16, 0.1, 0.1
@@ -66,10 +67,11 @@ class Ours:
         self.draw = Streams([torch.Generator().manual_seed(0)])
         self.envs = Fleet("Point", self.memory.envs, CPU, compile)
         self.memory.begin(self.envs, [0], CPU)
+        self.actor = Actor(partial(es.act, self.cfg), self.state, lambda n: None)
 
     def played(self) -> Iteration:
         """An iteration of the population that is there."""
-        self.memory.collect(lambda obs: es.act(self.cfg, self.state, obs, None))
+        self.memory.collect(self.actor)
         return next(iter(self.memory.batches()))
 
     def __call__(self) -> None:

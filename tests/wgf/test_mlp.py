@@ -11,7 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from tests.policies.plain import PHI, close, draw, evaluate, leaf, seeds
 from wgf.agents import sac
 from wgf.agents.training.protocol import Batch
-from wgf.mlp import MLP, ModuleNetwork
+from wgf.mlp import MLP, ModuleNetwork, side_by_side
 from wgf.policies.critics import QNetwork
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -375,3 +375,20 @@ def test_sac_trains_a_residual_module():
     for name in ("policy", "q"):
         torch.testing.assert_close(getattr(both, name).theta[1:], getattr(alone, name).theta, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(both.q_target[1:], alone.q_target, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "elu"])
+@pytest.mark.parametrize("stack", [(5,), (2, 5)])
+def test_networks_side_by_side_in_memory_are_the_same_networks(stack, activation):
+    net, x = MLP((3, 4, 2), activation), torch.randn(*stack, 1, 3, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    theta = net.init(stack, [torch.Generator().manual_seed(k) for k in range(stack[0])]).double()
+    laid = theta.mT.contiguous().mT
+    assert side_by_side(laid)
+    assert not side_by_side(theta)
+    torch.testing.assert_close(net(laid, x), net(theta, x))
+    torch.testing.assert_close(net(laid, x[..., :1, :, :]), net(theta, x[..., :1, :, :]))  # one input for all
+    for rows in (x.expand(*stack, 7, 3), x[..., None, :].expand(*stack, 1, 1, 3)):
+        torch.testing.assert_close(net(laid, rows), net(theta, rows))
+    layered = MLP((3, 4, 2), "layernorm")
+    theta = layered.init(stack, [torch.Generator().manual_seed(k) for k in range(stack[0])]).double()
+    torch.testing.assert_close(layered(theta.mT.contiguous().mT, x), layered(theta, x))

@@ -67,3 +67,22 @@ def test_a_seed_of_a_stack_starts_and_starts_again_as_it_does_alone():
     for _ in range(60):
         action = torch.ones(2, 3, 1)
         assert torch.equal(stack.step(action).obs[1:], alone.step(action[1:]).obs)
+
+
+def test_after_a_common_start_an_end_begins_there_again_and_else_at_a_start_of_its_own():
+    horizon = TASKS["PointWall"].horizon
+    for common in (None, 5):
+        fleet = Fleet("PointWall", 3, CPU)
+        fleet.reset([0, 1], common=common)
+        first = fleet.state.clone()
+        for _ in range(horizon):
+            outcome = fleet.step(torch.ones(2, 3, 2))
+        assert outcome.truncated.all()
+        assert (fleet.state == first).flatten(1).all().item() is (common is not None)
+        assert (fleet.age == 0).all()
+
+
+def test_the_starts_of_several_steps_are_those_of_the_steps_one_by_one():
+    together, alone = Fleet("CartPole", 3, CPU), Fleet("CartPole", 3, CPU)
+    together.reset([7, 8]), alone.reset([7, 8])
+    assert torch.equal(together.starts(4), torch.cat([alone.starts() for _ in range(4)]))

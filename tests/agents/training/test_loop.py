@@ -15,7 +15,7 @@ from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training import checkpoint, envs
 from wgf.agents.training.evaluate import Episodes, starts
 from wgf.agents.training.health import Health
-from wgf.agents.training.loop import Task, assess, attempt, begin, choose, collect, learn
+from wgf.agents.training.loop import Task, actor, assess, attempt, begin, collect, learn
 from wgf.agents.training.memory import Replay
 from wgf.agents.training.protocol import Finished, Streams
 from wgf.agents.training.schedule import Schedule
@@ -111,7 +111,7 @@ def test_actions_are_uniform_until_warmup_is_over_and_the_agents_after():
     torch.testing.assert_close(torch.cat(memory.actions[:2]), 2 * uniform - 1)  # steps 1 to 4; the warm-up is over after 3
     assert memory.actions[2].tolist() == [[[0.0] * 4] * 2]  # a policy that is not finite stands still
     assert calls == [(4, 2)]
-    assert choose(task, training, torch.zeros(1, 2, 3), uniform=False).tolist() == [[[0.0] * 4] * 2]
+    assert actor(task, training, uniform=False)(torch.zeros(1, 2, 3)).tolist() == [[[0.0] * 4] * 2]
 
 
 def test_an_attempt_begins_one_environment_and_leaves_the_others_alone():
