@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wgf.door import door, traced
+from wgf.shards import own_span
 
 Repulsion = Callable[[Tensor], Tensor]
 BLOCK = 2**19  # entries of one block of rows of an M x N matrix on a CPU: 4 MiB in float64, which stay in a cache
@@ -126,26 +127,33 @@ def block_of(x: Tensor) -> int:
     return BLOCK if x.is_cpu else LARGE
 
 
-def row_blocks(x: Tensor, y: Tensor) -> Iterator[slice]:
-    """Slices of the M rows of x for which a block of the (..., M, N) matrix stays within ``block_of(x)`` entries."""
+def row_blocks(x: Tensor, y: Tensor, span: slice) -> Iterator[slice]:
+    """Slices of a span of the M rows of x for which a block of the (..., M, N) matrix stays within ``block_of(x)`` entries."""
     rows = max(1, block_of(x) // (x[..., 0, 0].numel() * y.shape[-2]))
-    for start in range(0, x.shape[-2], rows):
-        yield slice(start, start + rows)
+    for start in range(span.start, span.stop, rows):
+        yield slice(start, min(start + rows, span.stop))
 
 
 def by_rows(x: Tensor, y: Tensor, function: Callable[[slice], Tensor]) -> Tensor:
-    """``function(rows)``, (..., rows, k), of every block of rows, put together: (..., M, k).
+    """``function(rows)``, (..., rows, k), of every block of rows, put together: (..., M, k)."""
+    return _put_together(slice(0, x.shape[-2]), x, y, function)
 
-    Into one tensor, not a list: small results that live between large temporaries scatter the heap, up to M^2 of it.
-    """
-    first, *others = row_blocks(x, y)
+
+def own_rows(x: Tensor, y: Tensor, function: Callable[[slice], Tensor]) -> Tensor:
+    """``by_rows``; where several ranks own the particles (``wgf.shards``) this rank's rows alone: (..., m, k)."""
+    return _put_together(own_span(x.shape[-2]), x, y, function)
+
+
+def _put_together(span: slice, x: Tensor, y: Tensor, function: Callable[[slice], Tensor]) -> Tensor:
+    """Into one tensor, not a list: small results that live between large temporaries scatter the heap, up to M^2 of it."""
+    first, *others = row_blocks(x, y, span)
     part = function(first)
     if not others:
         return part
-    whole = part.new_empty((*part.shape[:-2], x.shape[-2], part.shape[-1]))
-    whole[..., first, :] = part
+    whole = part.new_empty((*part.shape[:-2], span.stop - span.start, part.shape[-1]))
+    whole[..., : first.stop - span.start, :] = part
     for rows in others:
-        whole[..., rows, :] = function(rows)
+        whole[..., rows.start - span.start : rows.stop - span.start, :] = function(rows)
     return whole
 
 
