@@ -109,7 +109,8 @@ def joined(device: torch.device) -> Group:
 
     On a GPU a rank takes the one of its number on its machine, LOCAL_RANK. A group that the program has made itself is taken as it is.
     **Raises** ValueError where ``torchrun`` did not start it, for a back end or a GPU that is not there, and where the ranks have other
-    versions, processors or numbers of threads: then sums differ in their last digits, and ranks could part ways.
+    versions, processors or numbers of threads: then sums differ in their last digits, and ranks could part ways. Lost where they do not
+    meet.
     """
     if not dist.is_available():
         raise ValueError("this torch has no torch.distributed; install another build of torch")
@@ -143,5 +144,5 @@ def _join(device: torch.device) -> None:
     try:
         dist.init_process_group(backend)
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"the ranks did not meet: {' '.join(str(error).split())[:200]}") from None
+        raise Lost(f"rank {os.environ['RANK']} did not meet the others: {' '.join(str(error).split())[:200]}") from None
     atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from wgf.ranks import Group
 
@@ -66,7 +67,7 @@ class Shards:
         if x.shape[-2] != self.counts[self.group.rank]:
             raise ValueError(f"this rank owns {self.counts[self.group.rank]} particles, but the tensor has shape {tuple(x.shape)}")
         most = max(self.counts)
-        found = self.group.gather(torch.nn.functional.pad(x, (0, 0, 0, most - x.shape[-2]))).movedim(0, -3)
+        found = self.group.gather(x if x.shape[-2] == most else pad(x, (0, 0, 0, most - x.shape[-2]))).movedim(0, -3)
         if min(self.counts) == most:
             return found.flatten(-3, -2)
         return torch.cat([part[..., :count, :] for part, count in zip(found.unbind(-3), self.counts, strict=True)], -2)

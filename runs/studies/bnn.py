@@ -88,9 +88,9 @@ def fitted(study: Study, group: Group, say: Callable[[str], None]) -> int:
     place = Path(study.out) / study.name
     torch.set_num_threads(study.threads)
     with held(place, group), stop_signals(PROMISE) as stopping, machine.tuned():
-        missing = [task for task, done in zip(tasks, group.first(lambda: [finished(task) for task in tasks]), strict=True) if not done]
+        complete = group.first(lambda: all([finished(task) for task in tasks]))
         for task in tasks:
-            if task in missing:
+            if not group.first(lambda task=task: finished(task)):  # type: ignore[misc]
                 rows = group.together(lambda task=task: data.load(folder, task.name))  # type: ignore[misc]
                 if not run(task, rows, device, say, stopping, compile=study.compile, group=group):
                     if group.rank == 0:
@@ -99,7 +99,7 @@ def fitted(study: Study, group: Group, say: Callable[[str], None]) -> int:
             if group.rank == 0:
                 shutil.rmtree(task.folder / KEPT, ignore_errors=True)  # a fit that is whole needs no checkpoint
         if group.rank == 0:
-            if missing or not (place / "toy.png").exists():
+            if not complete or not (place / "toy.png").exists():
                 bnn_toy.draw({task.label: task.settings for task in tasks}, study.seed, place / "toy.png")
             say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks], tuned=study.tuned))
     return 0

@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from timing import report, table
 from torch import Tensor
 
@@ -29,7 +28,7 @@ from wgf import ranks, svgd
 from wgf.bnn import Settings
 from wgf.shards import ALONE, Shards
 
-LR, ROWS = 1e-3, 100
+LR, ROWS = 1e-7, 100
 
 
 def scores(dim: int) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -81,7 +80,7 @@ def rank(args: argparse.Namespace) -> None:
             step(shards, score, x)
         print(peak() - before)
         return
-    whole = draw()
+    whole = 0.1 * draw()
     mine = shards.mine(whole).clone()
     cases = {"shared": lambda: step(shards, score, mine), "independent": lambda: step(ALONE, score, whole)}
     times: dict[str, list[float]] = {name: [] for name in cases}
@@ -90,7 +89,8 @@ def rank(args: argparse.Namespace) -> None:
             group.told("")  # all begin together
             start = time.perf_counter()
             call()
-            spent = max(group.told(time.perf_counter() - start)) if name == "shared" else statistics.mean(group.told(time.perf_counter() - start))
+            each = group.told(time.perf_counter() - start)
+            spent = max(each) if name == "shared" else statistics.mean(each)
             if turn:
                 times[name].append(spent)
     counted = [0]
@@ -147,12 +147,12 @@ def main() -> None:
                 "collectives": f"{count:.0f}",
                 "one process, MiB": f"{one / 2**20:.0f}",
                 "each rank, MiB": f"{each / 2**20:.0f}",
-                f"ranks x each / one": f"{args.ranks * each / one:.2f}",
+                "ranks x each / one": f"{args.ranks * each / one:.2f}",
             }
         )
         print(rows[-1], flush=True)
-    text = f"""{args.ranks} ranks on as many cores by gloo, {args.particles:,} particles x {args.dim:,} dimensions, float32, one thread each;
-{args.rounds} rounds in turns after one to warm up. Times are medians; the efficiency is the median over rounds, with its middle half.
+    text = f"""{args.ranks} ranks on as many cores by gloo, {args.particles:,} particles x {args.dim:,} dimensions, float32, one thread
+each; {args.rounds} rounds in turns after one to warm up. Times are medians; the efficiency is the median over rounds, with its middle half.
 Memory is the peak of two steps beyond what a process held before it had particles. Beside it ran: {args.beside}.
 
 {table(rows)}"""
