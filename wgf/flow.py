@@ -12,6 +12,8 @@ from torch import Tensor
 
 from wgf import svgd, transport
 from wgf.door import door
+from wgf.shards import ALONE, Shards, own
+from wgf.shown import shown
 
 KLVelocity = Callable[[Tensor, Tensor], Tensor]
 W2Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -34,7 +36,7 @@ def velocity(
 
     **Source** Zhang et al. 2018, Eq. 6 and Sec. 3. **Sign** add it. **Limits** scale = 0 is the KL velocity.
     """
-    return kl(x, score) + scale * w2(x, x_prev)
+    return own(kl(x, score)) + scale * own(w2(x, x_prev))
 
 
 class State(NamedTuple):
@@ -60,11 +62,15 @@ def jko(
     inner_steps: int,
     kl: KLVelocity = svgd.blob,
     w2: W2Velocity = transport.debiased,
+    shards: Shards = ALONE,
 ) -> Flow:
     """mu_{k+1} = argmin_mu KL(mu || p) + W2^2(mu, mu_k) / (2 h), by ``inner_steps`` gradient steps x += lr [kl + w2 / h].
 
     ``score(x)`` returns grad log p at particles (..., M, d); ``w2`` is a transport map, zero at x = x_prev. All inner steps of an
     iterate measure from one x_prev, the particles at the first of them. There w2 is zero: a single inner step is the KL velocity's alone.
+
+    ``shards``: the particles of several ranks. Then ``score``, ``init`` and ``step`` have this rank's rows (..., m, d), and whole clouds
+    go to ``kl`` and ``w2``, by one all-gather for each inner step and one more for each iterate; ``wgf.shards`` says what each flow adds.
 
     ``kl`` decides what is minimised. Blob (the default) and GFSD follow the slope of KL; then the inner steps reach the argmin, but for
     the width of the kernel beside the cloud's. ``kl=svgd.velocity`` is the paper's scheme and not the argmin: from N(2, 1/4) to N(0, 1)
@@ -76,14 +82,21 @@ def jko(
     (1 + h) s'^2 - s s' - h = 0. Stable for lr < 2 / (1/h + Lip), Lip the Lipschitz constant of the KL velocity.
     """
 
+    if not isinstance(shards, Shards):
+        raise ValueError(f"shards is {shown(shards)}; pass a wgf.shards.Shards")
+
     @door(x="*b M d")
     def init(x: Tensor) -> State:
         return State(x, x)
 
     def step(state: State) -> State:
-        x, x_prev = state.x, state.x
+        x, x_prev = state.x, shards.gather(state.x)
+
+        def direction(x: Tensor, score: Tensor) -> Tensor:
+            return velocity(x, score, x_prev, scale=1.0 / h, kl=kl, w2=w2)
+
         for _ in range(inner_steps):
-            x = x + lr * velocity(x, score(x), x_prev, scale=1.0 / h, kl=kl, w2=w2)
-        return State(x, x_prev)
+            x = x + lr * shards.velocity(direction, x, score(x))
+        return State(x, state.x)
 
     return Flow(init, step)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wgf.door import door, traced
+from wgf.shards import own_span
 
 Repulsion = Callable[[Tensor], Tensor]
 BLOCK = 2**19  # entries of one block of rows of an M x N matrix on a CPU: 4 MiB in float64, which stay in a cache
@@ -126,26 +127,33 @@ def block_of(x: Tensor) -> int:
     return BLOCK if x.is_cpu else LARGE
 
 
-def row_blocks(x: Tensor, y: Tensor) -> Iterator[slice]:
-    """Slices of the M rows of x for which a block of the (..., M, N) matrix stays within ``block_of(x)`` entries."""
+def row_blocks(x: Tensor, y: Tensor, span: slice) -> Iterator[slice]:
+    """Slices of a span of the M rows of x for which a block of the (..., M, N) matrix stays within ``block_of(x)`` entries."""
     rows = max(1, block_of(x) // (x[..., 0, 0].numel() * y.shape[-2]))
-    for start in range(0, x.shape[-2], rows):
-        yield slice(start, start + rows)
+    for start in range(span.start, span.stop, rows):
+        yield slice(start, min(start + rows, span.stop))
 
 
 def by_rows(x: Tensor, y: Tensor, function: Callable[[slice], Tensor]) -> Tensor:
-    """``function(rows)``, (..., rows, k), of every block of rows, put together: (..., M, k).
+    """``function(rows)``, (..., rows, k), of every block of rows, put together: (..., M, k)."""
+    return _put_together(slice(0, x.shape[-2]), x, y, function)
 
-    Into one tensor, not a list: small results that live between large temporaries scatter the heap, up to M^2 of it.
-    """
-    first, *others = row_blocks(x, y)
+
+def own_rows(x: Tensor, y: Tensor, function: Callable[[slice], Tensor]) -> Tensor:
+    """``by_rows``; where several ranks own the particles (``wgf.shards``) this rank's rows alone: (..., m, k)."""
+    return _put_together(own_span(x.shape[-2]), x, y, function)
+
+
+def _put_together(span: slice, x: Tensor, y: Tensor, function: Callable[[slice], Tensor]) -> Tensor:
+    """Into one tensor, not a list: small results that live between large temporaries scatter the heap, up to M^2 of it."""
+    first, *others = row_blocks(x, y, span)
     part = function(first)
     if not others:
         return part
-    whole = part.new_empty((*part.shape[:-2], x.shape[-2], part.shape[-1]))
-    whole[..., first, :] = part
+    whole = part.new_empty((*part.shape[:-2], span.stop - span.start, part.shape[-1]))
+    whole[..., : first.stop - span.start, :] = part
     for rows in others:
-        whole[..., rows, :] = function(rows)
+        whole[..., rows.start - span.start : rows.stop - span.start, :] = function(rows)
     return whole
 
 
@@ -224,6 +232,8 @@ def median_svgd(x: Tensor, floor: float = 1e-10) -> Tensor:
     Source: Liu & Wang 2016, Sec. 5; Zhang et al. 2018, App. D.2. Limits: h = 1 for one particle; h >= ``floor``.
     """
     thin = thinned(x)
+    if x.is_cpu and thin[..., 0].numel() * thin.shape[-2] > BLOCK and not _few(x, FEW):
+        return _root_length(*middle(_pairs(thin)), x.shape[-2], floor)
     return _svgd_length(squared_distances(thin, thin), x.shape[-2], floor)
 
 
@@ -232,8 +242,26 @@ def _svgd_length(cost: Tensor, m: int, floor: float = 1e-10) -> Tensor:
     n = cost.shape[-1]
     if n == 1:
         return _length(torch.ones_like(cost[..., 0, 0]), floor)
-    lower, upper = _middle(cost.detach().flatten(-2), n * (n + 1) // 2)
+    return _root_length(*_middle(cost.detach().flatten(-2), n * (n + 1) // 2), m, floor)
+
+
+def _root_length(lower: Tensor, upper: Tensor, m: int, floor: float) -> Tensor:
+    """``median_svgd`` of m particles from the two middle ones of their squared distances."""
     return _length((lower.sqrt() + upper.sqrt()) ** 2 / (4.0 * math.log(m)), floor)
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """|x_i - x_j|^2 of the pairs i < j, (..., n (n - 1) / 2): half the products of the matrix, in blocks of rows."""
+    n = x.shape[-2]
+    _, distances = _centred(x)
+    found, at = x.new_empty(*x.shape[:-2], n * (n - 1) // 2), 0
+    for rows in row_blocks(x, x, slice(0, n)):
+        b, part = rows.stop - rows.start, distances(rows, slice(rows.start, n))
+        i, j = torch.triu_indices(b, b, 1)
+        for piece in (part[..., i, j], part[..., b:].flatten(-2)):
+            found[..., at : at + piece.shape[-1]] = piece
+            at += piece.shape[-1]
+    return found
 
 
 @door(x="*b M d", floor=">0")
@@ -285,9 +313,12 @@ def median_rbf(x: Tensor, w: Tensor) -> tuple[Callable[[slice], Tensor], Callabl
 
     Where the median looks at every particle, the distances serve it and the gram.
     """
+    subsampled = median_svgd(x) if x.shape[-2] > SUBSAMPLE else None  # before what the rows need takes its memory
     distances, move_by = _few_axes(x, w) if _few(x, FEWER) else _many_axes(x, w)
-    whole = by_rows(x, x, distances) if x.shape[-2] <= SUBSAMPLE else None
-    lengthscale = (median_svgd(x) if whole is None else _svgd_length(whole, x.shape[-2]))[..., None, None]
+    whole = by_rows(x, x, distances) if subsampled is None else None
+    lengthscale = subsampled if whole is None else _svgd_length(whole, x.shape[-2])
+    assert lengthscale is not None
+    lengthscale = lengthscale[..., None, None]
 
     def gram(rows: slice) -> Tensor:
         return _gaussian((distances(rows) if whole is None else whole[..., rows, :]) / (2.0 * lengthscale**2))
@@ -311,16 +342,11 @@ def _few_axes(x: Tensor, w: Tensor) -> tuple[_Rows, Callable[[Tensor], _Move]]:
 def _many_axes(x: Tensor, w: Tensor) -> tuple[_Rows, Callable[[Tensor], _Move]]:
     """By products in float64, as in ``squared_distances`` and ``pull_between``, and one product for both terms:
     sum_j a_ij (w_j - x_j / l^2) + x_i sum_j a_ij / l^2."""
-    p = x.to(torch.float64, copy=True).sub_(x.mean(-2, keepdim=True).double())
-    norms = p.square().sum(-1)
-
-    def distances(rows: slice) -> Tensor:
-        product = (p[..., rows, :] @ p.mT).mul_(-2.0)
-        return product.add_(norms[..., rows, None]).add_(norms[..., None, :]).to(x.dtype).clamp_min_(0.0)
+    p, distances = _centred(x)
 
     def move_by(lengthscale: Tensor) -> _Move:
         slope = lengthscale.double() ** -2
-        drive = torch.addcmul(w.double(), p, -slope)
+        drive = (p * -slope).add_(w)  # w in float32 is not copied
 
         def move(rows: slice, a: Tensor) -> Tensor:
             wide = a.double()
@@ -328,4 +354,16 @@ def _many_axes(x: Tensor, w: Tensor) -> tuple[_Rows, Callable[[Tensor], _Move]]:
 
         return move
 
-    return distances, move_by
+    return lambda rows: distances(rows, slice(None)), move_by
+
+
+def _centred(x: Tensor) -> tuple[Tensor, Callable[[slice, slice], Tensor]]:
+    """x less its mean, in float64, and (rows, columns) -> |x_i - x_j|^2 of them, in the dtype of x."""
+    p = x.to(torch.float64, copy=True).sub_(x.mean(-2, keepdim=True).double())
+    norms = torch.linalg.vecdot(p, p)
+
+    def distances(rows: slice, columns: slice) -> Tensor:
+        product = (p[..., rows, :] @ p[..., columns, :].mT).mul_(-2.0)
+        return product.add_(norms[..., rows, None]).add_(norms[..., None, columns]).to(x.dtype).clamp_min_(0.0)
+
+    return p, distances

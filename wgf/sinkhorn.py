@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from wgf.door import door
-from wgf.kernels import by_rows, distances_to, per_pair
+from wgf.kernels import by_rows, distances_to, own_rows, per_pair
+from wgf.shards import every, own, total
 
 CHECK_EVERY = 5  # Sinkhorn iterations between two looks at the marginal error on a CPU
 SELDOM = 10  # and elsewhere, where each is a wait for the device
@@ -56,7 +57,7 @@ class Plan(NamedTuple):
             exponent = torch.addcdiv(scaled, distances(self.x[..., rows, :]), -self.eps[..., None, None])
             return exponent.softmax(-1) @ (self.y - centre)
 
-        return by_rows(self.x, self.y, mean) + centre
+        return own_rows(self.x, self.y, mean) + centre
 
     @property
     def turned(self) -> "Plan":
@@ -115,10 +116,11 @@ class _Solver(torch.autograd.Function):
                 f"eps = {target.min().item():g} is too small: cost / eps overflows {x.dtype} for costs up to {4.0 * spread.max().item():g}"
             )
         cooling = math.ceil(math.log(max(ratio / 4.0, 1.0)) / -math.log(ANNEALING))  # iterations until every eps is the target
-        sweep = _Sweep(*(t.reshape(-1, *t.shape[-2:]) for t in (x, y)), *(t.reshape(-1, t.shape[-1]) for t in (log_a, log_b)))
+        clouds, rows = (own(x), y), own(log_a[..., None])[..., 0]
+        sweep = _Sweep(*(t.reshape(-1, *t.shape[-2:]) for t in clouds), *(t.reshape(-1, t.shape[-1]) for t in (rows, log_b)))
         cooling = min(max(1, cooling), max_iters + 1)
         f, g, gap = _solve(sweep, target.reshape(-1), spread.reshape(-1), cooling, tol, max_iters)
-        return f.view(log_a.shape), g.view(log_b.shape), gap.view(target.shape)
+        return every(f.view(*rows.shape, 1))[..., 0], g.view(log_b.shape), gap.view(target.shape)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
@@ -253,7 +255,7 @@ class _Sweep:
         assert self.q is not None
         v = (g - self.g).exp()
         r = v[:, None, :] @ self.q.mT
-        columns = (self.a / r) @ self.q
+        columns = total((self.a / r) @ self.q)
         return self.f - r[:, 0, :].log(), torch.addcmul(self.absent, columns[:, 0, :], v * self.over_b)
 
     def softmin(self, g: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
@@ -271,7 +273,7 @@ class _Sweep:
             return top + total.log()
 
         self.g, self.f = g, -by_rows(self.x, self.y, log_sums)[..., 0]
-        return self.f, torch.addcmul(self.absent, columns[:, 0, :], self.over_b)
+        return self.f, torch.addcmul(self.absent, total(columns)[:, 0, :], self.over_b)
 
     def _cost_rows(self) -> Callable[[slice], Tensor]:
         kept = self.cost

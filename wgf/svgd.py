@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from wgf.door import door
-from wgf.kernels import RBF, Kernel, by_rows, median_rbf, median_svgd
+from wgf.kernels import RBF, Kernel, median_rbf, median_svgd, own_rows
+from wgf.shards import every
 
 
 @door(x="*b M d", score="*b M d", kernel="function")
@@ -34,7 +35,7 @@ def velocity(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
         gram, repulsion = kernel(x[..., rows, :], x)
         return (gram @ score + repulsion(ones)) / x.shape[-2]
 
-    return by_rows(x, x, phi)
+    return own_rows(x, x, phi)
 
 
 def _weighted(x: Tensor, score: Tensor, weights: Callable[[slice], Tensor | float]) -> Tensor:
@@ -43,7 +44,7 @@ def _weighted(x: Tensor, score: Tensor, weights: Callable[[slice], Tensor | floa
     ``weights(rows)``: w_ij of these rows, (rows, M). The second term is (2/h) sum_j a_ij (x_i - x_j), a_ij = w_ij k(x_i, x_j).
     """
     gram, move = median_rbf(x, score)
-    return by_rows(x, x, lambda rows: move(rows, gram(rows) * weights(rows)))
+    return own_rows(x, x, lambda rows: move(rows, gram(rows) * weights(rows)))
 
 
 @door(x="*b M d", score="*b M d", kernel="function", groups=">=1")
@@ -82,7 +83,7 @@ def unbiased(x: Tensor, score: Tensor, kernel: Kernel | None = None, *, groups: 
         pushes = [w[:, None] * repulsion(member) for w, member in zip(by_group(rows)[:, ::m].unbind(1), members, strict=True)]
         return sum(pushes, start=(gram * weights(rows)) @ score)
 
-    return by_rows(x, x, phi)
+    return own_rows(x, x, phi)
 
 
 @door(x="*b M d", score="*b M d", kernel="function")
@@ -94,14 +95,14 @@ def blob(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
     **Derivative** its own, in x and score, with the median bandwidth held fixed.
     """
     kernel = kernel or RBF(median_svgd(x))
-    mass = by_rows(x, x, lambda rows: kernel(x[..., rows, :], x)[0].sum(-1, keepdim=True))[..., 0]
+    mass = every(own_rows(x, x, lambda rows: kernel(x[..., rows, :], x)[0].sum(-1, keepdim=True)))[..., 0]
     ones = torch.ones_like(mass)
 
     def push(rows: slice) -> Tensor:
         _, repulsion = kernel(x[..., rows, :], x)
-        return repulsion(ones) / mass[..., rows, None] + repulsion(1.0 / mass)
+        return score[..., rows, :] + (repulsion(ones) / mass[..., rows, None] + repulsion(1.0 / mass))
 
-    return score + by_rows(x, x, push)
+    return own_rows(x, x, push)
 
 
 @door(x="*b M d", score="*b M d", kernel="function")
@@ -116,9 +117,9 @@ def gfsd(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:
 
     def push(rows: slice) -> Tensor:
         gram, repulsion = kernel(x[..., rows, :], x)
-        return repulsion(ones) / gram.sum(-1, keepdim=True)
+        return score[..., rows, :] + repulsion(ones) / gram.sum(-1, keepdim=True)
 
-    return score + by_rows(x, x, push)
+    return own_rows(x, x, push)
 
 
 @door(score="*b M d", noise="*b M d", lr=">0")

@@ -19,7 +19,8 @@ from torch.autograd import forward_ad
 from torch.nn.functional import pad
 
 from wgf.door import door, traced, vouched
-from wgf.kernels import SUBSAMPLE, block_of, by_rows, distances_to, median, middle, per_pair, thinned
+from wgf.kernels import SUBSAMPLE, block_of, distances_to, median, middle, own_rows, per_pair, thinned
+from wgf.shards import own, unsharded
 from wgf.sinkhorn import LOWEST, Plan, costs, log_weights, sinkhorn
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
 # --- reported distances, each an estimate of W2 squared (...) ---------------------------------------------------------
 
 
+@unsharded
 @door(x="*b M d", y="*b N d", eps="scale", a="weights *b M", b="weights *b N")
 def entropic_cost(x: Tensor, y: Tensor, eps: Tensor | float, *, a: Tensor | None = None, b: Tensor | None = None) -> Tensor:
     """OT_eps(x, y) = min_P <c, P> + eps KL(P | a b^T), (...). Not zero at x = y: see ``sinkhorn_divergence``.
@@ -145,7 +147,7 @@ def eq9_sum(x: Tensor, x_prev: Tensor, lam: Tensor | float | None = None) -> Ten
         push = torch.addcmul(kernel, exponent, kernel) @ there  # (1 - c / lam) exp(-c / lam)
         return 2.0 * (push[..., -1:] * (x[..., rows, :] - centre) - push[..., :-1])
 
-    return by_rows(x, x_prev, force)
+    return own_rows(x, x_prev, force)
 
 
 def _costs(x: Tensor, x_prev: Tensor) -> tuple[Tensor | None, Callable[[slice], Tensor]]:
@@ -178,7 +180,7 @@ def entropic(x: Tensor, x_prev: Tensor, eps: Tensor | float | None = None) -> Te
     **Derivative** none, it is detached: with the plan held fixed one would leave out how the plan moves with x and x_prev.
     """
     x, x_prev = x.detach(), x_prev.detach()
-    return _barycentre(x, x_prev, _default_eps(x, x_prev) if eps is None else eps) - x
+    return _barycentre(x, x_prev, _default_eps(x, x_prev) if eps is None else eps) - own(x)
 
 
 @door(x="*b M d", x_prev="*b N d", eps="scale")

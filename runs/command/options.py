@@ -254,6 +254,9 @@ class Study:
     """Run the steps as machine code: compiling takes about ten seconds per network size and method; it needs a C++ compiler."""
     threads: int = 1
     """Number of CPU threads."""
+    shards: bool = False
+    """Share the particles of each fit out among the processes that torchrun started:
+    torchrun --standalone --nproc-per-node=2 --no-python wgf bnn --shards True ..."""
 
     def __post_init__(self) -> None:
         check_place(self)

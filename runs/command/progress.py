@@ -18,13 +18,15 @@ NARROW = 110  # columns of a terminal in which there is room for one number, not
 
 
 class Progress:
-    """A context manager: ``show(step, note)`` shows a step, a note and the time left; ``tell(tick)`` does so for a training."""
+    """A context manager: ``show(step, note)`` shows a step, a note and the time left; ``tell(tick)`` does so for a training. ``muted``
+    shows nothing."""
 
-    def __init__(self, label: str, steps: int, seeds: int = 1, first: int = 0) -> None:
+    def __init__(self, label: str, steps: int, seeds: int = 1, first: int = 0, *, muted: bool = False) -> None:
         self.label, self.steps, self.seeds, self.first = label, steps, seeds, first
         self.started, self.printed = time.monotonic(), -math.inf
         self.bar: Bar | None = None
-        if sys.stdout.isatty():
+        self.muted = muted
+        if sys.stdout.isatty() and not muted:
             columns = [
                 TextColumn("{task.description}"),
                 BarColumn(12),
@@ -56,7 +58,7 @@ class Progress:
             self.bar.update(self.task, completed=step, note=note)
             return
         now = time.monotonic()
-        if now - self.printed >= PLAIN_EVERY or step >= self.steps:
+        if not self.muted and (now - self.printed >= PLAIN_EVERY or step >= self.steps):
             self.printed = now
             left = (now - self.started) / max(1, step - self.first) * max(0, self.steps - step)
             print(f"{self.label}  {step:,}/{self.steps:,}  {note}  {left:.0f} s left", flush=True)

@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.special import ndtr
 
+from wgf import ranks
 from wgf.agents.training import machine
 from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.agents.training.folder import difference
@@ -23,19 +26,22 @@ from wgf.bnn import Settings, data
 from wgf.bnn.fit import Course, Fit, dev_size, room
 from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
-from wgf.runs.command.answers import STOPPED
+from wgf.ranks import Group
+from wgf.runs.command.answers import FAILED, STOPPED, UNUSABLE
 from wgf.runs.command.options import Study
 from wgf.runs.command.progress import Progress
 from wgf.runs.command.signals import stop_signals
 from wgf.runs.studies import bnn_report, bnn_toy
-from wgf.runs.studies.bnn_diary import KEPT, opened
+from wgf.runs.studies.bnn_diary import ELSEWHERE, HEARD, KEPT, Diary, opened
 from wgf.runs.studies.bnn_report import PREDICTIONS, SCORES
 from wgf.runs.trainer.reuse import locked
 from wgf.runs.trainer.tables import write_rows
 from wgf.runs.trainer.training import override
+from wgf.shards import ALONE, Shards
 
 VARIABLE = "WGF_DATA"
 PROMISE = "this fit is saved after this step, then the study stops"
+LEAVE = 2.0  # seconds that the other ranks wait with their exit: at the first that leaves torchrun ends all, and rank 0 has to speak
 W2 = ("w2", "w2_scale", "inner_steps")  # the settings of WGF's W2 term
 
 
@@ -56,24 +62,64 @@ class Task(NamedTuple):
 
 
 def main(study: Study, say: Callable[[str], None]) -> int:
-    """Fits what is missing and reports; 75 where a person stopped it. Raises ValueError for what cannot be meant, OSError for a disk."""
+    """Fits what is missing and reports; 75 where a person stopped it. Raises ValueError for what cannot be meant, OSError for a disk.
+
+    With ``shards`` the first rank alone writes and reports, and says what all of them cannot carry out.
+    """
+    if not study.shards:
+        return fitted(study, Group(), say)
+    torch.set_num_threads(study.threads)
+    try:
+        group = ranks.joined(machine.find_device(study.device))
+        return fitted(study, group, say if group.rank == 0 else lambda line: None)
+    except ranks.Lost as error:
+        print(f"wgf: {error}; the same command goes on from the last checkpoint", file=sys.stderr)
+        return FAILED
+    except ValueError:
+        if ranks.is_first():
+            raise
+        time.sleep(LEAVE)
+        return UNUSABLE
+
+
+def fitted(study: Study, group: Group, say: Callable[[str], None]) -> int:
+    """Fits what is missing and reports, on the ranks of a group."""
+    folder, tasks, device = group.together(lambda: planned(study))
+    place = Path(study.out) / study.name
+    torch.set_num_threads(study.threads)
+    with held(place, group), stop_signals(PROMISE) as stopping, machine.tuned():
+        complete = group.first(lambda: all([finished(task) for task in tasks]))
+        for task in tasks:
+            if not group.first(lambda task=task: finished(task)):  # type: ignore[misc]
+                rows = group.together(lambda task=task: data.load(folder, task.name))  # type: ignore[misc]
+                if not run(task, rows, device, say, stopping, compile=study.compile, group=group):
+                    if group.rank == 0:
+                        print(f"wgf: {task.folder} stopped; the same command goes on from here", file=sys.stderr)
+                    return STOPPED
+            if group.rank == 0:
+                shutil.rmtree(task.folder / KEPT, ignore_errors=True)  # a fit that is whole needs no checkpoint
+        if group.rank == 0:
+            if not complete or not (place / "toy.png").exists():
+                bnn_toy.draw({task.label: task.settings for task in tasks}, study.seed, place / "toy.png")
+            say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks], tuned=study.tuned))
+    return 0
+
+
+def planned(study: Study) -> tuple[Path, list[Task], torch.device]:
+    """Where the sets are, what is to be fitted, and on which device."""
     folder = sets_folder(study.data)
     tasks = list(dict.fromkeys(plan(study, name, token) for name in study.sets for token in study.methods))
     if not tasks:
         raise ValueError("name at least one set and one method, as in --sets boston --methods svgd wgf")
-    device, place = machine.find_device(study.device), Path(study.out) / study.name
-    torch.set_num_threads(study.threads)
-    with locked(place), stop_signals(PROMISE) as stopping, machine.tuned():
-        missing = [task for task in tasks if not finished(task)]
-        for task in tasks:
-            if not finished(task) and not run(task, data.load(folder, task.name), device, say, stopping, compile=study.compile):
-                print(f"wgf: {task.folder} stopped; the same command goes on from here", file=sys.stderr)
-                return STOPPED
-            shutil.rmtree(task.folder / KEPT, ignore_errors=True)  # a fit that is whole needs no checkpoint
-        if missing or not (place / "toy.png").exists():
-            bnn_toy.draw({task.label: task.settings for task in tasks}, study.seed, place / "toy.png")
-        say(bnn_report.write(place, [(task.name, task.label, task.folder) for task in tasks], tuned=study.tuned))
-    return 0
+    return folder, tasks, machine.find_device(study.device)
+
+
+@contextmanager
+def held(place: Path, group: Group) -> Iterator[None]:
+    """The lock of the study's folder, which the first rank holds for all."""
+    with ExitStack() as stack:
+        group.together(lambda: stack.enter_context(locked(place)) if group.rank == 0 else None)
+        yield
 
 
 def plan(study: Study, name: str, token: str) -> Task:
@@ -104,31 +150,41 @@ def finished(task: Task) -> bool:
 
 
 def run(
-    task: Task, rows: data.Rows, device: torch.device, say: Callable[[str], None], stopping: Callable[[], bool], *, compile: bool
+    task: Task,
+    rows: data.Rows,
+    device: torch.device,
+    say: Callable[[str], None],
+    stopping: Callable[[], bool],
+    *,
+    compile: bool,
+    group: Group,
 ) -> bool:
     """Fits all splits side by side, from where they were left, and writes curves, scores and predictions.
 
-    False where it was stopped: then there is a checkpoint, and nothing else counts.
+    False where it was stopped: then there is a checkpoint, and nothing else counts. Several ranks share the particles out; one hears
+    every ``HEARD`` steps whether another was stopped.
     """
+    shards = ALONE if group.size == 1 else Shards.even(group, task.settings.particles)
     splits = data.splits(task.name)[: task.splits]
     parts = rows.x, rows.y[:, None]  # one output
     train, test = ([torch.from_numpy(np.stack([part[s[k]] for s in splits])).to(device) for part in parts] for k in (0, 1))
-    room(task.settings, *train)
+    group.together(lambda: room(task.settings, train[0], train[1], group.size))
     dev = [part[:, -dev_size(part.shape[1]) :] for part in train]
-    where = {**machine.about(device, torch.get_num_threads()), "compile": compile, "versions": machine.versions()}
     seeds = [1000 * task.seed + s for s in range(len(splits))]
-    about = {**task.identity(), **where, "data": sha256(np.column_stack(rows).tobytes()).hexdigest()}
-    course, diary = opened(task.folder, about, partial(Course, task.settings, train[0], train[1], seeds, compile=compile))
+    about = described(task, rows, device, compile, group)
+    make = partial(Course, task.settings, train[0], train[1], seeds, compile=compile, shards=shards)
+    course, diary = opened(task.folder, about, make, group)
     note = "  ".join(f"{word} -" for word in SHOWN)
     if course.step:
         say(f"{task.name} {task.label} goes on from iteration {course.step:,}")
 
     def tick(step: int) -> None:
-        stop = stopping()
-        if stop or diary.due():
-            diary.keep()
-        if stop:
-            raise KeyboardInterrupt
+        if step % HEARD == 0 or group.size == 1:
+            stop, due = group.either(stopping(), diary.due())
+            if stop or due:
+                diary.keep()
+            if stop:
+                raise KeyboardInterrupt
         progress.show(step, note)
 
     def look(step: int, now: Fit) -> None:
@@ -139,7 +195,7 @@ def run(
         note = "  ".join(f"{word} {scores[tag].mean():.3f}" for word, tag in SHOWN.items())
 
     try:
-        with Progress(f"{task.name} {task.label}", task.settings.iterations, first=course.step) as progress:
+        with Progress(f"{task.name} {task.label}", task.settings.iterations, first=course.step, muted=group.rank > 0) as progress:
             found = course.run(look, tick)
     except KeyboardInterrupt:
         return False
@@ -147,15 +203,29 @@ def run(
         raise ValueError(f"{task.name} {task.label}: {error}") from None
     finally:
         diary.close()
+    if isinstance(diary, Diary):
+        written(task, found, diary, rows, dev, test)
+    return True
+
+
+def described(task: Task, rows: data.Rows, device: torch.device, compile: bool, group: Group) -> dict[str, Any]:
+    """What config.json says of a fit. Raises ValueError where the ranks of a group have other data or another commit."""
+    about = {**task.identity(), **machine.about(device, torch.get_num_threads()), "compile": compile, "versions": machine.versions()}
+    about |= {"data": sha256(np.column_stack(rows).tobytes()).hexdigest()} | ({"ranks": group.size} if group.size > 1 else {})
+    group.agree({name: value for name, value in about.items() if name not in ELSEWHERE})
+    return about
+
+
+def written(task: Task, found: Fit, diary: Diary, rows: data.Rows, dev: list[Tensor], test: list[Tensor]) -> None:
+    """Writes curves, scores and predictions of a fit, and last of all that it is whole."""
     seconds = diary.seconds
     write_rows(task.folder / "curves.csv", ["step", "measure", "split", "value"], diary.rows())
-    copies = np.array([data.repeated(rows, s) for s in splits])
-    write_rows(task.folder / "splits.csv", ["split", *SCORES], scored(found, dev, test, torch.from_numpy(copies).to(device)))
+    copies = np.array([data.repeated(rows, s) for s in data.splits(task.name)[: task.splits]])
+    write_rows(task.folder / "splits.csv", ["split", *SCORES], scored(found, dev, test, torch.from_numpy(copies).to(test[0].device)))
     write_rows(task.folder / "predictions.csv", PREDICTIONS, predicted(found, *test))
     files = {name: digest(task.folder / name) for name in bnn_report.FILES}
-    about = {"seconds": seconds, "splits": len(splits), "iterations": task.settings.iterations, "files": files}
+    about = {"seconds": seconds, "splits": task.splits, "iterations": task.settings.iterations, "files": files}
     write_sealed(task.folder / "result.json", about)
-    return True
 
 
 SHOWN = {"rmse": "rmse", "log-likelihood": "log_likelihood", "dev": "dev_log_likelihood"}  # beside the progress

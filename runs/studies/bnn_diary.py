@@ -20,6 +20,7 @@ from wgf.agents.training.folder import difference, newest
 from wgf.agents.training.log import Events
 from wgf.agents.training.store import Store
 from wgf.bnn.fit import Course
+from wgf.ranks import Group
 from wgf.runs.trainer.reuse import move_aside
 from wgf.snapshot import Snapshot
 
@@ -27,6 +28,8 @@ KEPT = "training"  # the folder of the checkpoints
 SELDOM = 10.0  # seconds between two of them, at least: so much may be lost
 SHARE = 40.0  # of the time between two of them, one takes a part of 1 / SHARE at most
 ELSEWHERE = ("host", "process")  # of what config.json says: a fit goes on in another process
+ALONE = Group()
+HEARD = 16  # steps between two looks of several ranks at whether to stop or to take a checkpoint
 PARTS = {"about": dict, "course": dict, "tags": list, "looks": list, "curves": Tensor, "seconds": float}
 
 
@@ -83,18 +86,44 @@ class Diary:
         self._events.file.close()
 
 
-def opened(folder: Path, about: Mapping[str, Any], course: Callable[[], Course]) -> tuple[Course, Diary]:
+class Follower:
+    """What every rank but the first has in place of a diary: it hands its particles over for a checkpoint, and writes nothing."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+
+    def look(self, step: int, values: Mapping[str, Tensor]) -> None:
+        """Notes nothing."""
+
+    def due(self) -> bool:
+        """Leaves it to the first rank."""
+        return False
+
+    def keep(self) -> None:
+        """Hands over its particles."""
+        self._course.snapshot()
+
+    def close(self) -> None:
+        """Has nothing open."""
+
+
+def opened(folder: Path, about: Mapping[str, Any], course: Callable[[], Course], group: Group = ALONE) -> tuple[Course, Diary | Follower]:
     """Returns a fit and its diary: that of the folder, brought to its newest whole checkpoint, or a new one.
 
     ``about`` is config.json, and but for ELSEWHERE what makes two fits the same. What cannot go on is moved aside, and a line says why.
+    Every rank of ``group`` reads the checkpoint, and the first alone writes. **Raises** ValueError where they find different ones.
     """
     found, before = course(), Snapshot()
     if (store := Store(folder / KEPT)).steps():
         try:
             before = _restored(found, store, about)
         except ValueError as error:
-            print(f"wgf: {folder} begins anew: {error}", file=sys.stderr)
+            if group.rank == 0:
+                print(f"wgf: {folder} begins anew: {error}", file=sys.stderr)
             found = course()
+    group.agree({f"the iteration of the checkpoint in {folder}, which all ranks must see,": found.step})
+    if group.rank > 0:
+        return found, Follower(found)
     if not before:
         if folder.exists():
             move_aside(folder)

@@ -18,6 +18,7 @@ from wgf.bnn.settings import Settings
 from wgf.bnn.steps import Steps
 from wgf.door import door, told
 from wgf.limits import free_memory, size
+from wgf.shards import ALONE, Shards
 from wgf.shown import shown
 from wgf.snapshot import Snapshot, put_
 
@@ -70,11 +71,11 @@ class Fit(NamedTuple):
         return z.var(1, correction=0).mean(-1).sqrt()
 
 
-def room(settings: Settings, x: Tensor, y: Tensor) -> None:
+def room(settings: Settings, x: Tensor, y: Tensor, ranks: int = 1) -> None:
     """Looks whether a fit to x (S, n, d) and y (S, n, K) fits the memory.
 
     Counted are 6 tensors (S, M, P) of particles, with smi of components and of their draws, the units of the networks (S, M, B, units)
-    and their gradients, and a kernel (S, M, M) where the flow has one: no fewer bytes are taken.
+    and their gradients, and a kernel (S, M, M) where the flow has one: no fewer bytes are taken. Each of ``ranks`` takes its part.
 
     **Raises** ValueError, in one line, naming the setting that is largest beside its default.
     """
@@ -83,7 +84,7 @@ def room(settings: Settings, x: Tensor, y: Tensor) -> None:
     units = min(settings.batch, rows) * (features + sum(settings.hidden) + outputs)
     held = (2 * m * smi + networks) * settings.model(features, outputs).numbers
     kernel = 0 if settings.flow in ("ensemble", "dropout", "langevin") else 2 * m * m
-    needed = 4 * sets * (6 * held + 2 * networks * units + kernel)
+    needed = 4 * sets * (6 * held + 2 * networks * units + kernel) // ranks
     if needed > free:
         ratios = {name: getattr(settings, name) / getattr(Settings, name) for name in ("particles", "batch", *["draws"] * smi)}
         ratios["hidden"] = math.prod(settings.hidden) / math.prod(Settings.hidden)
@@ -115,6 +116,7 @@ def fit(
     weights: Tensor | None = None,
     rates: Sequence[float] = (),
     compile: bool = False,
+    shards: Shards = ALONE,
 ) -> Fit:
     """Fits data sets x (S, n, d), y (S, n, K), float64, rows in random order, with seeds[s] for set s.
 
@@ -124,8 +126,12 @@ def fit(
     ``look`` sees the fit at LOOKS steps, ``tick`` hears of every step; what they raise ends it. ``compile``: as machine code, for
     which the first fit of a shape takes some ten seconds; the flow dropout, which draws as it goes, is never compiled.
 
+    ``shards``: which of the particles each rank owns (``wgf.shards``). All ranks give the same arguments and return the same fit, which
+    is that of one process but for rounding. A step has one collective and a JKO iterate of the flow wgf one more, a look another; the
+    flows langevin and ensemble have those of the looks alone.
+
     **Raises** ValueError as ``room`` does and for columns whose squares are beyond the range of numbers, FloatingPointError where the
-    particles are not finite.
+    particles are not finite, ValueError for shards of the flows smi and dropout and of a compiled fit.
     """
     if not isinstance(settings, Settings):
         raise ValueError(f"settings is {shown(settings)}; pass a wgf.bnn.Settings")
@@ -139,8 +145,8 @@ def fit(
             or not all(isinstance(k, (int, float)) for k in given)
         ):
             raise ValueError(f"{name} is {shown(given)}; allowed are {len(x)} numbers, one for each data set")
-    room(settings, x, y)
-    return Course(settings, x, y, seeds, weights=weights, rates=rates, compile=compile).run(look, tick)
+    room(settings, x, y, shards.group.size)
+    return Course(settings, x, y, seeds, weights=weights, rates=rates, compile=compile, shards=shards).run(look, tick)
 
 
 class Course:
@@ -157,7 +163,10 @@ class Course:
         weights: Tensor | None = None,
         rates: Sequence[float] = (),
         compile: bool = False,
+        shards: Shards = ALONE,
     ) -> None:
+        if shards is not ALONE:
+            _sharded(settings, shards, compile)
         weights = torch.ones_like(x[..., 0]) if weights is None else weights
         n = x.shape[1] - dev_size(x.shape[1])
         (x_mean, x_std), (y_mean, y_std) = (_standard(name, t[:, :n], weights[:, :n, None]) for name, t in (("x", x), ("y", y)))
@@ -166,7 +175,8 @@ class Course:
         self._units = x_mean, x_std, y_mean, y_std
         self._lr = torch.tensor(rates or [settings.lr] * len(x), dtype=DTYPE, device=x.device)
         self._model = settings.model(x.shape[-1], y.shape[-1])
-        self._steps = Steps(settings, *train, self._lr, [torch.Generator().manual_seed(s) for s in seeds], compile)
+        self._steps = Steps(settings, *train, self._lr, [torch.Generator().manual_seed(s) for s in seeds], compile, shards)
+        self._shards = shards
         self._best: Fit | None = None
         self._reached = torch.empty(0)
 
@@ -212,7 +222,7 @@ class Course:
 
     def _now(self) -> Fit:
         """The fit where the particles are, with the noise precisions of the dev part."""
-        settings, particles, (x, y, weights) = self._settings, self._steps.particles, self._dev
+        settings, particles, (x, y, weights) = self._settings, self._shards.gather(self._steps.particles), self._dev
         again = [torch.Generator(x.device).manual_seed(s) for s in self._seeds]
         if settings.flow == "dropout":
             particles = flows.thinned(particles, self._model.net, settings.particles, settings.dropout, again)
@@ -237,6 +247,16 @@ class Course:
             particles=torch.where(better, now.particles, best.particles), log_gamma=torch.where(better, now.log_gamma, best.log_gamma)
         )
         self._reached = torch.maximum(likelihood, self._reached)
+
+
+def _sharded(settings: Settings, shards: Shards, compile: bool) -> None:
+    """Raises ValueError for what a fit in shards cannot be."""
+    if settings.flow in ("smi", "dropout"):
+        raise ValueError(f"flow is {settings.flow!r}; shards are for wgf, svgd, blob, langevin and ensemble: choose one of them")
+    if compile:
+        raise ValueError("compile is True, but a fit in shards is not compiled; leave out one of both")
+    if shards.particles != settings.particles:
+        raise ValueError(f"particles is {settings.particles}, but the shards hold {shards.particles}; give the same")
 
 
 def _mean(values: Tensor, weights: Tensor, axis: int) -> Tensor:

@@ -9,6 +9,7 @@ from wgf import svgd
 from wgf.bnn import mixture
 from wgf.bnn.model import Model
 from wgf.bnn.network import Net
+from wgf.shards import ALONE, Shards, own
 from wgf.transport import VELOCITIES
 
 
@@ -43,26 +44,35 @@ Drive = Callable[..., Tensor]
 normal numbers (S, M, L, P) -> the direction to add. The particles of smi are components, (S, M, 2P)."""
 
 
-def drive(flow: str, model: Model, n: int, w2: str | None = None, scale: float = 0.0) -> Drive:
+def drive(flow: str, model: Model, n: int, w2: str | None = None, scale: float = 0.0, shards: Shards = ALONE) -> Drive:
     """The flow's direction by its name, of minibatches of n rows, before the optimiser; with ``scale`` times a W2 velocity by its name.
 
     wgf, svgd: SVGD's velocity (Zhang et al. 2018, Eq. 7); smi: Stein mixture inference (arXiv 2410.22948, Eq. 9); blob: its own; langevin,
-    ensemble, dropout: the score alone, with noise, without it (as many MAP fits), and with units left out.
+    ensemble, dropout: the score alone, with noise, without it (as many MAP fits), and with units left out. With ``shards`` the particles
+    and the direction are this rank's rows, and the particles of the iterate before are whole.
     """
     velocity = KL[flow]
 
     def direction(particles: Tensor, before: Tensor, x: Tensor, y: Tensor, weights: Tensor, *xi: Tensor) -> Tensor:
-        if xi:
-            return velocity(particles, mixture.slope(lambda theta: model.log_joint(theta, x, y, weights, n), particles, *xi))
-        return velocity(particles, model.score(particles, x, y, weights, n))
+        def move(particles: Tensor, score: Tensor) -> Tensor:
+            v = own(velocity(particles, score))
+            return v if w2 is None else _add_w2(v, w2, scale, particles, before)
 
-    return direction if w2 is None else with_w2(direction, w2, scale)
+        if xi:
+            return move(particles, mixture.slope(lambda theta: model.log_joint(theta, x, y, weights, n), particles, *xi))
+        score = model.score(particles, x, y, weights, n)
+        return score if velocity is _score else shards.velocity(move, particles, score)
+
+    return direction
 
 
 def with_w2(direction: Drive, name: str, scale: float) -> Drive:
     """WGF's direction: another one, and the W2 velocity times its scale."""
-    w2 = VELOCITIES[name]
-    return lambda particles, before, *batch: direction(particles, before, *batch).add_(w2(particles, before), alpha=scale)
+    return lambda particles, before, *batch: _add_w2(direction(particles, before, *batch), name, scale, particles, before)
+
+
+def _add_w2(v: Tensor, name: str, scale: float, particles: Tensor, before: Tensor) -> Tensor:
+    return v.add_(own(VELOCITIES[name](particles, before)), alpha=scale)
 
 
 def normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:

@@ -1,5 +1,6 @@
 """Bayesian neural regression as scikit-learn knows it: fit, predict, score; and what a posterior adds: intervals, samples, densities."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -17,12 +18,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor
 from torch.special import ndtr
 
+from wgf import ranks
 from wgf.bnn import saved
 from wgf.bnn.fit import Fit
 from wgf.bnn.model import deviation, log_density
 from wgf.bnn.rates import best_rate
 from wgf.bnn.settings import LARGEST, Settings
 from wgf.limits import as_path
+from wgf.shards import ALONE, Shards
 from wgf.shown import shown
 
 Array = NDArray[np.float64]
@@ -37,8 +40,9 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     side, and the one with the best log-likelihood of the dev part is kept. By default there are two, and 10,000 ``iterations``, which
     take 20 to 30 seconds on one core, whatever the number of rows. ``hidden`` may be one number of units. And there are
     ``random_state`` (an int, a RandomState, or None), ``device`` (cpu or cuda), ``compile`` (as machine code: seconds at first, then
-    faster steps) and ``verbose`` (1 shows a bar). The dev part is a tenth of the rows, at most 500, drawn at random: it sets the noise
-    precisions and is not trained on.
+    faster steps), ``verbose`` (1 shows a bar) and ``shards`` (True: the processes that ``torchrun`` started share the particles out, and
+    each gets the whole fit; ``random_state`` is then an int). The dev part is a tenth of the rows, at most 500, drawn at random: it sets
+    the noise precisions and is not trained on.
 
     After ``fit``, ``fit_`` holds the particles (of the flow smi ``draws`` networks drawn from each) and ``lr_`` the step size that was
     chosen. Targets y (n, K) are K outputs of one network, each with a noise precision of its own; what has an axis of outputs then has K,
@@ -77,12 +81,13 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         device: str = "cpu",
         compile: bool = False,
         verbose: int = 0,
+        shards: bool = False,
     ) -> None:
         self.flow, self.hidden, self.particles, self.iterations, self.batch = flow, hidden, particles, iterations, batch
         self.lr, self.anneal, self.centred = lr, anneal, centred
         self.w2, self.w2_scale, self.inner_steps, self.dropout, self.draws = w2, w2_scale, inner_steps, dropout, draws
         self.keep, self.prior_shape, self.prior_rate = keep, prior_shape, prior_rate
-        self.random_state, self.device, self.compile, self.verbose = random_state, device, compile, verbose
+        self.random_state, self.device, self.compile, self.verbose, self.shards = random_state, device, compile, verbose, shards
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fits to inputs X (n, d) and targets y (n,) or (n, K), n >= 2, no output constant.
@@ -103,13 +108,16 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
             which = targets[0, constant.argmax()]
             raise ValueError(f"y is constant: every target is {which:g}; a regression needs at least two different targets")
         settings, rates, device = self._settings(), self._rates(), self._device()
+        shards = self._shared(device, x, targets, weights)
         random = check_random_state(self.random_state)
         order, seed = random.permutation(len(targets)), int(random.randint(2**31 - 1))
         x_all, y_all, w_all = (torch.from_numpy(t[order])[None].to(device, torch.float64) for t in (x, targets, weights))
-        with Progress(*Progress.get_default_columns()[:2], TimeRemainingColumn(), disable=not self.verbose) as bar:
+        with Progress(*Progress.get_default_columns()[:2], TimeRemainingColumn(), disable=not self.verbose or shards.group.rank > 0) as bar:
             task = bar.add_task(f"{self.flow}, {self.particles} particles", total=self.iterations)
             show = partial(bar.update, task)
-            self.fit_, lr = best_rate(settings, rates, x_all, y_all, w_all, [seed], lambda step: show(completed=step), compile=self.compile)
+            self.fit_, lr = best_rate(
+                settings, rates, x_all, y_all, w_all, [seed], lambda step: show(completed=step), compile=self.compile, shards=shards
+            )
         self.lr_ = lr.item()
         return self
 
@@ -188,7 +196,7 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     @classmethod
     def _described(cls, about: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         parameters: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["parameters"].items()}
-        found = cls(**{**parameters, "device": "cpu"})
+        found = cls(**{**parameters, "device": "cpu", "shards": False})
         kinds = {"n_features_in": int, "lr": float, "flat": bool}
         found.n_features_in_, found.lr_, found._flat = (saved.field(about, name, kind) for name, kind in kinds.items())
         if found.lr_ not in found._rates():
@@ -217,6 +225,19 @@ class BayesianRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise ValueError(f"device is {self.device!r}; torch sees {torch.cuda.device_count()} CUDA GPUs here")
         return device
+
+    def _shared(self, device: torch.device, *rows: Array) -> Shards:
+        """Which particles are this process's: all, or with ``shards`` its part. Raises ValueError where ranks were given other things."""
+        if not isinstance(self.shards, (bool, np.bool_)):
+            raise ValueError(f"shards is {shown(self.shards)}; choose from True, False")
+        if not self.shards:
+            return ALONE
+        if isinstance(self.random_state, bool) or not isinstance(self.random_state, (int, np.integer)):
+            raise ValueError(f"random_state is {shown(self.random_state)}; with shards give a whole number: all ranks draw the same")
+        group = ranks.joined(device)
+        data = hashlib.sha256(b"".join(part.tobytes() for part in rows)).hexdigest()
+        group.agree({name: shown(value) for name, value in self.get_params().items()} | {"the data's sha256": data})
+        return Shards.even(group, self.particles)
 
     def _rates(self) -> list[float]:
         rates: list[float] = np.atleast_1d(np.asarray(self.lr)).tolist()
