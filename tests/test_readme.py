@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import ranks
+
 ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
@@ -78,10 +80,16 @@ def test_intervals_of_five_seeds_cover_what_the_results_page_says():
     assert abs(covered["IQM"] - 0.89) < 0.02
 
 
+def test_the_page_on_shards_runs_on_two_ranks(tmp_path):
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/shards.md").read_text(), re.DOTALL)[0]
+    (tmp_path / "page.py").write_text(code + "\nassert whole.shape == (256, 10) and x.shape == (128, 10)\n")
+    assert [done[0] for done in ranks.together(2, tmp_path / "page.py")] == [0, 0]
+
+
 def test_every_python_example_is_run():
-    """Those of start.md and engine.md run as one program a page: tests/test_site.py."""
-    whole = sum((ROOT / "docs" / page).read_text().count("```python\n") for page in ("start.md", "engine.md"))
-    assert TEXT.count("```python\n") - whole == 5
+    """Those of three pages run as one program a page: tests/test_site.py."""
+    whole = sum((ROOT / "docs" / page).read_text().count("```python\n") for page in ("start.md", "engine.md", "choosing.md"))
+    assert TEXT.count("```python\n") - whole == 6
 
 
 def test_the_agents_that_commands_name_exist():

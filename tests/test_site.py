@@ -50,7 +50,7 @@ def test_the_page_of_metrics_has_every_metric_and_no_other():
     assert {tag for tag in listed if not tag.startswith("health/")} == written
 
 
-@pytest.mark.parametrize("page", ["start.md", "engine.md"])
+@pytest.mark.parametrize("page", ["start.md", "engine.md", "choosing.md"])
 def test_the_programs_of_a_page_run_one_after_another(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found: dict = {}
@@ -60,5 +60,7 @@ def test_the_programs_of_a_page_run_one_after_another(page, tmp_path, monkeypatc
         assert found["result"].returns.mean() > 150.0  # 120 before it learns
         assert found["river"].evaluate(20).returns.mean() > -8.0  # -14 for a boat that drifts
         assert found["particles"].std(0)[1] > 1.0
+    elif page == "choosing.md":
+        assert 0.9 < found["kept"] < 1.0
     else:
         assert abs(found["theirs"] - found["transport"].entropic_cost(found["x"], found["y"], 0.5)) < 1e-6

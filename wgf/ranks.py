@@ -142,7 +142,10 @@ def _join(device: torch.device) -> None:
             raise ValueError(f"rank {local} of this machine has no GPU: there are {gpus}; start as many ranks, or use the device cpu")
         torch.cuda.set_device(local)
     try:
-        dist.init_process_group(backend)
+        store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+        # torchrun keeps its store when it starts the ranks again: without a name of its own a rank would find the addresses of dead ones
+        attempt = dist.PrefixStore(f"wgf {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=attempt, rank=rank, world_size=size)
     except (ValueError, RuntimeError) as error:
         raise Lost(f"rank {os.environ['RANK']} did not meet the others: {' '.join(str(error).split())[:200]}") from None
     atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
