@@ -346,7 +346,7 @@ def _many_axes(x: Tensor, w: Tensor) -> tuple[_Rows, Callable[[Tensor], _Move]]:
 
     def move_by(lengthscale: Tensor) -> _Move:
         slope = lengthscale.double() ** -2
-        drive = (p * -slope).add_(w)  # w in float32 is not copied
+        drive = p * -slope + w  # w in float32 is not copied
 
         def move(rows: slice, a: Tensor) -> Tensor:
             wide = a.double()

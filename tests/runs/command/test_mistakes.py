@@ -22,7 +22,6 @@ train --env Hopper-v5                                   | train needs an agent f
 train _                                                 | agent '' is unknown
 train SAC                                               | agent 'SAC' is unknown
 train dpwgf                                             | (did you mean 'dp-wgf'?)
-train sac:lr=1 {CARTPOLE}                               | agent 'sac:lr=1' cannot be imported
 train nowhere:Agent {CARTPOLE}                          | agent 'nowhere:Agent' cannot be imported
 train math:pi {CARTPOLE}                                | agent 'math:pi' has no Config
 train : {CARTPOLE}                                      | agent ':' cannot be imported
@@ -298,12 +297,12 @@ train sac {CARTPOLE} --backend Gymnasium                | --backend is 'Gymnasiu
 train sac {CARTPOLE} --preset Paper                     | preset 'Paper' is unknown; choose from
 train sac {CARTPOLE} --preset _                         | --preset is ''; choose from 'paper', 'modern'
 train sac {CARTPOLE} --horizon 5                        | option --horizon is unknown
-compare {CARTPOLE} --agents :sac                        | agent '' is unknown
+compare {CARTPOLE} --agents :sac                        | agent ':sac' cannot be imported: Empty module name
 compare {CARTPOLE} --agents sac::lr=1                   | setting '' is not FIELD=VALUE
 compare {CARTPOLE} --agents sac:env=Hopper-v5           | setting 'env=Hopper-v5' is not FIELD=VALUE
 compare {CARTPOLE} --agents sac:batch=1,5               | --batch is '1,5'; it must be a whole number
 compare {CARTPOLE} --agents sac/../x                    | agent 'sac/../x' is unknown
-compare {CARTPOLE} --agents own:Agent                   | agent 'own' is unknown
+compare {CARTPOLE} --agents own:Agent                   | agent 'own:Agent' cannot be imported: No module named 'own'
 compare {CARTPOLE} --threshold -inf                     | threshold is -inf; it must be a finite number
 compare {CARTPOLE} --first-seed 999998                  | first-seed is 999998; seeds must lie from 0 to 999,999
 compare sac {CARTPOLE}                                  | argument 'sac' is not understood
