@@ -1,6 +1,11 @@
+from contextlib import suppress
+
 import pytest
 import torch
 from hypothesis import settings
+
+with suppress(ImportError):
+    import submitit  # noqa: F401 - its import closes all handlers of logging, and absl's, imported before, then closes pytest's own output
 
 torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=12)  # the same examples on every machine
