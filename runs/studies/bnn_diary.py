@@ -22,13 +22,13 @@ from wgf.agents.training.store import Store
 from wgf.bnn.fit import Course
 from wgf.ranks import Group
 from wgf.runs.trainer.reuse import move_aside
+from wgf.shards import ALONE
 from wgf.snapshot import Snapshot
 
 KEPT = "training"  # the folder of the checkpoints
 SELDOM = 10.0  # seconds between two of them, at least: so much may be lost
 SHARE = 40.0  # of the time between two of them, one takes a part of 1 / SHARE at most
 ELSEWHERE = ("host", "process")  # of what config.json says: a fit goes on in another process
-ALONE = Group()
 HEARD = 16  # steps between two looks of several ranks at whether to stop or to take a checkpoint
 PARTS = {"about": dict, "course": dict, "tags": list, "looks": list, "curves": Tensor, "seconds": float}
 
@@ -107,7 +107,9 @@ class Follower:
         """Has nothing open."""
 
 
-def opened(folder: Path, about: Mapping[str, Any], course: Callable[[], Course], group: Group = ALONE) -> tuple[Course, Diary | Follower]:
+def opened(
+    folder: Path, about: Mapping[str, Any], course: Callable[[], Course], group: Group = ALONE.group
+) -> tuple[Course, Diary | Follower]:
     """Returns a fit and its diary: that of the folder, brought to its newest whole checkpoint, or a new one.
 
     ``about`` is config.json, and but for ELSEWHERE what makes two fits the same. What cannot go on is moved aside, and a line says why.

@@ -9,7 +9,7 @@ from wgf.runs.sweeps.grid import Setting
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.compare import Curves, read
 from wgf.runs.trainer.reuse import finished
-from wgf.runs.trainer.statistics import COVERAGE, bootstrap, iqm
+from wgf.runs.trainer.statistics import COVERAGE, interval
 
 UNKNOWN = "-"
 
@@ -44,7 +44,7 @@ def _run(each: Setting, seed: int, c: Curves | None, state: str) -> dict[str, st
 def _setting(each: Setting, curves: Sequence[Curves]) -> dict[str, str]:
     row = {"environment": each.job.env, "agent": each.job.label, "seeds": f"{len(curves)} of {len(each.job.seeds)}"}
     for name, values in (("final return", [c.evals[0, -1] for c in curves]), ("mean return", [c.evals.mean() for c in curves])):
-        row[f"{name}, IQM [95 %]"] = str(bootstrap(lambda x: float(iqm(x)), np.array(values))) if curves else UNKNOWN
+        row[f"{name}, IQM [95 %]"] = str(interval(np.array(values))) if curves else UNKNOWN
     return row
 
 
