@@ -275,3 +275,11 @@ def test_a_scale_of_no_axes_acts_as_a_number(draw):
     assert torch.equal(gram, RBF(0.7)(x, x)[0])
     assert repulsion(x[..., 0]).dtype == gram.dtype == torch.float32
     assert gram.device == x.device
+
+
+@pytest.mark.parametrize("m", [750, 752])  # an odd and an even number of pairs, in two blocks of rows
+def test_the_median_of_many_particles_in_many_axes_is_that_of_all_pairs(draw, m):
+    x = draw(m, 40)
+    distances = torch.pdist(x)
+    middle = distances.quantile(0.5)
+    assert kernels.median_svgd(x).item() == pytest.approx((middle.square() / (2.0 * math.log(m))).sqrt().item(), rel=1e-9)
