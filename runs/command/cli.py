@@ -25,7 +25,7 @@ Wasserstein gradient flows on particles: train and compare policies, fit Bayesia
   wgf multigoal                  trains two agents on the task with four goals and draws what they do
   wgf bnn --data DIR             fits Bayesian networks to the standard sets, beside the published table
   wgf bnn-data fetch --data DIR  fetches these sets
-  wgf completion SHELL           prints what completes all this in bash, zsh or fish, as in: source <(wgf completion bash)
+  wgf completion SHELL           prints what completes all this in bash or zsh, as in: source <(wgf completion bash)
   wgf --version                  tells the versions of wgf and of torch
 
   python -m wgf.runs.studies     lists the studies: one short recipe per figure or table of a paper

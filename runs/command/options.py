@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 Preset = Literal["paper", "modern"]
-Shell = Literal["bash", "zsh", "fish"]
+Shell = Literal["bash", "zsh"]
 LARGEST_SEED = 999_999
 LONGEST_NAME = 255  # bytes, on the usual file systems
 LEAST_PIXELS, MOST_PIXELS = 16, 4096  # of a side of a film
@@ -220,7 +220,7 @@ class Completion:
     """Print the program that teaches a shell to complete commands, agents, environments and options of wgf."""
 
     shell: Annotated[tyro.conf.Positional[Shell], tyro.conf.arg(metavar="SHELL")]
-    """bash, zsh or fish."""
+    """bash or zsh."""
 
 
 @dataclass(frozen=True)

@@ -56,5 +56,5 @@ def test_bash_completes_environments_options_and_their_values(answers, line):
 def test_another_shell_is_refused(person):
     code, out, err = person("completion", "tcsh")
     assert (code, out) == (2, "")
-    assert "shell is 'tcsh'; choose from 'bash', 'zsh', 'fish'" in err
+    assert "shell is 'tcsh'; choose from 'bash', 'zsh'" in err
     assert err.count("\n") == 1
