@@ -38,6 +38,7 @@ from wgf.agents.training.protocol import Info, Streams
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.scores import Scores, begun, teach_
 from wgf.kernels import squared_distances
+from wgf.lowrank import LowRank
 from wgf.mlp import MLP
 from wgf.policies.deterministic import DeterministicPolicy
 from wgf.sinkhorn import sinkhorn
@@ -59,6 +60,9 @@ class Config:
     noise_std: float = 0.1
     """sigma: deviation of a perturbation, per weight. 0.1 is what the authors' code amounts to on the point task, whose setting of 0.01
     or 0.1 it divides out again."""
+    rank: int = 0
+    """Rank of the perturbation of each weight matrix, for large networks: a policy then costs hardly more than its share of one product
+    with the centre's weights (Sarkar et al. 2025). 0: every weight has a number of its own."""
     horizon: int = 1000
     """Steps at which an episode is cut, unless the environment's own time limit comes first. An update counts 2 N times so many steps."""
     shaping: Literal["standardised", "ranks"] = "standardised"
@@ -100,6 +104,10 @@ class Config:
     damping: float = 1e-5
     """eps of P, where it starts: a rule changes it every fifth step."""
 
+    def __post_init__(self) -> None:
+        if self.rank and self.metric == "kernel":
+            raise ValueError(f"rank is {self.rank}; the metric kernel takes perturbations of every weight: give rank 0, or metric none")
+
 
 PRESETS = {
     "paper": Config(),
@@ -129,7 +137,8 @@ class Damping:
 
 @dataclass
 class State:
-    """``policy`` moves the centre (S, P); ``population`` are the policies that play, theta + sigma eps first, (S, 2 N, P).
+    """``policy`` moves the centre (S, P); ``population`` are the policies that play, theta + sigma eps first, (S, 2 N, P), or of a low
+    rank the factors of their eps, (S, 2 N, F).
 
     ``earlier`` is what is remembered for a guide, the latest first: embeddings of populations (S, K, 2 N, d), or their means (S, K, 1, d).
     """
@@ -174,12 +183,18 @@ def init(
     if cfg.metric == "kernel":
         damping = Damping(*(theta.new_full((seeds,), value) for value in (cfg.damping, NONE, 0.0, 0.0)))
     population = theta[:, None].repeat(1, 2 * cfg.pairs, 1)
+    if cfg.rank:
+        population = theta.new_zeros(seeds, 2 * cfg.pairs, lowrank(cfg, nets).size)
     return State(nets, Adam(theta, cfg.lr), population, earlier=earlier, scores=scores, damping=damping)
 
 
 def explore(cfg: Config, state: State, draw: Streams) -> None:
-    """Draws eps ~ N(0, I), (S, N, P), before an iteration: theta + sigma eps and theta - sigma eps play it."""
+    """Draws eps ~ N(0, I), (S, N, P), or its factors, before an iteration: theta + sigma eps and theta - sigma eps play it."""
     theta = state.policy.theta
+    if cfg.rank:
+        factors = draw.normal(cfg.pairs, state.population.shape[-1])
+        torch.cat([factors, lowrank(cfg, state.nets).negative(factors)], 1, out=state.population)
+        return
     step = cfg.noise_std * draw.normal(cfg.pairs, theta.shape[-1])
     for side, into in zip((torch.add, torch.sub), state.population.chunk(2, 1), strict=True):
         side(theta[:, None], step, out=into)
@@ -191,10 +206,17 @@ def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> None:
 
 def act(cfg: Config, state: State, obs: Tensor, noise: None) -> Tensor:
     """Returns actions (S, n, A), state i's by policy i of the population, which begins again behind the last."""
-    theta, n = state.population, obs.shape[1]
-    if n != theta.shape[1]:
-        theta = theta[:, torch.arange(n, device=theta.device) % theta.shape[1]]
-    return state.nets.policy.mode(theta, obs[:, :, None])[:, :, 0]
+    who, n = state.population, obs.shape[1]
+    if n != who.shape[1]:
+        who = who[:, torch.arange(n, device=who.device) % who.shape[1]]
+    if cfg.rank:
+        return torch.tanh(lowrank(cfg, state.nets)(state.policy.theta, cfg.noise_std, who, obs))
+    return state.nets.policy.mode(who, obs[:, :, None])[:, :, 0]
+
+
+def lowrank(cfg: Config, nets: Nets) -> LowRank:
+    """Returns what makes policies of the factors that are the population."""
+    return LowRank(nets.policy.net, cfg.rank)  # type: ignore[arg-type]  # it raises for another network
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
@@ -212,7 +234,7 @@ def update(cfg: Config, state: State, batch: Iteration, noise: Noise) -> Info:
     """Takes one step up the return of one iteration."""
     theta, now = state.policy.theta.clone(), batch.returns.mean(-1)
     up, down = state.population.chunk(2, 1)
-    eps = (up - down) / (2.0 * cfg.noise_std)
+    eps = up if cfg.rank else (up - down) / (2.0 * cfg.noise_std)
 
     # Fitness (1 - beta) R + beta W, each shaped
     shape, told = SHAPES[cfg.shaping], {}
@@ -227,7 +249,7 @@ def update(cfg: Config, state: State, batch: Iteration, noise: Noise) -> Info:
         remember_(cfg, state.earlier, batch.embedding)
 
     # Gradient of E F(theta + sigma eps), Eq. 13; direction g - delta P g, Eq. 15
-    gradient = slope(fitness, eps, cfg.noise_std)
+    gradient = slope(fitness, eps, cfg.noise_std, lowrank(cfg, state.nets) if cfg.rank else None)
     direction = gradient
     if state.damping is not None:
         ratio = 2.0 * (now - state.damping.before) / state.damping.promised
@@ -260,13 +282,16 @@ def update(cfg: Config, state: State, batch: Iteration, noise: Noise) -> Info:
     }
 
 
-def slope(fitness: Tensor, eps: Tensor, noise_std: float) -> Tensor:
-    """g = (1 / (2 N sigma)) sum_i (F_i+ - F_i-) eps_i, (S, P), of fitness (S, 2 N), that of theta + sigma eps first, and eps (S, N, P).
+def slope(fitness: Tensor, eps: Tensor, noise_std: float, low: LowRank | None = None) -> Tensor:
+    """g = (1 / (2 N sigma)) sum_i (F_i+ - F_i-) eps_i, (S, P), of fitness (S, 2 N), that of theta + sigma eps first, and eps (S, N, P),
+    or with ``low`` its factors (S, N, F).
 
     An unbiased estimate of grad_theta E F(theta + sigma eps). **Sign** to add: it ascends. **Source** Moskovitz et al. 2020, Eq. 13, with
     antithetic pairs as in Salimans et al. 2017. **Limits** exact in the mean for a quadratic F, at any sigma; for a linear one too.
     """
     up, down = fitness.chunk(2, -1)
+    if low:
+        return low.mean((up - down) / (2.0 * noise_std), eps)
     return ((up - down)[..., None, :] @ eps)[..., 0, :] / (2.0 * eps.shape[-2] * noise_std)
 
 

@@ -56,6 +56,7 @@ RANGES = {
     "n_step": COUNT,
     "copy_every": COUNT,
     "pairs": COUNT,
+    "rank": AT_LEAST_ZERO,
     "earlier": COUNT,
     "neighbours": COUNT,
     "features": COUNT,

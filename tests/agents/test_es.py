@@ -22,6 +22,7 @@ D, A, N = 3, 2, 6
 SMALL = {"hidden": (4,), "pairs": N, "horizon": 5, "earlier": 2, "neighbours": 2, "basis": 4, "features": 20, "taught": 7}
 CHOICES = {"clipped sgd": {"optimiser": "sgd", "clip_norm": 0.5}, "to go": {"embedding": "reward_to_go", "guide": "wasserstein"}}
 CHOICES |= {"actions": {"embedding": "actions", "metric": "kernel"}}
+CHOICES |= {"rank 1": {"rank": 1}, "rank 2": {"rank": 2, "guide": "novelty"}}
 CHOICES |= {"dual": {"guide": "dual"}, "sinkhorn": {"guide": "wasserstein"}}
 CASES = {name: replace(cfg, **SMALL) for name, cfg in es.PRESETS.items()}
 CASES |= {name: replace(es.Config(**SMALL), **settings) for name, settings in CHOICES.items()}
@@ -50,6 +51,15 @@ class World:
 
     def tensors(self):
         return {name: t.clone() for name, t in checkpoint.tensors(self.state).items()}
+
+    def played(self):
+        """The weights of the population, (S, 2 N, P)."""
+        if not self.cfg.rank:
+            return self.state.population
+        eps = es.lowrank(self.cfg, self.state.nets).mean(
+            torch.ones(len(self.data) * 2 * N, 1), self.state.population.flatten(0, 1)[:, None]
+        )
+        return self.state.policy.theta[:, None] + self.cfg.noise_std * eps.view(len(self.data), 2 * N, -1)
 
     def obs(self, n=2 * N):
         return torch.randn(len(self.data), n, D, generator=torch.Generator().manual_seed(5)).to(self.device)
@@ -130,8 +140,9 @@ def test_each_policy_of_the_population_acts_by_itself_and_greedy_is_the_centre(c
     obs, net = run.obs(2 * N + 3), run.state.nets.policy.net
     noise = es.act_noise(cfg, A, 2 * N + 3, run.draw)
     acted, greedy = es.act(cfg, run.state, obs, noise), es.greedy(cfg, run.state, obs)
+    played = run.played()
     for s, i in itertools.product(range(2), range(2 * N + 3)):
-        for action, theta in ((acted, run.state.population[s, i % (2 * N)]), (greedy, run.state.policy.theta[s])):
+        for action, theta in ((acted, played[s, i % (2 * N)]), (greedy, run.state.policy.theta[s])):
             torch.testing.assert_close(action[s, i], torch.tanh(net(theta[None], obs[s, i][None, None])[0, 0]))
     assert torch.equal(es.act(cfg, run.state, obs[:, : 2 * N], noise), acted[:, : 2 * N])
 
@@ -145,6 +156,27 @@ def test_a_population_is_the_centre_and_antithetic_draws_about_it(device):
     for s, i in itertools.product(range(2), range(N)):
         torch.testing.assert_close(run.state.population[s, i], theta[s] + 0.1 * eps[s, i])
         torch.testing.assert_close(run.state.population[s, N + i], theta[s] - 0.1 * eps[s, i])
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_a_population_of_low_rank_is_antithetic_and_its_step_is_that_of_the_perturbations_it_played(rank, device):
+    run = World(replace(CASES["paper"], rank=rank, optimiser="sgd", lr=0.5), (3, 4), device)
+    assert torch.equal(run.played(), run.state.policy.theta[:, None].expand_as(run.played()))  # before it explores
+    es.explore(run.cfg, run.state, run.draw)
+    theta, played, batch = run.state.policy.theta.clone(), run.played(), run.iteration()
+    eps = (played - theta[:, None]) / run.cfg.noise_std
+    torch.testing.assert_close(eps[:, N:], -eps[:, :N])
+    assert 0.5 < eps.std() < 2.0
+    es.update(run.cfg, run.state, batch, es.noise(run.cfg, A, run.draw))
+    for s in range(2):
+        fitness = (batch.returns[s] - batch.returns[s].mean()) / (batch.returns[s].std(correction=0) + 1e-8)
+        expected = theta[s].cpu() + 0.5 * torch.from_numpy(plain_slope(fitness.cpu().numpy(), eps[s, :N].cpu().numpy(), run.cfg.noise_std))
+        torch.testing.assert_close(run.state.policy.theta[s].cpu(), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_the_kernel_metric_takes_no_low_rank():
+    with pytest.raises(ValueError, match=r"^rank is 1; the metric kernel takes perturbations of every weight: give rank 0, "):
+        es.Config(rank=1, metric="kernel")
 
 
 # --- formulas ---------------------------------------------------------------------------------------------------------

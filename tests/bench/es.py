@@ -1,9 +1,11 @@
 """An iteration of evolution strategies on the point before a wall: a population at once, against one environment at a time.
 
     python tests/bench/es.py [--pairs 250] [--seeds 1] [--rounds 9] [--out FILE.md]
+    python tests/bench/es.py --hidden 256 256 --ranks 1 4 [--pairs 250] [--rounds 9] [--out FILE.md]
 
 An iteration: perturbations are drawn, every policy plays an episode of 50 steps, and the centre takes a step of ES. One at a time: the same
 policies in numpy, one after another, in one environment through Gymnasium: MuJoCo's point, or the project's own as it is registered.
+With ranks: perturbations of each of these ranks, against those of every weight, for policies of so many hidden units.
 """
 
 import argparse
@@ -29,8 +31,8 @@ ALONE = ("wgf/PointWallMuJoCo-v0", "wgf/PointWall-v0")
 class Together:
     """ES on a population of so many pairs and seeds; ``compile``: the steps of the task as machine code."""
 
-    def __init__(self, pairs: int, seeds: int, compile: bool = False) -> None:
-        self.cfg, device = es.Config(pairs=pairs, horizon=HORIZON), torch.device("cpu")
+    def __init__(self, pairs: int, seeds: int, compile: bool = False, **settings: Any) -> None:
+        self.cfg, device = es.Config(pairs=pairs, horizon=HORIZON, **settings), torch.device("cpu")
         self.memory = es.memory(self.cfg, Schedule())
         self.state = es.init(self.cfg, 6, 2, [torch.Generator().manual_seed(k) for k in range(seeds)], device)
         self.draw = Streams([torch.Generator().manual_seed(k) for k in range(seeds)])
@@ -75,6 +77,23 @@ class Alone:
         self.theta = self.theta + 0.1 * self.m / (np.sqrt(self.v) + 1e-8)
 
 
+def by_rank(hidden: tuple[int, ...], ranks: list[int], pairs: int, rounds: int) -> str:
+    """Times of an iteration with perturbations of every weight, rank 0, and of low rank, single steps and as machine code."""
+    kinds = {"single steps": False, "compiled": True}
+    cases = {(kind, rank): Together(pairs, 1, compile, hidden=hidden, rank=rank) for kind, compile in kinds.items() for rank in (0, *ranks)}
+    times = alternate({f"{kind} {rank}": case for (kind, rank), case in cases.items()}, rounds)
+    rows = [
+        {
+            "rank": str(rank),
+            **{f"{kind}, s per iteration": f"{median(times[f'{kind} {rank}']):.4f}" for kind in kinds},
+            **{f"rank 0 / this, {kind}": ratio(times, f"{kind} 0", f"{kind} {rank}") for kind in kinds},
+        }
+        for rank in (0, *ranks)
+    ]
+    units = " and ".join(map(str, hidden))
+    return f"{pairs} pairs, policies of {units} hidden units, episodes of {HORIZON} steps, one thread, float32.\n\n{table(rows)}"
+
+
 def main() -> None:
     """Prints, and writes where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -82,9 +101,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--sample", type=int, default=10, help="pairs that are played one at a time; the rest takes as long each")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--hidden", type=int, nargs="+", default=[16, 16], help="hidden units of the policies whose ranks are compared")
+    parser.add_argument("--ranks", type=int, nargs="+", help="ranks of perturbations to compare")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.ranks:
+        text = by_rank(tuple(args.hidden), args.ranks, args.pairs, args.rounds)
+        report(args.out, "Perturbations of low rank", text, ["torch"])
+        return
     rows = []
     for seeds in args.seeds:
         for name in ALONE:
