@@ -19,6 +19,7 @@ from wgf.runs.trainer.figures import caption, display, figure, returns
 from wgf.runs.trainer.reuse import complete
 from wgf.runs.trainer.statistics import COVERAGE, TESTS, Values, difference, episodes_to, holm, improvement, interval
 
+RETURN, RATE = "eval/return", "charts/steps_per_second"
 # Zhang et al. 2018, Table 2; elsewhere the return at which Gymnasium calls a task solved.
 THRESHOLDS = {"Swimmer": 100.0, "Walker2d": 3000.0, "Hopper": 2000.0, "Humanoid": 2000.0}
 
@@ -55,6 +56,7 @@ class Curves(NamedTuple):
     evals: Values
     episodes: list[Values]
     rate: float  # environment steps per second, evaluations included, all seeds of a stack together
+    seconds: Values = np.array(np.nan)  # that the stack trained until each evaluation (points,), the mean over runs; nan: not known
 
 
 def read(label: str, folders: Sequence[Path]) -> Curves:
@@ -63,21 +65,29 @@ def read(label: str, folders: Sequence[Path]) -> Curves:
     **Raises** ValueError, in one line, for a folder without such a run, and where result.json is not as it was written, or metrics.csv
     not as result.json says.
     """
-    points, episodes, rates = [], [], []
+    points, episodes, rates, times = [], [], [], []
     for folder in folders:
         result, data = again(partial(_written, folder))
         try:
-            columns: dict[str, list[tuple[float, float]]] = {"eval/return": [], "charts/episodic_return": []}
+            columns: dict[str, list[tuple[float, float]]] = {name: [] for name in (RETURN, "charts/episodic_return", RATE)}
             for row in csv.DictReader(data.decode().splitlines()):
                 columns.setdefault(row["tag"], []).append((float(row["step"]), float(row["value"])))
-            points.append(np.array(columns["eval/return"]).reshape(-1, 2))
+            points.append(np.array(columns[RETURN]).reshape(-1, 2))
             episodes.append(np.array([value for _, value in columns["charts/episodic_return"]]))
             rates.append(_number(result, "step") * _number(result, "stack") / _number(result, "seconds"))
+            times.append(_seconds(np.array(columns[RATE]).reshape(-1, 2), points[-1][:, 0]))
         except (KeyError, TypeError, ValueError, ArithmeticError, csv.Error):
             raise ValueError(f"{folder / 'metrics.csv'} cannot be read as a run's metrics; move the run away to train it again") from None
         if not len(points[-1]) or not np.array_equal(points[-1][:, 0], points[0][:, 0]):
             raise ValueError(f"{folder / 'metrics.csv'} lacks evaluations; move the run away to train it again")
-    return Curves(label, points[0][:, 0], np.stack([p[:, 1] for p in points]), episodes, float(np.mean(rates)))
+    return Curves(label, points[0][:, 0], np.stack([p[:, 1] for p in points]), episodes, float(np.mean(rates)), np.mean(times, 0))
+
+
+def _seconds(rates: Values, steps: Values) -> Values:
+    """Returns the seconds of training until each of ``steps``, of rows (step, steps per second since the row before); nan without rows."""
+    if not len(rates):
+        return np.full(len(steps), np.nan)
+    return np.interp(steps, rates[:, 0], np.cumsum(np.diff(rates[:, 0], prepend=0.0) / rates[:, 1]))
 
 
 def _written(folder: Path) -> tuple[dict[str, Any], bytes]:
@@ -166,12 +176,32 @@ def _reached(c: Curves, threshold: float) -> str:
     return f"{np.median(needed[reached]):.0f} ({reached.sum()}/{len(needed)} seeds)" if reached.any() else "not reached"
 
 
+def above(values: Values, lowest: float) -> tuple[Values, Values]:
+    """Returns points (x, y) of the steps y = share of the values that are at least x, y holding on the left of its x, from ``lowest``."""
+    x = np.sort(values)
+    share = np.arange(len(x), -1.0, -1.0) / len(x)
+    return np.array([lowest, *x, x[-1]]), np.array([1.0, *share])
+
+
 def draw(runs: Sequence[Curves], title: str, path: Path) -> None:
-    """Draws evaluation returns against environment steps: the IQM, its 95 % bootstrap band, and each seed as a thin line."""
-    with figure(path, note=caption(max(len(c.evals) for c in runs)), panel=(7.0, 5.0)) as axes:
+    """Draws evaluation returns against steps, and against minutes where these are known, and the share of seeds above each final return.
+
+    Returns: the IQM, its 95 % bootstrap band, and each seed as a thin line. **Source** of the last panel, the performance profile:
+    Agarwal et al. 2021, Sec. 4.2.
+    """
+    timed = all(np.isfinite(c.seconds).all() for c in runs)
+    with figure(path, columns=2 + timed, note=caption(max(len(c.evals) for c in runs)), panel=(4.6, 4.0)) as axes:
+        by_steps, *by_minutes, profile = axes[0]
+        lowest = min(c.evals[:, -1].min() for c in runs)
         for c in runs:
-            returns(axes[0, 0], c.steps, c.evals, display(c.label), each=True)
-        axes[0, 0].set(title=title, xlabel="environment steps per seed", ylabel="evaluation return")
+            returns(by_steps, c.steps, c.evals, display(c.label), each=True)
+            for axis in by_minutes:
+                returns(axis, c.seconds / 60.0, c.evals, display(c.label), each=True)
+            profile.step(*above(c.evals[:, -1], lowest), label=display(c.label), linewidth=2)
+        by_steps.set(title=title, xlabel="environment steps per seed", ylabel="evaluation return")
+        for axis in by_minutes:
+            axis.set(xlabel="minutes of training, all seeds of a stack together", ylabel="evaluation return")
+        profile.set(xlabel="return at the end", ylabel="share of seeds with at least that", ylim=(0.0, 1.05))
 
 
 def write(runs: Sequence[Curves], title: str, threshold: float | None, folder: Path) -> str:

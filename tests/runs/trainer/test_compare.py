@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from scipy import stats
 from tests.forgeries import misread
 from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.runs.trainer import compare
+from wgf.runs.trainer.figures import figure
 
 SHORT = (
     "--env",
@@ -246,6 +249,51 @@ def test_rates_count_every_seed_of_a_stack_and_are_averaged_over_runs(tmp_path):
     assert read.steps.tolist() == [30.0]
     assert read.evals.tolist() == [[1.0], [1.0]]
     assert read.episodes[0].tolist() == [7.0, 8.0]
+
+
+def test_seconds_until_an_evaluation_follow_from_the_rates_between_rows(tmp_path):
+    """10 steps at 5 per second, 20 at 2: two seconds until step 10, seven at 20, twelve at 30; of two runs the mean."""
+    for name, slower in (("a", 1.0), ("b", 3.0)):
+        (tmp_path / name).mkdir()
+        rates = "".join(f"{step},charts/steps_per_second,{rate / slower}\n" for step, rate in ((10, 5.0), (30, 2.0)))
+        (tmp_path / name / "metrics.csv").write_text(f"step,tag,value\n{rates}10,eval/return,1\n20,eval/return,1\n30,eval/return,1\n")
+        about = {"step": 30, "stack": 2, "seconds": 1.0, "metrics": digest(tmp_path / name / "metrics.csv")}
+        write_sealed(tmp_path / name / "result.json", about)
+    assert compare.read("x", [tmp_path / "a"]).seconds.tolist() == [2.0, 7.0, 12.0]
+    np.testing.assert_allclose(compare.read("x", [tmp_path / "a", tmp_path / "b"]).seconds, [4.0, 14.0, 24.0])
+
+
+def test_a_profile_is_the_share_of_values_that_are_at_least_x():
+    values = np.array([3.0, 1.0, 3.0, 7.0])
+    x, y = compare.above(values, 0.0)
+    assert (x.tolist(), y.tolist()) == ([0.0, 1.0, 3.0, 3.0, 7.0, 7.0], [1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
+    for at in (0.5, 1.0, 2.0, 5.0, 6.9):  # y holds on the left of its x
+        assert y[np.searchsorted(x, at)] == (values >= at).mean()
+
+
+def test_a_comparison_is_drawn_over_minutes_where_every_agent_has_its_times(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(compare, "figure", partial(spied, drawn))
+    a, b = (
+        curves(name, [1.0, 2.0], [], 1.0)._replace(seconds=60.0 * np.array([1.0, 2.0, times])) for name, times in (("a", 3.0), ("b", 5.0))
+    )
+    compare.draw([a, b], "Task", tmp_path / "compare")
+    compare.draw([a, b._replace(seconds=np.array(np.nan))], "Task", tmp_path / "compare")
+    compare.draw([a, b._replace(seconds=np.array([1.0, np.nan, 2.0]))], "Task", tmp_path / "compare")
+    assert [len(panels) for panels in drawn] == [3, 2, 2]
+    assert drawn[0][0] == {"a": [10.0, 20.0, 30.0], "b": [10.0, 20.0, 30.0]}
+    assert drawn[0][1] == {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, 5.0]}
+    assert drawn[0][2] == {"a": [1.0, 1.0, 2.0, 2.0], "b": [1.0, 1.0, 2.0, 2.0]}
+
+
+@contextmanager
+def spied(drawn, *args, **named):
+    """A figure, of which the places along x of every named line are noted, a panel each."""
+    with figure(*args, **named) as axes:
+        yield axes
+        drawn.append(
+            [{line.get_label(): line.get_xdata().tolist() for line in axis.get_lines() if line.get_label()[0] != "_"} for axis in axes[0]]
+        )
 
 
 METRICS = b"step,tag,value\n30,eval/return,1\n"

@@ -68,14 +68,14 @@ def test_the_figure_shows_each_seed_of_each_agent_on_a_page(tmp_path, monkeypatc
             ax = axes[0, 0]
             found.extend([ax.get_title(), ax.get_xlabel(), ax.get_ylabel(), options["note"]])
             found.append([line.get_ydata().tolist() for line in ax.lines])
-        found.append((ax.figure.get_size_inches()[0], 5.0 < ax.figure.get_size_inches()[1] < 7.0))
+        found.append((ax.figure.get_size_inches()[0], 4.0 < ax.figure.get_size_inches()[1] < 6.0))
 
     monkeypatch.setattr(compare, "figure", seen)
     three, one = np.array([[1.0, 2.0], [2.0, 3.0], [6.0, 4.0]]), np.array([[5.0, 7.0]])
     runs = [compare.Curves(label, np.array([10.0, 20.0]), evals, [], 1.0) for label, evals in (("sac", three), ("ddpg", one))]
     compare.draw(runs, "Swimmer-v5", tmp_path / "compare.png")
     lines = [[3.0, 3.0], *three.tolist(), [5.0, 7.0], [5.0, 7.0]]
-    assert found == ["Swimmer-v5", "environment steps per seed", "evaluation return", caption(3), lines, (7.0, True)]
+    assert found == ["Swimmer-v5", "environment steps per seed", "evaluation return", caption(3), lines, (9.2, True)]
 
 
 def test_a_threshold_that_was_given_comes_first(contest):
