@@ -4,7 +4,9 @@
 """
 
 import math
+import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +22,7 @@ ANNEALING = 0.25  # factor of eps an iteration, from the spread of the clouds do
 LOWEST = -60.0  # exponents below count as exp(-60) = 9e-27: far below any digit, far above float32's slow underflow
 REACH = 12.0  # of g, in units of eps, from the plan that is kept: exp(2 REACH + LOWEST) is below float64's digits
 KEPT = 2**24  # entries up to which cost and plan are kept between iterations: 128 MiB each in float64
+FUSED, FITTING = "WGF_FUSED_SINKHORN", 64  # at 1 problems on a GPU with at most so many rows and columns are one kernel, wgf.fused
 SMALL = 2**18  # entries of a cost matrix that are made at a time on a CPU
 
 
@@ -116,6 +119,13 @@ class _Solver(torch.autograd.Function):
                 f"eps = {target.min().item():g} is too small: cost / eps overflows {x.dtype} for costs up to {4.0 * spread.max().item():g}"
             )
         cooling = math.ceil(math.log(max(ratio / 4.0, 1.0)) / -math.log(ANNEALING))  # iterations until every eps is the target
+        if _fused(x, y):
+            from wgf import fused
+
+            problem = tuple(t.reshape(-1, *t.shape[target.ndim :]) for t in (costs(x, y), log_a, log_b, target, spread))
+            found = fused.solve(fused.Problems(*problem), ANNEALING, tol, max_iters)
+            f, g, gap = (t.view(like.shape) for t, like in zip(found, (log_a, log_b, target), strict=True))
+            return f, g, gap
         clouds, rows = (own(x), y), own(log_a[..., None])[..., 0]
         sweep = _Sweep(*(t.reshape(-1, *t.shape[-2:]) for t in clouds), *(t.reshape(-1, t.shape[-1]) for t in (rows, log_b)))
         cooling = min(max(1, cooling), max_iters + 1)
@@ -203,6 +213,17 @@ def _solve(sweep: "_Sweep", target: Tensor, level: Tensor, cooling: int, tol: fl
             now = _Iterate(*(t[kept] for t in now))
             sweep.keep(kept)
         now, i = now.advanced(columns, excess, target), stop
+
+
+def _fused(x: Tensor, y: Tensor) -> bool:
+    """Whether one kernel solves these problems. Raises ValueError where it is asked for and triton is missing."""
+    if os.environ.get(FUSED) != "1" or max(x.shape[-2], y.shape[-2]) > FITTING:
+        return False
+    if x.is_cpu and os.environ.get("TRITON_INTERPRET") != "1":
+        return False
+    if find_spec("triton") is None:
+        raise ValueError(f"{FUSED} is 1, which needs the package triton: pip install triton, or unset it")
+    return True
 
 
 def waits(x: Tensor) -> bool:
