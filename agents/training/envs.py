@@ -20,6 +20,7 @@ from wgf.agents.training.gym import Gymnasium
 from wgf.agents.training.making import CPU, LEAST, Film, closed, fitting, made, reward_threshold
 from wgf.agents.training.pool import EnvPool
 from wgf.agents.training.spaces import Array, BrokenEnvironment, Mask, Step, raised
+from wgf.agents.training.workers import Workers
 from wgf.limits import free_memory
 from wgf.shown import shown
 from wgf.snapshot import Snapshot
@@ -124,12 +125,14 @@ class Source:
             if one is not env and isinstance(one, gym.Env):
                 closed(self.name, one)
 
-    def simulators(self, n: int, limit: float = 0.0) -> "Gymnasium | EnvPool":
+    def simulators(self, n: int, limit: float = 0.0) -> "Gymnasium | Workers | EnvPool":
         """Makes ``n`` environments side by side. Raises as ``make`` does."""
+        if self.backend == "async":
+            return Workers(self.name, n, self._factory, limit)
         if self.backend != "envpool" or self.own:
             return Gymnasium(self.name, n, self._factory, limit)
         if limit:
-            raise ValueError(f"step_limit is {limit:g}; environments of backend envpool have none: give 0, or use backend gymnasium")
+            raise ValueError(f"step_limit is {limit:g}; environments of backend envpool have none: give 0, or use backend async")
         fitting(self.name, n, POOLED, free_memory(CPU))
         return EnvPool(self.name, n)
 

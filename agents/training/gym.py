@@ -30,6 +30,20 @@ class Episode:
     generator: Any = None
     actions: list[Array] = field(default_factory=list)
 
+    def saved(self, action_size: int) -> Snapshot:
+        """Returns what ``of`` makes it of again."""
+        actions = np.asarray(self.actions, np.float32).reshape(-1, action_size)
+        return {"seed": self.seed, "generator": self.generator, "actions": torch.from_numpy(actions)}
+
+    @classmethod
+    def of(cls, saved: Snapshot, action_size: int) -> "Episode":
+        """Returns an episode that was saved. Raises ValueError for what is none."""
+        seed, actions = saved["seed"], saved["actions"].numpy()
+        known = seed is None or (type(seed) is int and 0 <= seed < 2**31)
+        if not known or actions.dtype != np.float32 or actions.shape != (len(actions), action_size) or not np.isfinite(actions).all():
+            raise ValueError("an episode in the checkpoint is none: its seed or its actions are none")
+        return cls(seed, saved["generator"], list(actions))
+
 
 class Gymnasium:
     """Environments made by their id, or each by a call of ``factory``; ``limit`` seconds for a step or a reset of one, 0 for no limit.
@@ -77,7 +91,7 @@ class Gymnasium:
 
     def snapshot(self) -> Snapshot:
         """Returns of each environment its ``Episode``, or its fault."""
-        return {str(i): self._saved(i, episode) for i, episode in enumerate(self._episodes)}
+        return {str(i): one.saved(self.action_size) if one else {"fault": str(self.faults[i])} for i, one in enumerate(self._episodes)}
 
     def restore(self, snapshot: Snapshot) -> Array:
         """Plays every episode again up to where a snapshot was taken, and returns the observations there, (N, D).
@@ -137,26 +151,17 @@ class Gymnasium:
         if "fault" in saved:
             self._lost(i, BrokenEnvironment(saved["fault"]))
             return self._nothing
-        env, seed, actions = self.envs[i], saved["seed"], saved["actions"].numpy()
-        known = seed is None or (type(seed) is int and 0 <= seed < 2**31)
-        if not known or actions.dtype != np.float32 or actions.shape != (len(actions), self.action_size) or not np.isfinite(actions).all():
-            raise ValueError("an episode in the checkpoint is none: its seed or its actions are none")
-        episode = self._episodes[i] = Episode(seed, saved["generator"], list(actions))
-        if seed is None:
-            env.unwrapped.np_random.bit_generator.state = saved["generator"]
+        env, episode = self.envs[i], Episode.of(saved, self.action_size)
+        self._episodes[i] = episode
+        if episode.seed is None:
+            env.unwrapped.np_random.bit_generator.state = episode.generator
         try:
             obs = self._begun(i, episode)
-            for action in actions:
+            for action in episode.actions:
                 obs = spaces.numbers(self.space, self.obs_size, self._called("step", env.step, self.scale(action))[0])
         except FAULTS as error:
             raise self._fault(error) from error
         return obs
-
-    def _saved(self, i: int, episode: Episode | None) -> Snapshot:
-        if episode is None:
-            return {"fault": str(self.faults[i])}
-        actions = np.asarray(episode.actions, np.float32).reshape(-1, self.action_size)
-        return {"seed": episode.seed, "generator": episode.generator, "actions": torch.from_numpy(actions)}
 
     def _called(self, call: str, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
         return function(*args, **named) if self._limit is None else self._limit(call, function, *args, **named)

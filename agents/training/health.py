@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from wgf.agents.training.making import unstable
+from wgf.agents.training.workers import restarted
 from wgf.compiler import uncompiled
 from wgf.transport import unconverged
 
 METRICS: dict[str, Callable[[], int]] = {"plans_stopped_short": unconverged, "unstable_simulations": unstable}
-SOURCES = METRICS | {"updates_not_compiled": uncompiled}  # each counts since the process began
+SOURCES = METRICS | {"updates_not_compiled": uncompiled, "restarted_environments": restarted}  # each counts since the process began
 
 
 class Health:

@@ -103,8 +103,12 @@ def _mujoco_warning(text: str) -> None:
         warnings.warn(f"MuJoCo: {text.splitlines()[0]}", stacklevel=2)
 
 
-def unstable() -> int:
-    """Returns how often MuJoCo said that a simulation had broken, since the process began; it begins such an episode anew by itself."""
+def unstable(more: int = 0) -> int:
+    """Returns how often MuJoCo said that a simulation had broken, since the process began; it begins such an episode anew by itself.
+
+    ``more`` are counted with it, which were in other processes.
+    """
+    _unstable[0] += more
     return _unstable[0]
 
 

@@ -136,8 +136,8 @@ class Place:
     compile: Literal["auto"] | bool = "auto"
     """Updates as machine code: faster, after up to a minute of compiling; this needs a C++ compiler.
     auto compiles where the updates are many and large enough to save more than twice that time."""
-    backend: Literal["gymnasium", "envpool"] = "gymnasium"
-    """The package that steps the environments."""
+    backend: Literal["gymnasium", "async", "envpool"] = "gymnasium"
+    """What steps the environments: Gymnasium, one after another; async, Gymnasium with a process for each; or EnvPool."""
 
     def __post_init__(self) -> None:
         check_place(self)

@@ -413,7 +413,7 @@ def test_where_there_can_be_no_limit_it_is_refused(tmp_path):
     thread.join()
     assert said == [True]
     pytest.importorskip("envpool")
-    with pytest.raises(ValueError, match=r"^step_limit is 5; environments of backend envpool have none: give 0, or use backend gymnasium$"):
+    with pytest.raises(ValueError, match=r"^step_limit is 5; environments of backend envpool have none: give 0, or use backend async$"):
         Agent("sac", "Pendulum-v1", backend="envpool", **REPLAY, step_limit=5).learn(5, log=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
