@@ -64,14 +64,17 @@ def test_every_step_is_that_of_the_same_environments_in_this_process(closing, en
 
 @pytest.mark.parametrize("what", ["raises", "exits", "reset", "nan", "four", "flags"])
 def test_what_an_environment_did_is_told_as_in_this_process(closing, what):
-    plain, side = closing(sides(drifts(what=what, share=1.0), 2))
+    plain, side = closing(sides(drifts(what=what, share=0.5 if what == "reset" else 1.0), 2))  # a later reset, which a step calls
     assert same(side.reset([0, 1]), plain.reset([0, 1]))
-    for action in actions(plain, 2, 7):
+    assert side.faults == {}
+    for action in actions(plain, 2, 16):
         assert all(same(*parts) for parts in zip(plain.step(action), side.step(action), strict=True))
+        assert side.faults.keys() == plain.faults.keys()
     assert {i: str(fault) for i, fault in side.faults.items()} == {1: f"environment 'Drifts' {DOES[what]}"}
     assert what != "raises" or 'raise RuntimeError("the gearbox\\nbroke")' in str(side.faults[1].__cause__)
     assert side.snapshot()["1"] == plain.snapshot()["1"]
     assert same(side.reset([0, 0]), plain.reset([0, 0]))  # it may begin again
+    assert side.faults == {}
 
 
 class Stops(Drifts):
@@ -210,13 +213,15 @@ def test_what_goes_wrong_while_it_is_brought_back_is_one_line(tmp_path):
         Agent("sac", drifts(what="raises", share=1.0), seeds=2, backend="async", **REPLAY).resume(tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:MuJoCo")
-def test_simulations_that_broke_are_counted_here(closing):
+@pytest.mark.filterwarnings("ignore:MuJoCo", "ignore:the process")
+def test_simulations_that_broke_are_counted_here_and_not_again_when_they_are_played_again(closing):
     counts = []
     for side in closing(sides(Blows, 2)):
         side.reset([0, 1])
         health = Health()
-        for action in actions(side, 2, 9):
+        for t, action in enumerate(actions(side, 2, 9)):
+            if t == 8 and hasattr(side, "_workers"):
+                os.kill(side._workers[0].processes[0].pid, signal.SIGKILL)
             side.step(action)
         counts.append(health.counts()["unstable_simulations"])
     assert counts[0] == counts[1] >= 2
