@@ -33,7 +33,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable ".[dev,docs,onnx,ray,slurm,search,envpool,video,dm-control,triton]"
+	$(INSTALL) --editable ".[dev,docs,onnx,ray,slurm,search,envpool,warp,video,dm-control,triton]"
 	touch $@
 
 clean:

@@ -209,7 +209,7 @@ def test_packages_that_an_error_names_exist():
     known = {re.split(r"[\[<>=]", want)[0] for wants in (PROJECT["dependencies"], *extras.values()) for want in wants}
     files = [path for room in ("wgf", *NEIGHBOURS) for path in (ROOT / room).rglob("*.py")]
     named = [word for path in files for word in re.findall(r"pip install (?:-e )?['\"]?([\w.-]+(?:\[[^\]]+\])?)", path.read_text())]
-    assert {"wgflow[{extra}]", "envpool", "imageio-ffmpeg"} <= set(named)
+    assert {"wgflow[{extra}]", "wgflow[warp]", "envpool", "imageio-ffmpeg"} <= set(named)
     assert set(EXTRAS.values()) <= set(extras)
     for name in named:
         package, extra = re.fullmatch(r"([\w.-]+)(?:\[(.*)\])?", name).groups()

@@ -278,7 +278,8 @@ class Agent(Description):
             return [None] * memory.envs if seed in ended else memory.starts(seed)
 
         compile = self.compiles(schedule.steps - self.step) if compile is None else compile
-        envs = self.source.make(count, memory.envs, device=memory.place(self.device), starts=starts, limit=limit, compile=compile)
+        place = memory.place(self.device)
+        envs = self.source.make(count, memory.envs, device=place, starts=starts, limit=limit, compile=compile, home=self.device)
         eval_envs = self.source.make(count * self.policies * schedule.eval_episodes, limit=limit)
         self._task = Task(self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, compile)
         try:

@@ -38,8 +38,8 @@ class Description:
         self.source = Source(env, backend)
         self.module, _ = registry.find(agent, preset)
         self.name, self.preset, self.nets = registry.label(agent), preset, sorted(nets)
-        if not isinstance(backend, str) or backend not in ("gymnasium", "async", "envpool"):
-            raise ValueError(f"backend is {shown(backend)}; choose from 'gymnasium', 'async', 'envpool'")
+        if not isinstance(backend, str) or backend not in ("gymnasium", "async", "envpool", "warp"):
+            raise ValueError(f"backend is {shown(backend)}; choose from 'gymnasium', 'async', 'envpool', 'warp'")
         self.seeds, self.device = numbered(seeds), machine.find_device(device)
         self.usual, schedule = resolve(agent, preset, self.source.name), Schedule()
         kinds = {f.name: self.usual for f in fields(self.usual)} | {f.name: schedule for f in fields(schedule) if f.name != "steps"}

@@ -20,6 +20,7 @@ from wgf.agents.training.gym import Gymnasium
 from wgf.agents.training.making import CPU, LEAST, Film, closed, fitting, made, reward_threshold
 from wgf.agents.training.pool import EnvPool
 from wgf.agents.training.spaces import Array, BrokenEnvironment, Mask, Step, raised
+from wgf.agents.training.warp import WarpFleet, check
 from wgf.agents.training.workers import Workers
 from wgf.limits import free_memory
 from wgf.shown import shown
@@ -34,7 +35,7 @@ Starts = Callable[[int], Sequence[int | None]]  # a seed -> the seeds of its env
 
 
 class Envs(Protocol):
-    """n environments for each of S seeds, in tensors: ``wgf.agents.tasks.fleet.Fleet``, or ``Gathered``."""
+    """n environments for each of S seeds, in tensors: ``wgf.agents.tasks.fleet.Fleet``, ``WarpFleet``, or ``Gathered``."""
 
     obs_size: int
     action_size: int
@@ -126,15 +127,21 @@ class Source:
                 closed(self.name, one)
 
     def simulators(self, n: int, limit: float = 0.0) -> "Gymnasium | Workers | EnvPool":
-        """Makes ``n`` environments side by side. Raises as ``make`` does."""
+        """Makes ``n`` environments side by side, Gymnasium's own too where the backend is warp. Raises as ``make`` does."""
         if self.backend == "async":
             return Workers(self.name, n, self._factory, limit)
-        if self.backend != "envpool" or self.own:
+        if self.backend == "gymnasium" or self.own:
             return Gymnasium(self.name, n, self._factory, limit)
-        if limit:
-            raise ValueError(f"step_limit is {limit:g}; environments of backend envpool have none: give 0, or use backend async")
+        self._unlimited(limit)
+        if self.backend == "warp":
+            check(self.name)
+            return Gymnasium(self.name, n)
         fitting(self.name, n, POOLED, free_memory(CPU))
         return EnvPool(self.name, n)
+
+    def _unlimited(self, limit: float) -> None:
+        if limit:
+            raise ValueError(f"step_limit is {limit:g}; environments of backend {self.backend} have none: give 0, or use backend async")
 
     @property
     def together(self) -> bool:
@@ -142,18 +149,23 @@ class Source:
         return self.name in tasks.IDS and not self.own
 
     def make(
-        self, seeds: int, n: int = 1, *, device: torch.device = CPU, starts: Starts = alone, limit: float = 0.0, compile: bool = False
-    ) -> Envs:
+        self, seeds: int, n: int = 1, *, device: torch.device = CPU, starts: Starts = alone, limit: float = 0.0, compile: bool = False,
+        home: torch.device | None = None,
+    ) -> Envs:  # fmt: skip
         """Makes ``n`` environments for each of ``seeds`` seeds; the environments of seed k are seeded with starts(k).
 
         The project's own tasks by their ids run on the device, the n of a seed on one random generator seeded with k, with ``compile`` as
-        machine code; others run on the CPU, each with ``limit`` seconds for a step, 0 for no limit.
+        machine code; others run on the CPU, each with ``limit`` seconds for a step, 0 for no limit. Those of backend warp run on
+        ``home``, the n of a seed on one generator likewise; without a home they are Gymnasium's own, by which policies are judged.
 
         **Raises** ValueError for an unknown id, a missing package, a space of no use, or a limit where there can be none.
         """
         if self.together:
             fitting(self.name, seeds * n, LEAST, free_memory(device))
             return Fleet(tasks.IDS[self.name], n, device, compile)
+        if self.backend == "warp" and home is not None and not self.own:
+            self._unlimited(limit)
+            return WarpFleet(self.name, n, device, home)
         return Gathered(self.simulators(seeds * n, limit), n, device, starts)
 
 

@@ -17,7 +17,7 @@ from wgf.limits import free_memory as free_memory
 from wgf.shown import shown
 
 LARGE = 60e6
-PACKAGES = ("wgflow", "torch", "gymnasium", "mujoco", "numpy", "envpool", "dm-control", "gymtorax")
+PACKAGES = ("wgflow", "torch", "gymnasium", "mujoco", "numpy", "envpool", "mujoco-warp", "warp-lang", "dm-control", "gymtorax")
 
 
 def find_device(name: str) -> torch.device:

@@ -136,8 +136,9 @@ class Place:
     compile: Literal["auto"] | bool = "auto"
     """Updates as machine code: faster, after up to a minute of compiling; this needs a C++ compiler.
     auto compiles where the updates are many and large enough to save more than twice that time."""
-    backend: Literal["gymnasium", "async", "envpool"] = "gymnasium"
-    """What steps the environments: Gymnasium, one after another; async, Gymnasium with a process for each; or EnvPool."""
+    backend: Literal["gymnasium", "async", "envpool", "warp"] = "gymnasium"
+    """What steps the environments: Gymnasium, one after another; async, Gymnasium with a process for each; EnvPool; or MuJoCo Warp, on the
+    device."""
 
     def __post_init__(self) -> None:
         check_place(self)

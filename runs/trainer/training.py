@@ -118,6 +118,8 @@ def run(job: Job, say: Callable[[str], None], threads: int | None = None) -> lis
         agent.resume(folder)
     elif place.backend == "envpool":
         say("environments of backend envpool leave no checkpoint: a run that is stopped has to begin anew")
+    if place.backend == "warp":
+        say("Warp compiles its kernels at the first step of a robot, which takes minutes on a CPU; it keeps them for later runs")
     return finish(agent, job.label, job.schedule, folder, say)
 
 

@@ -107,8 +107,8 @@ def test_by_itself_an_environment_has_the_seed_of_its_agent():
 
 
 def test_the_projects_own_tasks_are_a_fleet_whatever_the_backend():
-    for backend in ("gymnasium", "envpool"):
-        assert isinstance(envs.Source("wgf/CartPole-v0", backend).make(2, 3), Fleet)
+    for backend in ("gymnasium", "envpool", "warp"):
+        assert isinstance(envs.Source("wgf/CartPole-v0", backend).make(2, 3, home=envs.CPU), Fleet)
 
 
 def test_an_environment_that_raises_is_named():

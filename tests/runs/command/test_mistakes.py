@@ -293,7 +293,7 @@ train sac {CARTPOLE} --first-seed 999999 --seeds 2      | first-seed is 999999; 
 train sac {CARTPOLE} --device cuda:                     | device 'cuda:' is unknown
 train sac {CARTPOLE} --device mps                       | device 'mps' is unknown
 train sac {CARTPOLE} --no-compile                       | option --no-compile is unknown; did you mean --compile?
-train sac {CARTPOLE} --backend Gymnasium                | --backend is 'Gymnasium'; choose from 'gymnasium', 'async', 'envpool'
+train sac {CARTPOLE} --backend Gymnasium                | --backend is 'Gymnasium'; choose from 'gymnasium', 'async', 'envpool', 'warp'
 train sac {CARTPOLE} --preset Paper                     | preset 'Paper' is unknown; choose from
 train sac {CARTPOLE} --preset _                         | --preset is ''; choose from 'paper', 'modern'
 train sac {CARTPOLE} --horizon 5                        | option --horizon is unknown

@@ -160,7 +160,7 @@ def test_envpool_trains_and_evaluates(person, tiny):
         (["sac", "--eval-episodes", "0"], "eval_episodes is 0; it must be at least 1"),
         (["sac", "--device", "gpu"], "device 'gpu' is unknown; use auto, cpu, cuda or cuda:N"),
         (["sac", "--device", "cuda:99"], "device 'cuda:99' is not available"),
-        (["sac", "--backend", "brax"], "--backend is 'brax'; choose from 'gymnasium', 'async', 'envpool'"),
+        (["sac", "--backend", "brax"], "--backend is 'brax'; choose from 'gymnasium', 'async', 'envpool', 'warp'"),
         (["sac", "--name", "a/b"], "name is 'a/b'; it must be the name of one folder"),
         (["dp-wgf", "--w2", "none"], "--w2 is 'none'; choose from 'common_noise', "),
         (["dp-wgf-v", "--particles", "30"], "particles is 30; it must be a multiple of components, 4"),
