@@ -4,7 +4,7 @@ Each is what ``gymnasium.envs.mujoco`` computes in its defaults, from what MuJoC
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def reward(robot: Robot, data: Data, speed: Tensor, ctrl: Tensor) -> Tensor:
 
 def start(robot: Robot, qpos: Tensor, qvel: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draws n starts near the model's own, positions (n, nq) and velocities (n, nv)."""
-    draw = {"generator": generator, "device": qpos.device, "dtype": qpos.dtype}
+    draw: dict[str, Any] = {"generator": generator, "device": qpos.device, "dtype": qpos.dtype}
     around = robot.noise * (2.0 * torch.rand(n, len(qpos), **draw) - 1.0)
     shape = n, len(qvel)
     moving = robot.noise * (torch.randn(shape, **draw) if robot.normal else 2.0 * torch.rand(shape, **draw) - 1.0)

@@ -31,6 +31,7 @@ __all__ = [
     "reward_threshold",
 ]  # fmt: skip
 POOLED = 2**17  # bytes that one of EnvPool's takes at least
+ROBOT = 2**13  # and a robot of Warp's
 Starts = Callable[[int], Sequence[int | None]]  # a seed -> the seeds of its environments; None for one that is left alone
 
 
@@ -165,6 +166,7 @@ class Source:
             return Fleet(tasks.IDS[self.name], n, device, compile)
         if self.backend == "warp" and home is not None and not self.own:
             self._unlimited(limit)
+            fitting(self.name, seeds * n, ROBOT, free_memory(home))
             return WarpFleet(self.name, n, device, home)
         return Gathered(self.simulators(seeds * n, limit), n, device, starts)
 

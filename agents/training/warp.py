@@ -83,9 +83,10 @@ class WarpFleet:
         self.obs_size, self.action_size = env.observation_space.shape[0], env.action_space.shape[0]
         one.close()
         self._warp, self._mjw = packages()
+        self._simulation: Any
         with self._there():
             self._model = self._mjw.put_model(self._host)
-        self._worlds = 0
+        self._worlds, self._simulation = 0, None
 
     def reset(self, seeds: Sequence[int | None], common: int | None = None) -> Tensor:
         """First observations (S, n, D); with ``common`` those of start number ``common``, one for the n of a seed.
@@ -151,7 +152,7 @@ class WarpFleet:
             return
         with self._there():
             contacts, rows = room(self._host)
-            self._simulation: Any = self._mjw.make_data(self._host, nworld=worlds, nconmax=contacts, njmax=rows)
+            self._simulation = self._mjw.make_data(self._host, nworld=worlds, nconmax=contacts, njmax=rows)
         self._worlds = worlds
         self.data = Data(*(self._warp.to_torch(getattr(self._simulation, name)) for name in Data._fields))
         self._ctrl = self._warp.to_torch(self._simulation.ctrl)

@@ -20,7 +20,7 @@ CHEETAH = "HalfCheetah-v5"
 
 def fleet(n=2, name=CHEETAH):
     pytest.importorskip("mujoco_warp", reason="needs the extra warp")
-    return envs.Source(name, "warp").make(0, n, home=CPU)
+    return envs.Source(name, "warp").make(1, n, home=CPU)
 
 
 def apart(name, again, seed=0, steps=20):
@@ -209,6 +209,13 @@ def test_what_warp_has_not_is_one_line(name, limit, words):
     for home in (None, CPU):
         with pytest.raises(ValueError, match=words):
             envs.Source(name, "warp").make(1, home=home, limit=limit)
+
+
+def test_robots_that_do_not_fit_the_memory_are_refused_before_they_take_any(monkeypatch):
+    monkeypatch.setattr(envs, "free_memory", lambda device: 4 * 2**13)
+    fleet(4)
+    with pytest.raises(ValueError, match=r"^5 environments 'HalfCheetah-v5' side by side take about 0.0 MiB, but 0.0 MiB are free; give"):
+        envs.Source(CHEETAH, "warp").make(1, 5, home=CPU)
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -1,6 +1,6 @@
 """Steps of Gymnasium's robots per second of processor time: by MuJoCo Warp, many at once, and by MuJoCo's C, one after another.
 
-    python tests/bench/warp.py [--name HalfCheetah-v5] [--robots 1 64] [--steps 10]
+    python tests/bench/robots.py [--name HalfCheetah-v5] [--robots 1 64] [--steps 10]
 
 On a CPU; kernels are compiled before the clock runs. Random actions, from fresh starts.
 """
