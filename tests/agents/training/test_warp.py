@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wgf.agents.tasks.fleet import drawn
-from wgf.agents.tasks.locomotion import ROBOTS
+from wgf.agents.tasks.locomotion import ROBOTS, start
 from wgf.agents.training import envs
 from wgf.agents.training.agent import Agent
 from wgf.agents.training.making import CPU
@@ -97,6 +97,27 @@ def test_by_itself_a_robot_goes_where_gymnasiums_goes_until_rounding_has_grown()
     assert max(row[1] for row in rows) < 1e-3
 
 
+def test_float32_takes_mujocos_own_c_past_a_millionth_of_itself_in_twenty_steps():
+    """Its state rounded after each step of physics, and nothing else."""
+    env, rng = gym.make(CHEETAH).unwrapped, np.random.default_rng(0)
+    middle = (torch.as_tensor(x, dtype=torch.float32) for x in (env.init_qpos, env.init_qvel))
+    first = start(ROBOTS[CHEETAH], *middle, 1, torch.Generator().manual_seed(0))
+    exact, rounded = sides = mujoco.MjData(env.model), mujoco.MjData(env.model)
+    for side in sides:
+        side.qpos[:], side.qvel[:] = first[0][0], first[1][0]
+        mujoco.mj_forward(env.model, side)
+    apart = []
+    for _ in range(20):
+        exact.ctrl[:] = rounded.ctrl[:] = rng.uniform(-1, 1, 6)
+        for _ in range(env.frame_skip):
+            for side in sides:
+                mujoco.mj_step(env.model, side)
+            for state in (rounded.qpos, rounded.qvel):
+                state[:] = state.astype(np.float32)
+        apart.append(np.abs(exact.qpos - rounded.qpos).max())
+    assert max(apart[:5]) < 1e-7 < 1e-6 < max(apart) < 1e-5
+
+
 def test_a_seed_in_a_stack_is_the_seed_alone_and_its_environments_differ():
     stack, alone, draw = fleet(3), fleet(3), torch.Generator().manual_seed(0)
     both, one = stack.reset([4, 9]), alone.reset([9])
@@ -123,9 +144,9 @@ def test_an_episode_that_ends_begins_anew_within_the_step():
     assert side.age.tolist() == [1, 0]
     assert not side._warmstart[1].any()
     # the speed of its first step is that from its start
-    start = side.data.qpos[1, 0].item()
+    before = side.data.qpos[1, 0].item()
     step = side.step(action)
-    np.testing.assert_allclose(step.reward[0, 1], (side.data.qpos[1, 0].item() - start) / 0.05 - 0.1 * 6 * 0.25, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(step.reward[0, 1], (side.data.qpos[1, 0].item() - before) / 0.05 - 0.1 * 6 * 0.25, rtol=1e-5, atol=1e-5)
 
 
 def test_robots_come_back_to_a_snapshot_bit_by_bit():
