@@ -223,7 +223,7 @@ def test_training_is_warps_and_evaluation_gymnasiums(tmp_path):
     ("name", "limit", "words"),
     [
         ("Hoper-v5", 0, r"^environment 'Hoper-v5' is not one of backend warp's, HalfCheetah-v5, .*; did you mean 'Hopper-v5'\?; or use "),
-        (CHEETAH, 5, r"^step_limit is 5; environments of backend warp have none: give 0, or use backend gymnasium$"),
+        (CHEETAH, 5, r"^step_limit is 5; environments of backend warp have none: give 0, or use backend async$"),
     ],
 )
 def test_what_warp_has_not_is_one_line(name, limit, words):
