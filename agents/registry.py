@@ -2,8 +2,10 @@
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:  # names alone cost no torch: a command line lists the agents 
     fits(wnpg)
     fits(wpo)
 
+__all__ = ["AGENTS", "choices", "find", "label", "located", "named", "scaled"]
+
 T = TypeVar("T")
 ALL = ("paper", "modern", "strong", "strong-small")
 AGENTS = {
@@ -51,7 +55,8 @@ AGENTS = {
     "wnpg": dict.fromkeys((*ALL[:2], "bgpg", "bg-wnpg"), "wnpg"),
     "wpo": dict.fromkeys(ALL, "wpo"),
 }
-SOFT = ("dp-wgf", "dp-wgf-v", "sac", "soft-q")  # their reward scale is an inverse temperature, Table 6 of Zhang et al. 2018
+SOFT = ("dp-wgf", "dp-wgf-v", "sac", "soft-q")  # their reward scale is an inverse temperature
+REWARD_SCALE = {"Swimmer": 100.0, "Hopper": 1.0, "Walker2d": 3.0, "Humanoid": 3.0}  # Zhang et al. 2018, Table 6
 
 
 NAMES = ("Config", "PRESETS", "memory", "init", "act_noise", "act", "greedy", "noise", "update")  # of ``protocol.Agent``
@@ -64,13 +69,32 @@ def find(agent: "str | AnyAgent", preset: str) -> "tuple[AnyAgent, Any]":
 
     **Raises** ValueError for a name that is not there, with the nearest one, and for what is no agent, naming what it lacks.
     """
-    if isinstance(agent, str) and ":" not in agent:
-        found = cast("AnyAgent", import_module(f"wgf.agents.{_known('preset', preset, _known('agent', agent, AGENTS))}"))
+    if module := located(agent, preset):
+        found = cast("AnyAgent", import_module(module))
     else:
         found = cast("AnyAgent", _imported(agent) if isinstance(agent, str) else agent)
         if missing := [name for name in NAMES if not hasattr(found, name)]:
             raise ValueError(f"agent {label(agent)!r} has no {missing[0]}; an agent has {', '.join(NAMES)}")
     return found, _known("preset", preset, found.PRESETS)
+
+
+def located(agent: "str | AnyAgent", preset: str) -> str | None:
+    """Returns the module of a preset of one of the project's agents, without importing it; None for an agent that is none of these.
+
+    **Raises** ValueError for a name that is not there, with the nearest one.
+    """
+    if not isinstance(agent, str) or ":" in agent:
+        return None
+    return f"wgf.agents.{_known('preset', preset, _known('agent', agent, AGENTS))}"
+
+
+def scaled(cfg: Any, agent: "str | AnyAgent", preset: str, env: str) -> Any:
+    """Returns a preset's configuration for an environment: the paper's reward scale is its Table 6, by the name of the task.
+
+    It is the inverse temperature of soft agents; others take rewards as they are.
+    """
+    soft = preset == "paper" and agent in SOFT
+    return replace(cfg, reward_scale=REWARD_SCALE.get(re.split(r"-v\d+$", env)[0], 1.0)) if soft else cfg
 
 
 def choices(agent: "AnyAgent") -> dict[str, list[Any]]:

@@ -4,18 +4,23 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from wgf.shown import shown
+
+if TYPE_CHECKING:  # a command line reads files without torch
+    import torch
+
+__all__ = ["as_path", "contents", "free_memory", "resident", "size"]
 
 PIECE = 2**16  # bytes
 
 
-def free_memory(device: torch.device) -> int:
-    """Returns the bytes that a device still has free: a GPU, or the machine and the container that this process runs in."""
-    if device.type == "cuda":
+def free_memory(device: "torch.device | None" = None) -> int:
+    """Returns the bytes that a device still has free: a GPU, or, by default, the machine and the container that this process runs in."""
+    if device is not None and device.type == "cuda":
+        import torch
+
         return int(torch.cuda.mem_get_info(device)[0])
     bounds = []
     if found := re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo")):
@@ -49,7 +54,7 @@ def contents(path: str | Path, most: int | None = None) -> bytes:
     A device, a pipe or a folder is not opened, or read, whatever links lead there. **Raises** OSError where it is not there, ValueError
     for anything else, both before memory is taken.
     """
-    most = free_memory(torch.device("cpu")) // 3 if most is None else most
+    most = free_memory() // 3 if most is None else most
     _regular(path, os.stat(path), most)
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
         _regular(path, about := os.fstat(file.fileno()), most)  # it may have been exchanged since

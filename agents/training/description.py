@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -15,9 +14,10 @@ from wgf.agents.training.envs import Source
 from wgf.agents.training.normal import normalized
 from wgf.agents.training.ranges import check, chosen, whole
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.targets import REWARD_SCALE
 from wgf.mlp import ModuleNetwork
 from wgf.shown import shown
+
+__all__ = ["Description", "mapped", "numbered", "resolve"]
 
 MOST_SEEDS = 1_000_000
 
@@ -80,13 +80,8 @@ class Description:
 
 
 def resolve(agent: Any, preset: str, env: str) -> Any:
-    """Returns the preset's configuration for an environment: the paper's reward scale is its Table 6, by the name of the task.
-
-    It is the inverse temperature of soft agents; others take rewards as they are.
-    """
-    _, cfg = registry.find(agent, preset)
-    soft = preset == "paper" and agent in registry.SOFT
-    return replace(cfg, reward_scale=REWARD_SCALE.get(re.split(r"-v\d+$", env)[0], 1.0)) if soft else cfg
+    """Returns the preset's configuration for an environment (``registry.scaled``). Raises ValueError for a name that is not there."""
+    return registry.scaled(registry.find(agent, preset)[1], agent, preset, env)
 
 
 def numbered(seeds: int | Sequence[int]) -> tuple[int, ...]:

@@ -21,6 +21,8 @@ try:
     import mujoco
 except RuntimeError as error:  # it takes no other word in MUJOCO_GL
     raise ValueError(f"mujoco cannot be imported: {error}; unset MUJOCO_GL") from None
+
+__all__ = ["CPU", "LEAST", "Film", "closed", "fitting", "made", "refuse_statistics", "reward_threshold", "several", "unstable"]
 CPU = torch.device("cpu")
 SAMPLE, LEAST = 32, 2**10  # environments that show what one takes; bytes that it takes at least
 _unstable = [0]  # simulations that MuJoCo said had broken
@@ -137,11 +139,6 @@ class Film:
     def close(self) -> None:
         """Frees the renderer."""
         self._env.close()
-
-
-def ids() -> list[str]:
-    """Returns ids of environments for a person to choose from: the project's own, and Gymnasium's in MuJoCo, of the latest version."""
-    return [*tasks.IDS, *(name for name, spec in gym.registry.items() if "envs.mujoco" in str(spec.entry_point) and name.endswith("-v5"))]
 
 
 def _drawing(name: str, size: tuple[int, int] | None) -> Any:

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from wgf.transport import VELOCITIES, W2Name
 
-# Zhang et al. 2018, Table 6 (from Haarnoja's soft actor-critic of 2017); the reward scale is the inverse temperature. Others: 1.
-REWARD_SCALE = {"Swimmer": 100.0, "Hopper": 1.0, "Walker2d": 3.0, "Humanoid": 3.0}
+__all__ = [
+    "BOOTSTRAPS", "against", "entropy_target", "entropy_value", "gae", "log_mean_exp", "mean_square", "normalizer_value", "soft_value",
+    "softmax_value", "speed", "td_target", "w2_velocity",
+]  # fmt: skip
 
 
 def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:

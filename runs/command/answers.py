@@ -9,6 +9,8 @@ from typing import NoReturn
 
 from wgf.runs.command.streams import open_standard
 
+__all__ = ["FAILED", "FOUND", "STOPPED", "UNUSABLE", "UsageError", "answer", "launch", "refuse", "say", "wait_asleep"]
+
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 FOUND, UNUSABLE, FAILED, STOPPED = 1, 2, 70, 75  # exit codes
 

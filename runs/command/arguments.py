@@ -11,6 +11,8 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from wgf.runs.command.answers import UsageError
 
+__all__ = ["CONFIG", "REGISTRY", "UsageError", "parse"]
+
 T = TypeVar("T")
 
 PLAINER = (  # Python's words, and a person's

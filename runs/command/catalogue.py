@@ -6,6 +6,8 @@ from pathlib import Path
 
 from wgf.agents.registry import AGENTS
 
+__all__ = ["catalogue", "first_line", "summary"]
+
 DEFAULT = """
 The default is --preset paper: the settings of the agent's paper (for most agents Zhang et al. 2018, Tables 4 to 6).
 --preset modern takes settings used today: wider ReLU networks, larger minibatches, twin Q networks, advantages that bootstrap.

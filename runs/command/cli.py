@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import wgf
 from wgf.runs.command.answers import UsageError, answer, launch, refuse, say
+
+__all__ = ["HELP", "main", "run"]
 
 HELP = """usage: wgf COMMAND ...
 
@@ -96,20 +99,25 @@ def _job(command: str, args: Sequence[str]) -> Any:
         raise UsageError(f"{path} names no agent; write one in it, as in agent: dp-wgf-v, or first: wgf {command} dp-wgf-v --config {path}")
     if name is None:
         raise UsageError(f"{command} needs an agent first, as in: wgf {command} dp-wgf-v --env Hopper-v5 (see wgf agents)")
+    from wgf.agents.training.ranges import check
     from wgf.agents.training.schedule import Schedule
     from wgf.runs.command.arguments import parse
+    from wgf.runs.command.excerpt import configuration
     from wgf.runs.command.options import Place, What, together
-    from wgf.runs.trainer import training
+    from wgf.runs.command.tokens import label, override, split
 
-    token, (name, own_preset, own_settings) = name, training.split(name)
+    token, (name, own_preset, own_settings) = name, split(name)
     preset, env = (_ahead(args, f"--{what}") or settings.get(what, getattr(What, what)) for what in ("preset", "env"))
     preset = own_preset or preset
     task = What(env=env, preset=preset)  # type: ignore[arg-type]
-    groups = _filled({"task": task, "agent": training.resolve(name, preset, env), "schedule": Schedule(), "place": Place()}, settings, path)
-    groups["agent"] = training.override(groups["agent"], own_settings)
+    groups = _filled({"task": task, "agent": configuration(name, preset, env), "schedule": Schedule(), "place": Place()}, settings, path)
+    groups["agent"] = override(groups["agent"], own_settings)
     chosen = parse(together("Train", groups), rest, default=together("Train", groups)(**groups), prog=f"wgf {command} {name}")
-    what = chosen.task
-    return training.Job(training.label(token), name, preset, chosen.agent, what.env, what.chosen(), chosen.schedule, chosen.place)
+    check(chosen.agent)
+    from wgf.runs.trainer import training
+
+    what, cfg = chosen.task, replace(training.resolve(name, preset, env), **vars(chosen.agent))
+    return training.Job(label(token), name, preset, cfg, what.env, what.chosen(), chosen.schedule, chosen.place)
 
 
 def _file(args: Sequence[str], agent: str | None = None) -> tuple[Path | None, dict[str, Any]]:

@@ -1,18 +1,23 @@
 """What a shell completes: commands, agents, environments and options. tyro writes the script, of the dataclasses of the options."""
 
+import ast
 import contextlib
 import io
 from dataclasses import make_dataclass
-from importlib import import_module
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 import tyro
 
 from wgf.agents import registry
-from wgf.agents.training.making import ids
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.arguments import CONFIG, REGISTRY
+from wgf.runs.command.excerpt import configuration, excerpt
 from wgf.runs.command.options import Completion, Contest, Export, Fetch, Ordered, Place, Resume, Shell, Show, Study, Sweep, What, together
+
+__all__ = ["ids", "script"]
 
 
 def script(shell: Shell) -> str:
@@ -43,15 +48,30 @@ def _commands() -> Any:
         "bnn": Study,
         "bnn-data": Fetch,
     }
-    commands |= {"multigoal": import_module("wgf.runs.studies.multigoal").Options, "agents": make_dataclass("Agents", [])}
+    commands |= {"multigoal": excerpt("wgf.runs.studies.multigoal", "Options")["Options"], "agents": make_dataclass("Agents", [])}
     return _one_of({**commands, "completion": Completion})
 
 
 def _training(agent: str) -> Any:
     presets = list(registry.AGENTS[agent])
-    task, cfg = _named(What, env=ids(), preset=presets), registry.find(agent, presets[0])[1]
+    task, cfg = _named(What, env=ids(), preset=presets), configuration(agent, presets[0], What.env)
     groups = {"task": task, "agent": cfg, "schedule": Schedule(), "place": Place()}
     return together("Train", groups)(**groups)
+
+
+@cache
+def ids() -> list[str]:
+    """Returns ids of environments for a person to choose from: the project's own, and Gymnasium's in MuJoCo, of the latest version.
+
+    The project's own are the keys of ``TASKS`` in the sources of ``wgf.agents.tasks``, which imports torch.
+    """
+    import gymnasium
+
+    sources = Path(str(getattr(find_spec("wgf.agents.tasks"), "origin", None))).parent.glob("*.py")
+    tables = (s.value for path in sorted(sources) for s in ast.parse(path.read_text("utf-8")).body if isinstance(s, ast.AnnAssign))
+    own = [str(key.value) for table in tables if isinstance(table, ast.Dict) for key in table.keys if isinstance(key, ast.Constant)]
+    theirs = (name for name, spec in gymnasium.registry.items() if "envs.mujoco" in str(spec.entry_point) and name.endswith("-v5"))
+    return [*(f"wgf/{name}-v0" for name in own), *theirs]
 
 
 def _named(options: Any, **words: list[str]) -> Any:

@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 
 import yaml
 
-from wgf.agents.registry import find, named
-from wgf.agents.training.checkpoint import unsealed
+from wgf.agents.registry import located, named
 from wgf.agents.training.ranges import check, chosen
 from wgf.limits import contents
 from wgf.runs.command.options import Preset
 from wgf.shown import shown
+
+__all__ = ["applied", "of", "read"]
 
 LARGEST = 2**16  # bytes
 DEEPEST = 20  # lists in lists
@@ -90,7 +91,10 @@ def read(path: Path, env: str | None, agent: str | None) -> dict[str, Any]:
     **Raises** ValueError, in one line, for what is no such file, and OSError where there is none.
     """
     found = _parsed(path)
-    found = unsealed(found, path) if "seal" in found else found
+    if "seal" in found:
+        from wgf.agents.training.checkpoint import unsealed  # which imports torch
+
+        found = unsealed(found, path)
     with of(path):
         if isinstance(found.get("config"), dict) and isinstance(found.get("schedule"), dict):
             found = _of_a_run(found, env)
@@ -105,7 +109,7 @@ def read(path: Path, env: str | None, agent: str | None) -> dict[str, Any]:
             if given is None and name in first:
                 named(name, found[name], option)
         if agent is None and "agent" in found:
-            find(found["agent"], found.get("preset", _FIRST["preset"].preset))
+            located(found["agent"], found.get("preset", _FIRST["preset"].preset))
         return found
 
 

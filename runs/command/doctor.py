@@ -19,6 +19,8 @@ import wgf
 from wgf.runs.command.answers import FOUND
 from wgf.runs.command.options import Fetch
 
+__all__ = ["Finding", "compiler", "data", "examine", "folders", "gpus", "memory", "names", "pictures", "threads", "unwritable", "versions"]
+
 NAME = "wgflow"  # of the distribution
 SHOWN = ("torch", "mujoco", "gymnasium", "numpy", "pot")
 DRAW = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 16, 16).close()"

@@ -11,6 +11,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+__all__ = [
+    "LARGEST_SEED", "LONGEST_NAME", "Completion", "Contest", "Export", "Fetch", "Ordered", "Place", "Preset", "Resume", "Shell", "Show",
+    "Study", "Sweep", "What", "check_place", "check_range", "check_some", "seeds", "together",
+]  # fmt: skip
+
 Preset = Literal["paper", "modern"]
 Shell = Literal["bash", "zsh"]
 LARGEST_SEED = 999_999

@@ -13,6 +13,8 @@ from rich.progress import Progress as Bar
 from wgf.agents.training.envs import Array
 from wgf.agents.training.loop import Tick
 
+__all__ = ["Progress", "numbers"]
+
 PLAIN_EVERY = 10.0  # seconds between two plain lines
 NARROW = 110  # columns of a terminal in which there is room for one number, not for each seed's
 

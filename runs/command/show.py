@@ -13,6 +13,8 @@ from wgf.agents.training.evaluate import LONGEST, starts
 from wgf.runs.command.options import Show
 from wgf.runs.command.progress import Progress
 
+__all__ = ["export", "film", "show"]
+
 SCALED = "scale={0}:{1}:force_original_aspect_ratio=decrease,pad={0}:{1}:-1:-1"
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+__all__ = ["stop_signals"]
+
 URGENT = ("SIGINT", "SIGTERM")  # a second one of these does not wait; a closed terminal may send SIGHUP twice by itself
 PATIENT = ("SIGHUP", "SIGUSR1")
 

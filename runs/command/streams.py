@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
+__all__ = ["GONE", "Stream", "open_standard"]
+
 GONE = (errno.EPIPE, errno.EIO, errno.EBADF)  # the reader left, the terminal was closed, or there was none from the start
 
 

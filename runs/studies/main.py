@@ -6,12 +6,13 @@ A study is a module of this folder with a dataclass ``Options`` and a function `
 import difflib
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
 
 from wgf.runs.command.answers import answer, refuse, say
 from wgf.runs.command.arguments import parse
 from wgf.runs.command.catalogue import first_line
-from wgf.runs.command.options import Fetch, Study
+from wgf.runs.command.excerpt import excerpt
+
+__all__ = ["STUDIES", "main", "run"]
 
 PROG = "python -m wgf.runs.studies"
 STUDIES = (
@@ -32,7 +33,6 @@ STUDIES = (
     ),
     *("natural", "sinc", "wpo_mixture"),
 )
-LIGHT: dict[str, Any] = {"bnn": Study, "bnn_data": Fetch}  # options that stand outside the study, so that --help needs no torch
 
 
 def main(args: Sequence[str]) -> int:
@@ -52,9 +52,9 @@ def run(name: str, args: Sequence[str], prog: str) -> int:
     """Runs one study with the options of a command line; returns its exit code. ``prog`` is how a person started it."""
 
     def study() -> int:
-        kind = LIGHT.get(name) or import_module(f"wgf.runs.studies.{name}").Options
-        options = parse(kind, args, prog=prog)
-        code: int = import_module(f"wgf.runs.studies.{name}").main(options, say)
+        parse(excerpt(f"wgf.runs.studies.{name}", "Options")["Options"], args, prog=prog)  # --help and what is wrong need no torch
+        module = import_module(f"wgf.runs.studies.{name}")
+        code: int = module.main(parse(module.Options, args, prog=prog), say)
         return code
 
     return answer(study)

@@ -12,8 +12,11 @@ from wgf.agents.training.ranges import chosen
 from wgf.agents.training.ranges import shown as written
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Place, Sweep
-from wgf.runs.trainer.training import Job, job, override, split
+from wgf.runs.command.tokens import override, split
+from wgf.runs.trainer.training import Job, job
 from wgf.shown import shown
+
+__all__ = ["Entry", "Range", "Setting", "Values", "entries", "setting", "settings", "with_values"]
 
 ENTRY = ("agent", "grid")
 BOUNDS = ("low", "high", "log", "step")

@@ -16,13 +16,16 @@ from wgf.agents.training.ranges import shown as written
 from wgf.agents.training.schedule import Schedule
 from wgf.limits import contents
 from wgf.runs.command.options import Place, Sweep
+from wgf.runs.command.tokens import label
 from wgf.runs.sweeps.engines import missing
 from wgf.runs.sweeps.grid import Entry, Range, Setting, Values, setting, with_values
 from wgf.runs.sweeps.pool import Ended
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.compare import read
 from wgf.runs.trainer.reuse import finished
-from wgf.runs.trainer.training import label, words
+from wgf.runs.trainer.training import words
+
+__all__ = ["Search", "Study", "evaluations"]
 
 DIGITS = 4  # of a number that a search draws
 LUCK = (

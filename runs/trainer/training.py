@@ -4,14 +4,13 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from wgf.agents import Agent
-from wgf.agents.registry import AGENTS
 from wgf.agents.training import machine
 from wgf.agents.training.checkpoint import read_sealed
 from wgf.agents.training.description import resolve
@@ -25,12 +24,12 @@ from wgf.agents.training.record import FINISHED, INTERRUPTED
 from wgf.agents.training.rollout import Rollout
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.answers import FAILED, STOPPED
-from wgf.runs.command.arguments import parse
 from wgf.runs.command.options import LONGEST_NAME, Place
 from wgf.runs.command.progress import Progress
 from wgf.runs.command.signals import stop_signals
+from wgf.runs.command.tokens import label, override, split
 
-__all__ = ["Job", "exit_code", "finish", "job", "label", "length", "override", "report", "resolve", "resume", "run", "split", "words"]
+__all__ = ["MANY_THREADS", "Job", "exit_code", "finish", "job", "length", "report", "resolve", "resume", "run", "words"]
 MANY_THREADS = 1024  # of a run that goes on: as many as large machines have processors
 PROMISE = "every seed is saved after this step, then the run stops"
 
@@ -69,37 +68,11 @@ class Job:
         return json.loads(json.dumps(whole))  # type: ignore[no-any-return]
 
 
-def split(token: str) -> tuple[str, str | None, list[str]]:
-    """Returns the agent, the preset if one is named, and the settings of "AGENT:preset=NAME:field=value:..."; AGENT may be MODULE:NAME."""
-    parts = token.split(":")
-    own = parts[0] not in AGENTS and len(parts) > 1 and "=" not in parts[1]
-    name, rest = ":".join(parts[: 1 + own]), parts[1 + own :]
-    presets = [part.removeprefix("preset=") for part in rest if part.startswith("preset=")]
-    return name, presets[-1] if presets else None, [part for part in rest if not part.startswith("preset=")]
-
-
-def label(token: str) -> str:
-    """Returns the name of a token's folder: commas part its settings."""
-    name = split(token)[0]
-    return name + token[len(name) :].replace(":", ",")
-
-
 def job(token: str, preset: str, env: str, seeds: tuple[int, ...], schedule: Schedule, place: Place) -> Job:
     """Makes the job of "AGENT:field=value:...", in which preset=NAME counts more than ``preset``."""
     name, own, settings = split(token)
     preset = own or preset
     return Job(label(token), name, preset, override(resolve(name, preset, env), settings), env, seeds, schedule, place)
-
-
-def override(cfg: Any, settings: Sequence[str]) -> Any:
-    """Returns cfg with "field=value" settings. Raises ValueError for an unknown field, UsageError for a value that does not fit it."""
-    known = sorted(f.name for f in fields(cfg))
-    pairs = [s.partition("=") for s in settings]
-    for (field, equals, _), setting in zip(pairs, settings, strict=True):
-        if field not in known or not equals:
-            raise ValueError(f"setting {setting!r} is not FIELD=VALUE; the fields of this agent are {', '.join(known)}")
-    args = [part for field, _, value in pairs for part in (f"--{field.replace('_', '-')}", value)]
-    return parse(type(cfg), args, default=cfg, prog="wgf train AGENT")
 
 
 def run(job: Job, say: Callable[[str], None], threads: int | None = None) -> list[str]:

@@ -1,5 +1,6 @@
 """The command line before any training: help, listings and what cannot be understood."""
 
+import json
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,6 +10,7 @@ import pytest
 from wgf.agents.registry import AGENTS
 from wgf.runs.command.arguments import UsageError, parse
 from wgf.runs.command.options import Place, What, together
+from wgf.runs.studies.main import STUDIES
 
 
 def imports(*args):
@@ -29,17 +31,66 @@ def imports(*args):
         [],
         ["agents"],
         ["train", "--help"],
+        ["train", "sac", "--help"],
+        ["doctor", "dp-wgf-v", "--preset", "strong", "--help"],
         ["compare", "--help"],
+        ["sweep", "--help"],
+        ["resume", "--help"],
         ["eval", "--help"],
         ["export", "--help"],
+        ["multigoal", "--help"],
         ["bnn", "--help"],
         ["bnn-data", "--help"],
+        ["completion", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(args):
     modules, out = imports(*args)
     assert not modules & {"torch", "gymnasium", "mujoco", "matplotlib", "scipy", "tensorboard"}
     assert "wgf" in out
+
+
+def every(*lines):
+    """For each of several command lines, run in one process: (exit code, stdout, stderr, whether torch is imported)."""
+    code = (
+        "import io, json, sys; from contextlib import redirect_stderr, redirect_stdout\n"
+        "from wgf.runs.command.cli import run; from wgf.runs.studies.main import main\n"
+        "for line in json.loads(sys.argv[1]):\n"
+        "    out, err = io.StringIO(), io.StringIO()\n"
+        "    with redirect_stdout(out), redirect_stderr(err):\n"
+        "        try: code = main(line[1:]) if line[0] == 'studies' else run(line)\n"
+        "        except SystemExit as stop: code = stop.code or 0\n"
+        "    print(json.dumps([code, out.getvalue(), err.getvalue(), 'torch' in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(lines)], capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_help_of_every_agent_and_study_imports_no_torch():
+    lines = [*(["train", agent, "--help"] for agent in AGENTS), *(["studies", study, "--help"] for study in STUDIES)]
+    for line, (code, out, err, torch) in zip(lines, every(*lines), strict=True):
+        assert (code, err, torch) == (0, "", False), line
+        assert "--out" in out or "--data" in out, line
+
+
+def test_a_wrong_option_is_told_in_a_line_without_torch(tmp_path):
+    (tmp_path / "mine.yaml").write_text("agent: sac\nsteps: 1000\n")
+    wrong = {
+        ("train", "sca"): "did you mean 'sac'?",
+        ("train", "sac", "--stpes", "5"): "did you mean --steps?",
+        ("train", "sac", "--lr", "fast"): "--lr is 'fast'; it must be a number",
+        ("train", "sac", "--lr", "0"): "lr is 0.0; it must be above 0",
+        ("train", "wpo", "--components", "3"): "components is 3; a gaussian policy has 1",
+        ("train", "dp-wgf-v:particles=7"): "particles is 7; it must be a multiple of components, 4",
+        ("train", "--config", str(tmp_path / "mine.yaml"), "--steps", "0"): "steps is 0; it must be at least 1",
+        ("doctor", "sac", "--threads", "-1"): "threads is -1; it must be from 0",
+        ("multigoal", "--seeds", "0"): "seeds is 0; it must be at least 1",
+        ("studies", "figure3", "--spectra", "9"): "spectra is 9; it must be from 1 to 5",
+    }
+    for (line, words), (code, out, err, torch) in zip(wrong.items(), every(*map(list, wrong)), strict=True):
+        assert (code, out, torch) == (2, "", False), line
+        assert words in err, line
+        assert err.count("\n") == 1, line
 
 
 def test_help_names_every_command_and_exit_code(person):

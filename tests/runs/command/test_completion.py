@@ -2,9 +2,12 @@
 
 import shutil
 import subprocess
+import sys
 
+import gymnasium
 import pytest
 
+from wgf.agents import tasks
 from wgf.agents.registry import AGENTS
 from wgf.runs.command import cli
 
@@ -51,6 +54,15 @@ def test_bash_completes_commands_and_agents(answers):
 @pytest.mark.parametrize("line", [line for line, found in LINES.items() if found is not None], ids=" ".join)
 def test_bash_completes_environments_options_and_their_values(answers, line):
     assert answers[line] == LINES[line]
+
+
+def test_the_script_is_written_without_torch_and_offers_the_environments_that_there_are():
+    code = (
+        "import sys; from wgf.runs.command.completion import ids, script; script('zsh'); assert 'torch' not in sys.modules; print(*ids())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {name for name in found if name.startswith("wgf/")} == set(tasks.IDS)
+    assert all(gymnasium.spec(name).id == name for name in found)
 
 
 def test_another_shell_is_refused(person):

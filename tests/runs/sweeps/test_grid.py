@@ -4,9 +4,9 @@ import pytest
 
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, Sweep
+from wgf.runs.command.tokens import split
 from wgf.runs.sweeps.grid import Range, entries, settings
 from wgf.runs.trainer.compare import plan
-from wgf.runs.trainer.training import split
 
 
 def tokens(**fields):
