@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from wgf import conjugate, flow, kernels, natural, projection, svgd, transport
+from wgf import conjugate, diagnostics, flow, kernels, natural, projection, svgd, transport
 from wgf.agents import Agent
 from wgf.agents.training.schedule import Schedule
 from wgf.bnn import BayesianRegressor, Settings, data, fit
+from wgf.flow import run
 from wgf.mlp import MLP, ModuleNetwork
 from wgf.policies import gaussian, unbounded
 from wgf.policies.bayesian import BayesianPolicy
@@ -140,6 +141,15 @@ def engine() -> dict[str, Call]:
             lambda **k: flow.jko(**k).step(flow.State(x, x)),
             {"score": torch.neg, "h": 1.0, "lr": 0.1, "inner_steps": 2, "kl": svgd.blob, "w2": transport.exact},
         ),
+        "run": Call(
+            lambda flow, x, steps, every: run(flow, x, steps, every=every),
+            {"flow": flow.jko(torch.neg, h=1.0, lr=0.1, inner_steps=2), "x": x, "steps": 2, "every": 1},
+            ("flow", "x", "every"),
+        ),
+        "ksd": Call(diagnostics.ksd, {**scored, "c": 1.0, "weights": weights["a"]}),
+        "squared_ksd": Call(diagnostics.squared_ksd, {**scored, "c": torch.tensor(1.0).double()}),
+        "importance_ess": Call(diagnostics.importance_ess, {"weights": weights["a"]}),
+        "chain_ess": Call(diagnostics.chain_ess, {"history": normal(5, 4, 2)}),
         "hessian": Call(
             lambda divergence, theta: natural.hessian(divergence, theta)(theta), {"divergence": lambda t: t.square().sum(-1), "theta": p}
         ),

@@ -63,4 +63,6 @@ def test_the_programs_of_a_page_run_one_after_another(page, tmp_path, monkeypatc
     elif page == "choosing.md":
         assert 0.9 < found["kept"] < 1.0
     else:
+        assert found["discrepancies"][-1] < 0.1 * found["discrepancies"][0]
+        assert found["distances"][-1] < 0.02 * found["distances"][0]
         assert abs(found["theirs"] - found["transport"].entropic_cost(found["x"], found["y"], 0.5)) < 1e-6

@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wgf import agents, bnn, flow, kernels, natural, policies, svgd, transport
+    from wgf import agents, bnn, diagnostics, flow, kernels, natural, policies, svgd, transport
     from wgf.door import trusted
 
-__all__ = ["__version__", "agents", "bnn", "flow", "kernels", "natural", "policies", "svgd", "transport", "trusted"]
+__all__ = ["__version__", "agents", "bnn", "diagnostics", "flow", "kernels", "natural", "policies", "svgd", "transport", "trusted"]
 __version__ = "0.1.0"
 
 

@@ -8,12 +8,15 @@ nothing smooths that of W2^2, and the sum is the slope of no common objective. B
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from wgf import svgd, transport
 from wgf.door import door
 from wgf.shards import ALONE, Shards, own
 from wgf.shown import shown
+
+__all__ = ["Flow", "Run", "State", "jko", "run", "velocity"]
 
 KLVelocity = Callable[[Tensor, Tensor], Tensor]
 W2Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -51,6 +54,32 @@ class Flow(NamedTuple):
 
     init: Callable[[Tensor], State]
     step: Callable[[State], State]
+
+
+class Run(NamedTuple):
+    """The ``state`` after the last step, and ``history`` (K + 1, ..., M, d): the particles at the start and after every so many steps."""
+
+    state: State
+    history: Tensor
+
+
+@door(x="*b M d", steps=">=1", every=">=1", progress="function")
+def run(flow: Flow, x: Tensor, steps: int, *, every: int = 1, progress: Callable[[int, State], object] | None = None) -> Run:
+    """Takes so many steps of a flow from the particles x, (..., M, d), and keeps them after every ``every``-th.
+
+    ``progress(step, state)`` is called after each step, from 1 to ``steps``: to print, to look at ``wgf.diagnostics``, or to stop by an
+    exception. **Limits** the history takes steps / every times the memory of x; ``every=steps`` keeps the start and the end alone.
+    """
+    if not isinstance(flow, Flow):
+        raise ValueError(f"flow is {shown(flow)}; pass a wgf.flow.Flow, such as jko(...)")
+    state, kept = flow.init(x), [x]
+    for step in range(1, steps + 1):
+        state = flow.step(state)
+        if step % every == 0:
+            kept.append(state.x)
+        if progress is not None:
+            progress(step, state)
+    return Run(state, torch.stack(kept))
 
 
 @door(score="function", h=">0", lr=">0", inner_steps=">=1", kl="function", w2="function")

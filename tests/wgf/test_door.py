@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import wgf
-from wgf import conjugate, flow, kernels, mlp, natural, projection, svgd, transport
+from wgf import conjugate, diagnostics, flow, kernels, mlp, natural, projection, svgd, transport
 from wgf.door import door
 
 CLOUDS = {  # every public function of two clouds, with what else it needs
@@ -30,6 +30,8 @@ CLOUDS = {  # every public function of two clouds, with what else it needs
     "exact": transport.exact,
     "common_noise": transport.common_noise,
     "flow": lambda x, y: flow.velocity(x, x, y, scale=1.0),
+    "ksd": diagnostics.ksd,
+    "squared_ksd": diagnostics.squared_ksd,
     "jko": lambda x, y: flow.jko(lambda _: y, h=1.0, lr=0.1, inner_steps=1).step(flow.State(x, x)),
 }
 SCALES = {

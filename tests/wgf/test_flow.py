@@ -180,3 +180,23 @@ def test_a_flow_keeps_shape_dtype_and_device(dtype, draw):
     state = flow.jko(torch.neg, h=0.5, lr=0.1, inner_steps=2).step(flow.State(x, x))
     assert (state.x.shape, state.x.dtype, state.x.device) == (x.shape, dtype, x.device)
     assert state.x.isfinite().all()
+
+
+def test_a_run_is_its_steps_and_keeps_the_particles_of_some(draw):
+    jko, seen = flow.jko(torch.neg, h=0.5, lr=0.1, inner_steps=2), []
+    found = flow.run(jko, draw(2, 5, 3), 7, every=3, progress=lambda step, state: seen.append((step, state.x)))
+    states = [jko.init(draw(2, 5, 3))]
+    for _ in range(7):
+        states.append(jko.step(states[-1]))
+    close(found.history, torch.stack([states[k].x for k in (0, 3, 6)]), 0.0)
+    close(torch.stack(found.state), torch.stack(states[7]), 0.0)
+    assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6, 7]
+    close(seen[-1][1], states[7].x, 0.0)
+
+
+def test_a_run_of_what_is_no_flow_or_takes_no_step_is_refused(draw):
+    jko = flow.jko(torch.neg, h=0.5, lr=0.1, inner_steps=2)
+    with pytest.raises(ValueError, match=r"flow is .*; pass a wgf\.flow\.Flow"):
+        flow.run(jko.step, draw(4, 2), 3)
+    with pytest.raises(ValueError, match="steps is 0; allowed is a whole number of at least 1"):
+        flow.run(jko, draw(4, 2), 0)
