@@ -43,6 +43,11 @@ from wgf.mlp import MLP
 from wgf.policies.deterministic import DeterministicPolicy
 from wgf.sinkhorn import sinkhorn
 
+__all__ = [
+    "PRESETS", "Config", "Damping", "Nets", "Noise", "State", "act", "act_noise", "distance", "explore", "greedy", "init", "memory",
+    "metric", "networks", "noise", "novelty", "picked", "ranks", "remember_", "score", "slope", "update",
+]  # fmt: skip
+
 SIGNS = {"dual": 1.0, "published": -1.0}  # of g in the guides that pairs teach
 LEAST = 1e-10  # of Sinkhorn's eps, for populations that all did the same
 

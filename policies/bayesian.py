@@ -12,6 +12,8 @@ from torch import Tensor
 from wgf.door import told
 from wgf.policies.gaussian import GaussianMixture, MixturePolicy, log_stds
 
+__all__ = ["BayesianPolicy"]
+
 
 @dataclass(frozen=True)
 class BayesianPolicy(MixturePolicy):

@@ -12,6 +12,8 @@ from wgf.door import told
 from wgf.mlp import Network
 from wgf.residual import learning
 
+__all__ = ["CategoricalQ", "Pairs", "QNetwork", "VNetwork", "coupled", "squared_error"]
+
 
 class Pairs(NamedTuple):
     """States and actions of a minibatch, and those that followed, by the policy that is evaluated: (S, B, D), (S, B, A), and again."""

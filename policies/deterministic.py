@@ -9,6 +9,8 @@ from torch import Tensor
 from wgf.door import told
 from wgf.mlp import Network
 
+__all__ = ["DeterministicPolicy"]
+
 
 @dataclass(frozen=True)
 class DeterministicPolicy:

@@ -13,6 +13,8 @@ from wgf.mlp import Network
 from wgf.policies import gaussian
 from wgf.policies.gaussian import Draw
 
+__all__ = ["DiagonalPolicy"]
+
 
 @dataclass(frozen=True)
 class DiagonalPolicy:

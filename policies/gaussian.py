@@ -16,6 +16,11 @@ from torch.nn.functional import softplus
 from wgf.door import told
 from wgf.mlp import Network
 
+__all__ = [
+    "Draw", "GaussianMixture", "GaussianPolicy", "MixturePolicy", "entropy", "kl", "log_prob", "log_stds", "noise_size", "squashed",
+    "standard_log_prob", "tanh_log_det",
+]  # fmt: skip
+
 LOG_STD = (-20.0, 2.0)  # bounds of log std, as in Haarnoja et al. 2018 and in today's SACs
 SMOOTH = (-10.0, 2.0)  # those of ``smooth``
 

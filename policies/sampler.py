@@ -9,6 +9,8 @@ from torch import Tensor
 from wgf.door import told
 from wgf.mlp import Network
 
+__all__ = ["SamplingNetwork"]
+
 
 @dataclass(frozen=True)
 class SamplingNetwork:

@@ -12,6 +12,8 @@ from torch import Tensor
 from wgf.door import told
 from wgf.policies.gaussian import tanh_log_det
 
+__all__ = ["SQUASH", "Squash", "barrier", "identity"]
+
 
 class Squash(NamedTuple):
     """A coordinate x (..., M, A) for the particles: u -> x, x -> a, and x -> the log-volume (..., M) that is added to Q / alpha."""

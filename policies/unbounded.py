@@ -14,6 +14,8 @@ from wgf.door import told
 from wgf.mlp import MLP
 from wgf.policies.gaussian import GaussianMixture
 
+__all__ = ["Parts", "UnboundedPolicy", "block_fisher", "decoupled_kl", "flat", "unflat"]
+
 LEAST = 1e-6  # std
 
 

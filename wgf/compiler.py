@@ -14,6 +14,8 @@ from torch import Tensor
 from torch._inductor.inductor_prims import force_stride_order
 from torch.fx.experimental.proxy_tensor import make_fx
 
+__all__ = ["available", "machine_code", "settled", "tanh", "tanh_", "uncompiled"]
+
 # What torch does faster on a CPU than compiled code, which would repeat it for every number that a scalar meets
 _aten = torch.ops.aten
 LEFT = (_aten.expm1.default, _aten.remainder.Scalar)

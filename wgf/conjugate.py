@@ -8,6 +8,8 @@ from torch import Tensor
 
 from wgf.door import door
 
+__all__ = ["Product", "Solution", "conjugate_gradient"]
+
 Product = Callable[[Tensor], Tensor]  # v (*b, P) -> A v (*b, P), every entry of the batch by its own symmetric matrix
 
 

@@ -20,6 +20,8 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from wgf.shown import shown
 
+__all__ = ["Misfit", "door", "told", "traced", "trusted", "vouched"]
+
 _trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 NUMBERS = {
     ">0": "a positive, finite number",

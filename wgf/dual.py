@@ -18,6 +18,8 @@ from torch import Tensor
 from wgf.door import door
 from wgf.kernels import squared_distances
 
+__all__ = ["Dual", "Features", "maximised", "value"]
+
 
 class Features(NamedTuple):
     """W, (*b, d, F), and b, (*b, F)."""

@@ -16,6 +16,12 @@ from torch import Tensor
 from wgf.door import door, traced
 from wgf.shards import own_span
 
+__all__ = [
+    "BLOCK", "FEW", "FEWER", "IMQ", "KERNELS", "MANY", "RBF", "SUBSAMPLE", "WORTH", "Kernel", "KernelName", "Repulsion", "block_of",
+    "by_rows", "distances_to", "median", "median_cross", "median_full", "median_rbf", "median_svgd", "median_svpg", "middle", "own_rows",
+    "per_pair", "pull_between", "row_blocks", "squared_distances", "thinned",
+]  # fmt: skip
+
 Repulsion = Callable[[Tensor], Tensor]
 BLOCK = 2**19  # entries of one block of rows of an M x N matrix on a CPU: 4 MiB in float64, which stay in a cache
 LARGE = 2**25  # and elsewhere, where every block costs a launch: 128 MiB in float32, of which three or four live at a time

@@ -19,6 +19,8 @@ from torch.func import vjp, vmap
 from wgf.door import door
 from wgf.kernels import RBF, squared_distances
 
+__all__ = ["RTOL", "Basis", "Metric", "adapted", "basis", "by_score", "reparameterised", "spanned", "whitened"]
+
 RTOL = 1e-10  # eigenvalues of L below this share of the largest count as none
 REDUCTION, SHARE, BOUNDS = (0.25, 0.75), 0.85, (1e-10, 1e5)  # of ``adapted``
 

@@ -18,6 +18,8 @@ from torch.nn.functional import elu_, layer_norm
 from wgf.door import told, traced
 from wgf.shown import shown
 
+__all__ = ["ACTIVATIONS", "MLP", "ModuleNetwork", "Network", "elu", "first", "orthogonal", "side_by_side", "spread"]
+
 
 class Network(Protocol):
     """A function of theta (*stack, P) and of inputs; ``init`` draws a theta, seed s of the stack from ``generators[s]`` alone."""

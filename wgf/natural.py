@@ -22,6 +22,11 @@ from wgf.conjugate import Product, conjugate_gradient
 from wgf.door import door, traced, vouched
 from wgf.shown import shown
 
+__all__ = [
+    "SLOPES", "Diagonal", "Step", "backtrack", "damped", "empirical", "gaussian_fisher", "gaussian_wasserstein", "hessian", "pullback",
+    "step",
+]  # fmt: skip
+
 
 @door(divergence="function", theta="*b P")
 def hessian(divergence: Callable[[Tensor], Tensor], theta: Tensor) -> Product:

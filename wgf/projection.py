@@ -21,6 +21,8 @@ from wgf.conjugate import Product, conjugate_gradient
 from wgf.door import door
 from wgf.natural import damped, empirical
 
+__all__ = ["ascent", "density", "direction", "gaussian", "shrunk"]
+
 Density = Callable[[Tensor, Tensor], Tensor]  # (phi (..., n, P), a (..., n, A)) -> log pi(a | phi) (..., n), a row of phi for each a
 
 

@@ -18,6 +18,8 @@ from torch import Tensor
 import wgf
 from wgf.shown import shown
 
+__all__ = ["BACKENDS", "Group", "Lost", "is_first", "joined"]
+
 START = "torchrun --standalone --nproc-per-node=2"
 BACKENDS: dict[str, tuple[str, Callable[[], bool]]] = {
     "cpu": ("gloo", lambda: dist.is_gloo_available()),

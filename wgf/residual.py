@@ -14,6 +14,8 @@ from torch.nn.functional import layer_norm
 
 from wgf.mlp import first, orthogonal, spread
 
+__all__ = ["Learning", "Norm", "ResidualNetwork", "learner", "learning"]
+
 F = TypeVar("F", bound=Any)
 EPS, MOMENTUM = 1e-5, 0.01  # of batch norm: added to the variance; the share by which what it remembers moves per step
 

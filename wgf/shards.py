@@ -22,6 +22,8 @@ from torch.nn.functional import pad
 
 from wgf.ranks import Group
 
+__all__ = ["ALONE", "Shards", "every", "own", "own_span", "total", "unsharded"]
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+__all__ = ["LONGEST", "shown"]
+
 LONGEST = 100  # characters of a value
 
 

@@ -16,6 +16,8 @@ from wgf.door import door
 from wgf.kernels import by_rows, distances_to, own_rows, per_pair
 from wgf.shards import every, own, total
 
+__all__ = ["LOWEST", "Plan", "costs", "log_weights", "sinkhorn", "waits"]
+
 CHECK_EVERY = 5  # Sinkhorn iterations between two looks at the marginal error on a CPU
 SELDOM = 10  # and elsewhere, where each is a wait for the device
 ANNEALING = 0.25  # factor of eps an iteration, from the spread of the clouds down to the eps asked for

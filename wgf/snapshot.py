@@ -11,6 +11,8 @@ from torch import Tensor
 
 from wgf.shown import shown
 
+__all__ = ["Snapshot", "joined", "parted", "put_", "set_states", "states"]
+
 Snapshot = dict[str, Any]
 
 

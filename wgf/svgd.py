@@ -14,6 +14,8 @@ from wgf.door import door
 from wgf.kernels import RBF, Kernel, median_rbf, median_svgd, own_rows
 from wgf.shards import every
 
+__all__ = ["blob", "gfsd", "langevin", "unbiased", "velocity"]
+
 
 @door(x="*b M d", score="*b M d", kernel="function")
 def velocity(x: Tensor, score: Tensor, kernel: Kernel | None = None) -> Tensor:

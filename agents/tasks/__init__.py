@@ -15,6 +15,8 @@ import gymnasium
 from wgf.agents.tasks import multigoal, pendula, point_wall
 from wgf.agents.tasks.task import Task
 
+__all__ = ["EXTRAS", "IDS", "OWNERS", "TASKS"]
+
 TASKS: dict[str, Task] = pendula.TASKS | multigoal.TASKS | point_wall.TASKS
 IDS = {f"wgf/{name}-v0": name for name in TASKS}
 OWNERS = {"dm_control": "wgf.agents.tasks.suite"}  # namespaces of tasks that a module registers when it is imported

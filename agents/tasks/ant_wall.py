@@ -10,6 +10,8 @@ import numpy as np
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from numpy.typing import NDArray
 
+__all__ = ["BOXES", "AntWall"]
+
 BOXES = (((4.5, 1.7), (0.5, 0.3)), ((4.5, -1.7), (0.5, 0.3)), ((5.0, 0.0), (0.3, 2.0)))  # centres and half sizes of the wall, m
 GOAL, HEIGHT, COLOUR = (15.0, 0.0), 1.0, (0.6, 0.3, 0.2, 1.0)  # half of the wall's height, m
 CAMERA = {"distance": 22.0, "elevation": -55.0, "lookat": np.array([6.0, 0.0, 0.0])}

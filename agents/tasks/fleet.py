@@ -14,6 +14,8 @@ from wgf.agents.tasks.task import Task
 from wgf.compiler import machine_code
 from wgf.snapshot import Snapshot, put_, set_states, states
 
+__all__ = ["Fleet", "Outcome", "drawn", "stepped"]
+
 
 class Outcome(NamedTuple):
     """What one step of S x n environments gave; one that ended has begun anew: ``next_obs`` is its last, ``obs`` its next first."""

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from wgf.agents.tasks.task import Drawing, Task, normal
 
+__all__ = ["GOALS", "TASKS", "MultiGoal", "distances"]
+
 GOALS = ((5.0, 0.0), (-5.0, 0.0), (0.0, 5.0), (0.0, -5.0))
 EDGE, NEAR = 7.0, 1.0
 

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from wgf.agents.tasks.task import Drawing, Task, normal
 
+__all__ = ["TASKS", "CartPole", "DoublePendulum", "SwingUp", "advance"]
+
 GRAVITY = 10.0  # m / s^2
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from wgf.agents.tasks.task import Drawing, Task
 
+__all__ = ["BOXES", "FORCE", "GOAL", "MASS", "SKIP", "STEP", "TASKS", "PointWall", "contacts"]
+
 BOXES = (((13.0, 2.0), (1.0, 0.3)), ((13.0, -2.0), (1.0, 0.3)), ((14.0, 0.0), (0.3, 2.0)))  # centres and half sizes of the wall, m
 GOAL, RADIUS = (25.0, 0.0), 0.5
 FORCE, MASS = 2000.0, 100.0 * 4.0 / 3.0 * math.pi * RADIUS**3  # N of an action of 1; kg of a ball of density 100

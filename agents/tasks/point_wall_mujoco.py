@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from wgf.agents.tasks.point_wall import GOAL, SKIP, STEP
 
+__all__ = ["MODEL", "PointWallMuJoCo"]
+
 MODEL = Path(__file__).with_name("point_wall.xml")
 Obs = NDArray[np.float64]
 

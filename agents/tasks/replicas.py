@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from wgf.agents.tasks.suite import Suite
 
+__all__ = ["HumanoidStand", "smooth_min"]
+
 Obs = NDArray[np.float64]
 
 

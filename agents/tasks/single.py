@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from wgf.agents.tasks import TASKS
 
+__all__ = ["DOT", "LINE", "Single"]
+
 SIZE = 320  # pixels of a picture's side
 LINE, DOT = 0.015, 0.026  # half the width of a line and the radius of a dot, in half sides of the picture
 

@@ -16,6 +16,8 @@ import numpy as np
 from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 from numpy.typing import NDArray
 
+__all__ = ["Suite"]
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it looks for a display
     from dm_control import suite

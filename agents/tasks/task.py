@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+__all__ = ["Drawing", "Task", "normal"]
+
 
 class Drawing(NamedTuple):
     """What a picture of a state shows, in the task's units of length: dark lines from end to end (L, 2, 2), and red dots (K, 2)."""

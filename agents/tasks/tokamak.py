@@ -17,6 +17,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["IterHybrid", "Part", "command", "observe"]
+
 Obs = NDArray[np.float64]
 
 

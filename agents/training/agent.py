@@ -26,6 +26,8 @@ from wgf.agents.training.spaces import rows
 from wgf.limits import as_path, size
 from wgf.shown import shown
 
+__all__ = ["Agent"]
+
 Metrics = dict[str, Array]
 Callback = Callable[[int, Metrics, "Agent"], bool | None]
 

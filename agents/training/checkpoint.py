@@ -19,6 +19,11 @@ from torch import Tensor
 from wgf.agents.training.descent import Adam
 from wgf.limits import contents
 
+__all__ = [
+    "A_RUN", "again", "alike", "compare", "digest", "doubted", "load", "named", "read_json", "read_sealed", "read_tensors", "read_whole",
+    "replace", "restore_", "save", "seed_slice", "serialized", "tensors", "unsealed", "write_json", "write_sealed", "write_tensors",
+]  # fmt: skip
+
 T = TypeVar("T")
 FORMAT = 3
 LARGEST = 2**24  # bytes of a JSON file that is read

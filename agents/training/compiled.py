@@ -15,6 +15,8 @@ from wgf.agents.training.descent import Adam
 from wgf.agents.training.protocol import AnyAgent, Info
 from wgf.compiler import available, machine_code
 
+__all__ = ["COST", "Recorder", "Update", "held", "pays", "piece", "saving", "update"]
+
 COST = 40.0  # seconds of one core that compiling an update takes, 20 to 60
 # Seconds that an update takes less as machine code, and for each unit of its ``work``: tests/bench/updates.py
 SAVED, SAVED_EACH = 1.2e-3, 8e-11

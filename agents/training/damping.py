@@ -5,6 +5,8 @@ from torch import Tensor
 
 from wgf import kwng
 
+__all__ = ["NONE", "adapt_"]
+
 EVERY = 5  # steps between two changes of the damping
 NONE = torch.finfo(torch.float32).min  # the best of no ratios yet: every number of a state is finite
 

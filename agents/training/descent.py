@@ -10,6 +10,8 @@ from torch import Tensor
 from wgf.door import traced
 from wgf.residual import learning
 
+__all__ = ["Adam", "descend_", "gradients", "train_"]
+
 Seen = TypeVar("Seen")
 Function = TypeVar("Function", bound=Any)  # a policy or a critic, with its network as ``net``
 

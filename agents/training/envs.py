@@ -27,8 +27,8 @@ from wgf.shown import shown
 from wgf.snapshot import Snapshot
 
 __all__ = [
-    "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Source", "Step", "one_line", "returned",
-    "reward_threshold",
+    "Array", "BrokenEnvironment", "Envs", "Film", "Gathered", "Gymnasium", "Mask", "Simulators", "Source", "Step", "beside", "one_line",
+    "returned", "reward_threshold",
 ]  # fmt: skip
 POOLED = 2**17  # bytes that one of EnvPool's takes at least
 ROBOT = 2**13  # and a robot of Warp's

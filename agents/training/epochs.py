@@ -14,6 +14,8 @@ from wgf.mlp import MLP
 from wgf.policies.critics import VNetwork
 from wgf.policies.diagonal import DiagonalPolicy
 
+__all__ = ["EpochSettings", "begin", "memory", "minibatches", "networks", "noise", "samples", "taken"]
+
 
 @dataclass(frozen=True)
 class EpochSettings:

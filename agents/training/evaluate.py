@@ -10,6 +10,8 @@ from torch import Tensor
 from wgf.agents.training.envs import Array, Envs
 from wgf.agents.training.protocol import AnyAgent
 
+__all__ = ["LONGEST", "Episodes", "deterministic", "evaluate", "starts"]
+
 LONGEST = 10_000  # steps of an episode; a task without an end or a time limit is cut here
 
 Policy = Callable[[Tensor], Tensor]  # observations (S, n, D) -> actions (S, n, A)

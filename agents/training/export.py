@@ -19,6 +19,8 @@ from wgf.agents.training.ranges import placed
 if TYPE_CHECKING:
     from wgf.agents.training.agent import Agent
 
+__all__ = ["Greedy", "Held", "about", "export", "quiet"]
+
 LARGEST = 2**31 - 1  # bytes of an ONNX file without others beside it
 APART = 1e-3  # of half an action's range: far above rounding, far below another action
 

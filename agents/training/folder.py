@@ -13,6 +13,8 @@ from wgf.agents.training.record import Record
 from wgf.agents.training.store import Saved, Store
 from wgf.shown import shown
 
+__all__ = ["SNAPSHOT", "checkpoints", "difference", "free", "identity", "newest", "opened", "resumable", "seed_folder"]
+
 SNAPSHOT = {"seeds": list, "compile": bool, "assessing": bool} | dict.fromkeys(("about", "state", "streams", "memory", "record"), dict)
 FREE = ("steps", "checkpoint_every", "step_limit")  # of a schedule: a training that goes on may change them
 

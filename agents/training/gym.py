@@ -15,6 +15,8 @@ from wgf.agents.training.making import closed, refuse_statistics, several
 from wgf.agents.training.spaces import Array, BrokenEnvironment, Misfit, Scale, Step, cast, raised
 from wgf.snapshot import Snapshot
 
+__all__ = ["Episode", "Gymnasium"]
+
 FAULTS = (Exception, SystemExit, TooLong)  # an environment's own code may raise anything, and may call sys.exit
 BEGUN, STEPPED = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
 

@@ -8,6 +8,8 @@ from wgf.agents.training.workers import restarted
 from wgf.compiler import uncompiled
 from wgf.transport import unconverged
 
+__all__ = ["METRICS", "Health"]
+
 METRICS: dict[str, Callable[[], int]] = {"plans_stopped_short": unconverged, "unstable_simulations": unstable}
 SOURCES = METRICS | {"updates_not_compiled": uncompiled, "restarted_environments": restarted}  # each counts since the process began
 

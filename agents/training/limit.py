@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+__all__ = ["Limit", "TooLong"]
+
 
 class TooLong(BaseException):
     """A call took longer than its limit. No Exception: code that tries again and again after every Exception must not catch it."""

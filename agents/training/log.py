@@ -22,6 +22,8 @@ from torch.utils.tensorboard.summary import hparams, scalar, text
 
 from wgf.agents.training.checkpoint import named, save, write_sealed
 
+__all__ = ["LOCK", "Events", "NoLog", "Rows", "RunLog", "being_written"]
+
 LOCK = ".lock"
 
 

@@ -26,6 +26,11 @@ from wgf.agents.training.spaces import quiet, raised
 from wgf.agents.training.store import Saved, Store
 from wgf.snapshot import Snapshot, put_
 
+__all__ = [
+    "Keeper", "Task", "Tell", "Tick", "Training", "actor", "assess", "attempt", "begin", "blame", "collect", "learn", "log", "restore",
+    "snapshot", "steps", "stop_broken", "train",
+]  # fmt: skip
+
 
 class Task(NamedTuple):
     """What is trained, from beginning to end.

@@ -16,6 +16,8 @@ import torch
 from wgf.limits import free_memory as free_memory
 from wgf.shown import shown
 
+__all__ = ["about", "commit", "cores", "find_device", "find_threads", "tuned", "versions", "work"]
+
 LARGE = 60e6
 PACKAGES = ("wgflow", "torch", "gymnasium", "mujoco", "numpy", "envpool", "mujoco-warp", "warp-lang", "dm-control", "gymtorax")
 

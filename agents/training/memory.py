@@ -18,6 +18,8 @@ from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.settings import DelayedSettings, ReplaySettings
 from wgf.snapshot import Snapshot, put_
 
+__all__ = ["Episodes", "Replay", "filled", "memory"]
+
 
 @dataclass
 class Episodes:

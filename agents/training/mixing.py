@@ -12,6 +12,8 @@ from wgf.agents.training.settings import PaperSettings
 from wgf.policies.critics import QNetwork, VNetwork
 from wgf.policies.gaussian import MixturePolicy, noise_size
 
+__all__ = ["MixtureSettings", "Nets", "State", "act", "act_noise", "greedy"]
+
 
 @dataclass(frozen=True)
 class MixtureSettings(PaperSettings):

@@ -6,6 +6,8 @@ from wgf.agents.training.description import Description
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.weight import shapes, weight
 
+__all__ = ["LEAST", "disk", "memory"]
+
 LEAST = 2**17  # bytes of a seed's small files: config.json, its copy in TensorBoard's file, states of random generators
 SCALAR, EPISODE = 110, 20  # bytes of a number in metrics.csv and in TensorBoard's file; steps of an episode, at least, in most tasks
 LOOK, EVALUATION, ENDED = 12, 4, 2  # numbers that are logged at a look, at an evaluation, and for an episode

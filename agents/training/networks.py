@@ -7,6 +7,8 @@ from wgf.mlp import MLP, Network
 from wgf.policies.critics import CategoricalQ, QNetwork
 from wgf.residual import ResidualNetwork
 
+__all__ = ["body", "critic"]
+
 
 def body(cfg: ReplaySettings, inputs: int, hidden: Sequence[int], out: int, activation: str) -> Network:
     """Returns a network of the kind that is asked for. Raises ValueError for residual blocks of different widths, and for none."""

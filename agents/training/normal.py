@@ -15,6 +15,8 @@ from wgf.agents.training.protocol import Act, AnyAgent, Finished, Info, Memory, 
 from wgf.agents.training.schedule import Schedule
 from wgf.snapshot import Snapshot
 
+__all__ = ["LIMIT", "Moments", "Normalized", "State", "Watched", "Watching", "normalized"]
+
 LIMIT = 10.0  # deviations at which an observation is cut
 
 

@@ -17,6 +17,11 @@ from wgf.mlp import MLP
 from wgf.policies.critics import VNetwork, squared_error
 from wgf.policies.diagonal import DiagonalPolicy
 
+__all__ = [
+    "Nets", "Settings", "State", "act", "act_noise", "ascent", "begin", "estimate", "explore", "fit_", "greedy", "learned", "networks",
+    "noise", "part_of_gradient", "policy_gradient", "regress_", "segments", "standardised",
+]  # fmt: skip
+
 TIMES = 50  # of a segment at once: few enough that the hidden layers stay in the cache
 
 

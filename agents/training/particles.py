@@ -14,6 +14,8 @@ from wgf.agents.training.targets import mean_square, speed
 from wgf.kernels import KERNELS, Kernel, KernelName
 from wgf.transport import exact_cost
 
+__all__ = ["ParticleSettings", "init", "kernel", "memory", "score", "seen"]
+
 
 @dataclass(frozen=True)
 class ParticleSettings(Settings):

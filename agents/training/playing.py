@@ -14,6 +14,8 @@ from wgf.agents.training.envs import Envs
 from wgf.agents.training.protocol import Act, Actor
 from wgf.compiler import settled
 
+__all__ = ["Play"]
+
 MOST = 5  # steps in one piece: more take as long each, and longer to compile
 # (what a memory counts, observations that were acted on, actions, what came of them) -> what is to be kept; it changes the counts in place
 Note = Callable[[Any, Tensor, Tensor, Outcome], tuple[Tensor, ...]]

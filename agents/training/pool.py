@@ -8,6 +8,8 @@ import numpy as np
 from wgf.agents.training.spaces import Array, BrokenEnvironment, Scale, Step, cast, near, quiet, sizes, stepped, vector
 from wgf.snapshot import Snapshot
 
+__all__ = ["EnvPool"]
+
 NO_WAY_BACK = "environments of backend envpool do not come back to where they were; use backend gymnasium (--backend gymnasium)"
 
 

@@ -16,6 +16,11 @@ from wgf.agents.training.protocol import Act, Finished, Size, Streams
 from wgf.agents.training.schedule import Schedule
 from wgf.snapshot import Snapshot
 
+__all__ = [
+    "EMBEDDINGS", "Course", "EmbeddingName", "Iteration", "Population", "Trajectory", "actions", "embedding_size", "final_state", "noted",
+    "reward_to_go",
+]  # fmt: skip
+
 
 class Iteration(NamedTuple):
     """One episode of each of n policies of S seeds: discounted returns (S, n) and embeddings Phi of what they did (S, n, d)."""

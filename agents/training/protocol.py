@@ -15,6 +15,8 @@ from wgf.snapshot import Snapshot, set_states, states
 if TYPE_CHECKING:
     from wgf.agents.training.envs import Envs
 
+__all__ = ["Act", "Actor", "Agent", "AnyAgent", "B", "Batch", "C", "Finished", "Info", "Memory", "S", "Size", "Streams", "X", "Y"]
+
 C = TypeVar("C")
 S = TypeVar("S")
 B = TypeVar("B")

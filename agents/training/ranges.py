@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 from wgf.shown import shown as line
 
+__all__ = ["LARGEST", "RANGES", "Range", "check", "choices", "chosen", "counted", "flag", "function", "placed", "shown", "whole"]
+
 
 class Range(NamedTuple):
     """A test of a value, and the words for it."""

@@ -15,6 +15,8 @@ from wgf.agents.training.envs import Array
 from wgf.agents.training.log import NoLog, RunLog
 from wgf.snapshot import Snapshot
 
+__all__ = ["FINISHED", "INTERRUPTED", "RUNNING", "Record", "check"]
+
 RUNNING, FINISHED, INTERRUPTED = "running", "finished", "interrupted"
 
 

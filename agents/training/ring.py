@@ -10,6 +10,8 @@ from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training.protocol import Batch
 from wgf.snapshot import Snapshot, put_
 
+__all__ = ["Ring"]
+
 
 class Ring:
     """A ring of rows (observation, action, reward, discount) for each of the n environments of a seed.

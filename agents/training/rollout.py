@@ -14,6 +14,8 @@ from wgf.agents.training.protocol import Act, Finished, Size, Streams
 from wgf.agents.training.schedule import Schedule
 from wgf.snapshot import Snapshot
 
+__all__ = ["Rollout", "Segment", "nothing"]
+
 
 class Segment(NamedTuple):
     """T steps of E environments for each of M policies of S seeds.

@@ -16,6 +16,8 @@ from wgf.agents.training.targets import td_target
 from wgf.policies.critics import QNetwork
 from wgf.policies.sampler import SamplingNetwork
 
+__all__ = ["Nets", "SamplingSettings", "State", "act", "act_noise", "evaluate_", "greedy", "init", "networks"]
+
 
 @dataclass(frozen=True)
 class SamplingSettings(PaperSettings, DelayedSettings):

@@ -14,6 +14,8 @@ from wgf.agents.training.folder import seed_folder
 from wgf.agents.training.ranges import whole
 from wgf.shown import shown
 
+__all__ = ["Policies", "read"]
+
 LONGEST = 255  # letters of a name
 SAVED = {"agent": str, "preset": str, "config": dict, "schedule": dict, "env": str, "backend": str} | dict.fromkeys(
     ("seed", "step", "obs_size", "action_size"), int

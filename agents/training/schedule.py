@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 from math import inf
 from typing import Literal
 
+__all__ = ["Schedule"]
+
 
 @dataclass(frozen=True)
 class Schedule:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from wgf.dual import Features
 
+__all__ = ["Scores", "begun", "teach_"]
+
 STEP, LARGEST = 0.05, 20.0  # of a pair, in their code; of the exponent, beyond which float32 would overflow before long
 
 

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+__all__ = [
+    "ACTOR", "CRITIC", "SMALL", "SMALL_CRITIC", "STRONG", "TODAY", "ActorSettings", "DelayedSettings", "PaperSettings", "ReplaySettings",
+    "SmoothedSettings",
+]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class ReplaySettings:

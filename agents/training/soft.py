@@ -15,6 +15,8 @@ from wgf.agents.training.settings import ActorSettings, SmoothedSettings
 from wgf.agents.training.targets import entropy_target
 from wgf.policies.critics import Pairs, QNetwork
 
+__all__ = ["SoftSettings", "State", "begin", "evaluate_", "temper_"]
+
 
 @dataclass(frozen=True)
 class SoftSettings(ActorSettings, SmoothedSettings):

@@ -10,6 +10,11 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Array", "BrokenEnvironment", "Mask", "Misfit", "Scale", "Step", "answered", "cast", "flag", "near", "number", "numbers", "quiet",
+    "raised", "rows", "sizes", "stepped", "vector",
+]  # fmt: skip
+
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 NUMBERS = "fiub"  # kinds of types of numpy that are real numbers

@@ -18,6 +18,8 @@ from torch import Tensor
 from wgf.agents.training.checkpoint import read_sealed, read_tensors, write_sealed, write_tensors
 from wgf.snapshot import Snapshot, joined, parted
 
+__all__ = ["Saved", "Store"]
+
 FORMAT, KEPT = 1, 2
 NAME = re.compile(r"training-(\d+)\.json")
 FILES = r"(state|rows)-\d+\.safetensors"

@@ -8,6 +8,8 @@ from torch import Tensor
 from wgf.agents.training.settings import SmoothedSettings
 from wgf.transport import W2Name
 
+__all__ = ["GENTLE", "TrustSettings", "follow_"]
+
 
 @dataclass(frozen=True)
 class TrustSettings(SmoothedSettings):

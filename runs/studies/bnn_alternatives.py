@@ -18,6 +18,8 @@ from wgf.runs.studies.bnn_report import Scores
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.statistics import holm, resampled
 
+__all__ = ["Options", "main", "table"]
+
 FLOWS = ("svgd", "wgf:w2=eq9_mean:w2_scale=10", "smi:particles=5", "blob", "langevin", "ensemble", "dropout")  # smi draws 10 of each
 LARGEST = 2000  # rows of a set that a Gaussian process is fitted to: a step of its fit costs their number cubed
 SHARE = 1.0 / 9.0  # of test rows to train rows in a standard split

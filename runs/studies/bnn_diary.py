@@ -25,6 +25,8 @@ from wgf.runs.trainer.reuse import move_aside
 from wgf.shards import ALONE
 from wgf.snapshot import Snapshot
 
+__all__ = ["ELSEWHERE", "HEARD", "KEPT", "SELDOM", "SHARE", "Diary", "Follower", "opened"]
+
 KEPT = "training"  # the folder of the checkpoints
 SELDOM = 10.0  # seconds between two of them, at least: so much may be lost
 SHARE = 40.0  # of the time between two of them, one takes a part of 1 / SHARE at most

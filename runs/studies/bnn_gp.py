@@ -25,6 +25,8 @@ from wgf.runs.studies.bnn_report import SCORES
 from wgf.runs.trainer.statistics import Values
 from wgf.runs.trainer.tables import write_rows
 
+__all__ = ["fit", "predict", "scores"]
+
 LENGTHS, NOISES = (1e-2, 1e4), (1e-6, 1e1)  # bounds: of a standardised feature's length, and of the noise's part of the targets' variance
 
 

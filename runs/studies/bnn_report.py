@@ -14,6 +14,11 @@ from wgf.runs.trainer.figures import figure
 from wgf.runs.trainer.statistics import Interval, Values, resampled
 from wgf.shown import shown
 
+__all__ = [
+    "FILES", "LEVELS", "PREDICTIONS", "PUBLISHED", "SCORES", "Scores", "by_flow", "coverage", "curve", "draw", "mean", "paired", "read",
+    "signed", "table", "tuned", "tuned_table", "write",
+]  # fmt: skip
+
 # Zhang et al. 2018, Table 3: test RMSE and log-likelihood, "averaged predictions with standard deviations", as printed.
 PUBLISHED = {
     "boston": {

@@ -24,6 +24,8 @@ from wgf.runs.command.options import check_range
 from wgf.runs.trainer import tables
 from wgf.transport import VELOCITIES
 
+__all__ = ["Options", "Problem", "draw", "main", "rest", "table"]
+
 FEATURES, ROWS, GAMMA, LAM = 2, 30, 0.2, 1.5
 LR, INNER = 0.05, 4
 M, SCALE = 20, 0.4  # where the other one varies

@@ -14,6 +14,8 @@ from wgf.bnn import BayesianRegressor, Settings
 from wgf.runs.trainer.figures import figure
 from wgf.runs.trainer.statistics import Values
 
+__all__ = ["GRID", "draw", "points"]
+
 GRID = np.linspace(-6.0, 6.0, 121)
 
 

@@ -23,6 +23,8 @@ from wgf.runs.trainer.evaluations import Plan, best, choices, gather, planned, s
 from wgf.runs.trainer.figures import caption, display, figure, returns
 from wgf.runs.trainer.statistics import COVERAGE, TESTS
 
+__all__ = ["ALONE", "FLOWS", "LEARNING", "Options", "draw", "grouped", "main", "rows"]
+
 ITERATIONS = {"CartPole": 100, "CartPoleSwingUp": 1000, "DoublePendulum": 1000}
 LEARNING = {"REINFORCE": "1.0", "A2C": "0.0"}  # lambda of the advantages
 POLICIES, SAMPLES = 16, 5000  # of a seed; of a policy and iteration

@@ -23,6 +23,8 @@ from wgf.runs.trainer.evaluations import Plan, best, choices, gather, planned, s
 from wgf.runs.trainer.figures import caption, figure, returns
 from wgf.runs.trainer.statistics import COVERAGE, TESTS
 
+__all__ = ["METHODS", "TASKS", "Learnt", "Method", "Options", "main", "rows", "train"]
+
 TASKS = {  # the paper's final return of each method, mean over 5 seeds
     "Walker2d": (516.47, 529.60, 652.53, 683.38, 739.51),
     "HalfCheetah": (1412.57, 1334.27, 1668.75, 1655.04, 1817.68),

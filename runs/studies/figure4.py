@@ -23,6 +23,8 @@ from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, figure, returns
 from wgf.runs.trainer.statistics import COVERAGE, TESTS
 
+__all__ = ["METHODS", "Method", "Options", "Scene", "main", "rows"]
+
 
 class Scene(NamedTuple):
     """An environment, what a figure calls it, the steps of an episode, pairs per update, and settings of all methods."""

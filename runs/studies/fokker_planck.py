@@ -21,6 +21,8 @@ from wgf.runs.command.options import check_range
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
 
+__all__ = ["Options", "draw", "law", "main", "path", "rows"]
+
 MEAN, STD, TIME, STEPS = 2.0, 0.5, 2.0, (0.4, 0.2, 0.1, 0.05)
 STIFF, INNER = 40.0, 200  # above Blob's Lipschitz constant; of a move the inner steps leave (1 - (1/h + 1) / (1/h + STIFF))^INNER
 MOST = 10_000  # particles: each step holds all pairs

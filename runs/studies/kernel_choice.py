@@ -21,6 +21,8 @@ from wgf.runs.command.options import check_range
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
 
+__all__ = ["Found", "Options", "choices", "deviations", "draw", "largest", "law", "main", "rest", "rows", "scaled"]
+
 STEP, SAME, MOST = 0.2, 0.05, 200.0
 PARTICLES, AXES, M = (10, 30, 100), (1, 2, 10, 50), 30
 SPREAD = 3.0  # the largest deviation of the unequal law, and 1 over its smallest

@@ -23,6 +23,8 @@ from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, figure, returns
 from wgf.runs.trainer.statistics import difference, holm
 
+__all__ = ["RUNGS", "Options", "Rung", "below", "main", "rows"]
+
 
 class Rung(NamedTuple):
     """What is trained, as in `wgf compare`, and the rung that it is compared with."""

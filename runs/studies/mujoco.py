@@ -25,6 +25,8 @@ from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, display, figure, returns
 from wgf.runs.trainer.statistics import COVERAGE, TESTS
 
+__all__ = ["TABLES", "Options", "Table", "main", "rows"]
+
 
 class Table(NamedTuple):
     """Which tasks and agents, with which preset and settings, for how long, and what is published of them.

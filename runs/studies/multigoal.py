@@ -30,6 +30,8 @@ from wgf.runs.trainer.figures import display, figure
 from wgf.runs.trainer.reuse import complete
 from wgf.runs.trainer.training import Job, resolve
 
+__all__ = ["Options", "Policy", "draw", "load", "main", "wander"]
+
 ENV, CPU = "wgf/MultiGoal-v0", torch.device("cpu")
 STATES = ((-2.5, 0.0), (0.0, 0.0), (2.5, 2.5))
 # DP-WGF-V values a state by its own policy's draws, so a goal that the policy leaves is valued less and less. The public SAC code of 2017

@@ -22,6 +22,11 @@ from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
 from wgf.runs.trainer.statistics import bootstrap
 
+__all__ = [
+    "AGENTS", "METHODS", "Options", "algorithm_2", "ascent", "draw_likelihood", "draw_line", "episodes", "fit", "learn", "log_likelihood",
+    "main", "policy_gradient", "slope", "table",
+]  # fmt: skip
+
 MAXIMUM, START, POINTS, LIKELIHOOD_STEP, NEAR = (12.0, 4.0), (0.0, 1.0), 1000, 1e-4, 0.05
 AGENTS, LINE_START, LINE_STEP, HORIZON, EPISODES = 10, (10.0, 14.0), 0.075, 10, 20
 EPS = 0.05  # of Algorithm 2, in nats

@@ -22,6 +22,8 @@ from wgf.runs.command.options import LARGEST_SEED, check_range
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
 
+__all__ = ["Law", "Options", "descend", "loss", "losses", "main", "moved", "pull", "slope"]
+
 DIMENSIONS, STEP, NODES = 100, 0.9, 24
 STEPS = tuple(float(f"{x:.2g}") for x in np.geomspace(1e-3, 10.0, 9))  # of panel (f)
 WEIGHTS = (0.1, 1.0, 10.0, 100.0)  # of penalties

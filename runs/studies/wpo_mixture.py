@@ -23,6 +23,8 @@ from wgf.runs.command.options import LARGEST_SEED, check_range
 from wgf.runs.trainer import tables
 from wgf.runs.trainer.figures import figure
 
+__all__ = ["FORMS", "OPTIMUM", "STARTS", "Options", "arrival", "climb", "draw_paths", "main", "slope", "table"]
+
 OPTIMUM = math.sqrt(50.0)
 STARTS = {"std 10": 10.0, "variance 10": math.sqrt(10.0)}
 FORMS = {"fisher": "conjugate gradients", "std^2": "std^2 for the inverse"}

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 
 from wgf.runs.sweeps.process import started
 
+__all__ = ["Command", "Engine", "Handle", "Local", "engine", "missing"]
+
 
 class Command(NamedTuple):
     """``wgf ARGS``, its log, and what it takes: threads, and bytes of memory."""

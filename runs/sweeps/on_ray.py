@@ -9,6 +9,8 @@ from wgf.runs.command.answers import STOPPED
 from wgf.runs.sweeps.engines import Command, Handle, missing
 from wgf.runs.sweeps.process import completed
 
+__all__ = ["Ray"]
+
 RETRIES = 3  # of a task whose worker or machine died
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from wgf.runs.sweeps.engines import Command, Handle, missing
 from wgf.runs.sweeps.process import Restartable
 
+__all__ = ["Slurm"]
+
 MINUTES = 24 * 60
 AGAIN = 100  # times that a job goes on after its time limit
 

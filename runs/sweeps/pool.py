@@ -21,6 +21,8 @@ from wgf.runs.sweeps.process import LOOK, reason
 from wgf.runs.trainer.reuse import missing, move_aside
 from wgf.runs.trainer.training import Job, words
 
+__all__ = ["Ended", "Pool", "Room", "Task", "arguments", "demand", "threads"]
+
 TRIES = 3  # times that a training which was killed goes on within one call
 PROCESS = 450 * 2**20  # bytes of a training beside what it holds: Python, torch, simulators
 PATIENCE = 5.0  # seconds that a training has to end after a second signal

@@ -12,6 +12,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+__all__ = ["LOOK", "Restartable", "completed", "reason", "started"]
+
 LIBC = ctypes.CDLL(None)
 DEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent dies
 LOOK = 0.1  # seconds between two looks at a process

@@ -11,6 +11,8 @@ from wgf.runs.trainer.compare import Curves, read
 from wgf.runs.trainer.reuse import finished
 from wgf.runs.trainer.statistics import COVERAGE, interval
 
+__all__ = ["write"]
+
 UNKNOWN = "-"
 
 

@@ -6,6 +6,8 @@ from typing import Protocol
 from wgf.runs.sweeps.grid import Setting
 from wgf.runs.sweeps.pool import Ended
 
+__all__ = ["Grid", "Source"]
+
 
 class Source(Protocol):
     """What is to be trained: a grid, or a search that learns from what has ended."""

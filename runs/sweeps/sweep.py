@@ -27,6 +27,8 @@ from wgf.runs.trainer.reuse import locked
 from wgf.runs.trainer.training import words
 from wgf.shown import shown
 
+__all__ = ["room", "sweep"]
+
 PROMISE = "every training saves, then the sweep stops"
 
 

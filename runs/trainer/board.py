@@ -15,6 +15,8 @@ from wgf.runs.trainer.tables import writable
 if TYPE_CHECKING:
     from wgf.runs.trainer.compare import Curves
 
+__all__ = ["write"]
+
 FOLDER = "compare"  # no agent has this name
 
 

@@ -19,6 +19,11 @@ from wgf.runs.trainer.figures import caption, display, figure, returns
 from wgf.runs.trainer.reuse import complete
 from wgf.runs.trainer.statistics import COVERAGE, TESTS, Values, difference, episodes_to, holm, improvement, interval
 
+__all__ = [
+    "PARTS", "THRESHOLDS", "Curves", "compare", "compared", "draw", "mixed", "over_training_and_at_the_end", "plan", "read", "table",
+    "write",
+]  # fmt: skip
+
 RETURN, RATE = "eval/return", "charts/steps_per_second"
 # Zhang et al. 2018, Table 2; elsewhere the return at which Gymnasium calls a task solved.
 THRESHOLDS = {"Swimmer": 100.0, "Walker2d": 3000.0, "Hopper": 2000.0, "Humanoid": 2000.0}

@@ -14,6 +14,8 @@ from wgf.runs.trainer.compare import Curves, read
 from wgf.runs.trainer.reuse import complete
 from wgf.runs.trainer.training import Job, words
 
+__all__ = ["HEAD", "Plan", "best", "choices", "gather", "planned", "read_rows", "sweep", "write_rows"]
+
 HEAD = ["environment", "label", "settings", "seed", "step", "return"]
 LARGEST = 2**28  # bytes of such a file
 K = TypeVar("K", bound=Hashable)  # what a study calls a plan

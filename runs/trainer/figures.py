@@ -11,6 +11,8 @@ from typing import Any
 from wgf.agents.training.checkpoint import named
 from wgf.runs.trainer.statistics import COVERAGE, Values, band
 
+__all__ = ["NAMES", "caption", "display", "figure", "returns", "thousands"]
+
 NAMES = {
     "ddpg": "DDPG",
     "dp-wgf": "DP-WGF",

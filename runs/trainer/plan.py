@@ -9,6 +9,8 @@ from wgf.limits import size
 from wgf.runs.command.doctor import Finding, unwritable
 from wgf.runs.trainer.training import Job, length, words
 
+__all__ = ["plan"]
+
 
 def plan(job: Job) -> Iterator[Finding]:
     """Returns a line for what is planned, and for each thing that it needs. Raises ValueError as ``wgf train`` does."""

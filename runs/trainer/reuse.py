@@ -19,6 +19,8 @@ from wgf.runs.trainer.tables import filled, writable
 from wgf.runs.trainer.training import MANY_THREADS, Job, report, run, words
 from wgf.shown import shown
 
+__all__ = ["Part", "complete", "finished", "locked", "missing", "move_aside"]
+
 OURS = re.compile(r"metrics\.csv|curves\.csv|events\..*|training|\..*\.tmp|\.lock")  # what a run has that died at once
 
 

@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu, trim_mean, ttest_ind
 from scipy.stats import t as student
 
+__all__ = [
+    "COVERAGE", "TESTS", "Difference", "Interval", "Values", "band", "bootstrap", "difference", "episodes_to", "holm", "improvement",
+    "interval", "iqm", "resampled",
+]  # fmt: skip
+
 Values = NDArray[np.float64]
 
 # A bootstrap resamples the few seeds that there are, and so takes the spread between seeds for smaller than it is.

@@ -10,6 +10,8 @@ from typing import Any
 
 from wgf.agents.training.checkpoint import named
 
+__all__ = ["Row", "filled", "markdown", "text", "writable", "write", "write_rows", "write_text"]
+
 Row = Mapping[str, str]
 
 

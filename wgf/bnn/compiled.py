@@ -6,6 +6,8 @@ from wgf.bnn.flows import Drive, drive, with_w2
 from wgf.bnn.model import Model
 from wgf.compiler import machine_code
 
+__all__ = ["compiled"]
+
 RECORDED = ("common_noise", "eq9_sum", "eq9_mean")  # the others look at numbers: when to stop, whom to assign
 _made: dict[tuple[object, ...], Drive] = {}
 

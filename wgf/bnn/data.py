@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from wgf.limits import as_path, contents, size
 from wgf.shown import LONGEST, shown
 
+__all__ = ["SETS", "Missing", "Rows", "Set", "Split", "known", "largest", "load", "note", "repeated", "splits"]
+
 Array = NDArray[np.float64]
 
 

@@ -22,6 +22,8 @@ from wgf.shards import ALONE, Shards
 from wgf.shown import shown
 from wgf.snapshot import Snapshot, put_
 
+__all__ = ["DTYPE", "Course", "Fit", "dev_likelihood", "dev_size", "fit", "room"]
+
 DTYPE = torch.float32  # of the particles
 LOOKS = 20  # at a fit, evenly spaced
 WIDEST = 1e100  # deviation of a column, and 1 over the narrowest: squares stay within float64

@@ -12,6 +12,8 @@ from wgf.bnn.network import Net
 from wgf.shards import ALONE, Shards, own
 from wgf.transport import VELOCITIES
 
+__all__ = ["FLOWS", "KL", "Drive", "RMSProp", "drive", "minibatches", "normal", "thinned", "thinning", "with_w2"]
+
 
 class RMSProp:
     """x <- x + lr v / (1e-6 + sqrt(h)), h <- .9 h + .1 v^2, h = v^2 at first: "AdaGrad with momentum" of Liu & Wang's public code."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+__all__ = ["draw", "init", "log_densities", "slope"]
+
 START = 0.01  # every std at first. Departs: NumPyro's guides take 0.1, whose noise hides 200 rows for more than 1,500 steps
 
 

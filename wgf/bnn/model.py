@@ -18,6 +18,8 @@ from torch import Tensor
 
 from wgf.bnn.network import Net
 
+__all__ = ["LEAST_RESIDUAL", "Model", "Parts", "Prior", "deviation", "log_density"]
+
 LEAST_RESIDUAL = 1e-4  # of the targets' variance: where networks fit all rows at the start, they do so by chance
 
 

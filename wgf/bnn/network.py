@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+__all__ = ["Net"]
+
 
 @dataclass(frozen=True)
 class Net:

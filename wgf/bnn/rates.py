@@ -9,6 +9,8 @@ from wgf.bnn.fit import Fit, dev_likelihood, fit
 from wgf.bnn.settings import Settings
 from wgf.shards import ALONE, Shards
 
+__all__ = ["best_rate"]
+
 
 def best_rate(
     settings: Settings,

@@ -28,6 +28,8 @@ from wgf.limits import as_path
 from wgf.shards import ALONE, Shards
 from wgf.shown import shown
 
+__all__ = ["RATES", "BayesianRegressor"]
+
 Array = NDArray[np.float64]
 RATES = (0.001, 0.004)  # the better of two by the dev part: tests/bench/bnn_defaults.py
 HALVINGS = 60  # of the bracket of a quantile: to float64's last digits

@@ -16,6 +16,8 @@ from wgf.bnn.fit import DTYPE, Fit
 from wgf.limits import contents
 from wgf.shown import shown
 
+__all__ = ["FORMAT", "field", "read", "whole", "write"]
+
 FORMAT = "wgf-bnn-3"
 
 

@@ -12,6 +12,8 @@ from wgf.bnn.network import Net
 from wgf.shown import shown
 from wgf.transport import VELOCITIES, W2Name
 
+__all__ = ["LARGEST", "Settings"]
+
 LARGEST = 10**18  # of a whole number: tensors count no further
 MOST = 1e30  # of other numbers: float32 holds them and their products
 FLAGS = (True, False)

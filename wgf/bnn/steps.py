@@ -16,6 +16,8 @@ from wgf.shards import ALONE, Shards
 from wgf.shown import shown
 from wgf.snapshot import Snapshot, put_, set_states, states
 
+__all__ = ["Steps"]
+
 
 class Steps:
     """Particles (S, M, P), of the flow smi components (S, M, 2P), on data x (S, n, d), y (S, n, K) with rows' weights (S, n), step sizes
