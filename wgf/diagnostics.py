@@ -32,7 +32,7 @@ def ksd(x: Tensor, score: Tensor, *, c: Tensor | float = 1.0, weights: Tensor | 
     N^(-1/2). It hardly sees how mass is shared out among modes that are far apart, since scores do not tell. Cost O(M^2 d); memory grows
     as M: rows go in blocks. **Derivative** none, it is detached.
     """
-    w = torch.full_like(x[..., 0], 1.0) if weights is None else weights
+    w = torch.ones_like(x[..., 0]) if weights is None else weights
     w = w.detach().double() / w.detach().double().sum(-1, keepdim=True)
     pairs = _stein(x, score, c)
     rows = by_rows(x, x, lambda rows: pairs(rows) @ w[..., None])[..., 0]
@@ -69,10 +69,11 @@ def _stein(x: Tensor, score: Tensor, c: Tensor | float) -> Callable[[slice], Ten
     distances, along = distances_to(x), torch.linalg.vecdot(s, x)
 
     def pairs(rows: slice) -> Tensor:
-        squared = distances(x[..., rows, :])
-        k = (per_pair(_double(c)) ** 2 + squared).rsqrt()
-        apart = along[..., rows, None] + along[..., None, :] - s[..., rows, :] @ x.mT - x[..., rows, :] @ s.mT
-        return (s[..., rows, :] @ s.mT) * k + (apart + x.shape[-1]) * k**3 - 3.0 * squared * k**5
+        squared: Tensor = distances(x[..., rows, :])
+        k: Tensor = (per_pair(_double(c)) ** 2 + squared).rsqrt()
+        apart: Tensor = along[..., rows, None] + along[..., None, :] - s[..., rows, :] @ x.mT - x[..., rows, :] @ s.mT
+        found: Tensor = (s[..., rows, :] @ s.mT) * k + (apart + x.shape[-1]) * k**3 - 3.0 * squared * k**5
+        return found
 
     return pairs
 
@@ -90,8 +91,7 @@ def importance_ess(weights: Tensor) -> Tensor:
     mode, it says nothing.
     """
     w = weights.detach().double()
-    w = w / w.amax(-1, keepdim=True)
-    return (w.sum(-1) ** 2 / w.square().sum(-1)).to(weights.dtype)
+    return (w / w.sum(-1, keepdim=True)).square().sum(-1).reciprocal().to(weights.dtype)
 
 
 @door(history="*b M d")
