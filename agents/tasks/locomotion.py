@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+__all__ = ["ROBOTS", "Data", "Robot", "reward", "start"]
+
 
 class Data(NamedTuple):
     """What MuJoCo knows of N robots, by its own names, in SI units."""

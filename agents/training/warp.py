@@ -14,6 +14,7 @@ from wgf.agents.training.making import made
 from wgf.agents.training.spaces import BrokenEnvironment, Scale, near
 from wgf.snapshot import Snapshot, put_, set_states, states
 
+__all__ = ["WarpFleet", "check", "packages", "room"]
 Geom = mujoco.mjtGeom
 
 

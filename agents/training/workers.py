@@ -24,6 +24,7 @@ from wgf.agents.training.spaces import Array, BrokenEnvironment, Step, quiet
 from wgf.limits import free_memory
 from wgf.snapshot import Snapshot
 
+__all__ = ["Row", "Trace", "Workers", "restarted"]
 CONTEXT = "fork" if sys.platform == "linux" else None  # a fork knows the program's functions, ids and modes; None: the system's usual way
 EACH = 2**24  # bytes that a process takes at least
 _restarted = [0]
