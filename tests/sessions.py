@@ -35,7 +35,7 @@ SESSIONS = {
     ],
     "What is done with a policy": [f"wgf eval {RUN} --episodes 3", f"wgf export {RUN} cartpole.onnx"],
     "A comparison does not mix settings": [
-        "wgf compare --agents sac ddpg --seeds 2 --steps 600 --env wgf/CartPole-v0 --preset modern --warmup 300"
+        "wgf compare --name two --agents sac ddpg --seeds 2 --steps 600 --env wgf/CartPole-v0 --preset modern --warmup 300"
     ],
     "A sweep": ["wgf sweep lr.yaml --dry-run True", "wgf sweep lr.yaml --slots 1"],
     "What cannot be understood": [
