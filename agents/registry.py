@@ -75,7 +75,7 @@ def find(agent: "str | AnyAgent", preset: str) -> "tuple[AnyAgent, Any]":
         found = cast("AnyAgent", _imported(agent) if isinstance(agent, str) else agent)
         if missing := [name for name in NAMES if not hasattr(found, name)]:
             raise ValueError(f"agent {label(agent)!r} has no {missing[0]}; an agent has {', '.join(NAMES)}")
-    return found, _known("preset", preset, found.PRESETS)
+    return found, _known("preset", preset, found.PRESETS, label(agent))
 
 
 def located(agent: "str | AnyAgent", preset: str) -> str | None:
@@ -85,7 +85,7 @@ def located(agent: "str | AnyAgent", preset: str) -> str | None:
     """
     if not isinstance(agent, str) or ":" in agent:
         return None
-    return f"wgf.agents.{_known('preset', preset, _known('agent', agent, AGENTS))}"
+    return f"wgf.agents.{_known('preset', preset, _known('agent', agent, AGENTS), agent)}"
 
 
 def scaled(cfg: Any, agent: "str | AnyAgent", preset: str, env: str) -> Any:
@@ -127,11 +127,11 @@ def named(what: str, name: str, option: str = "") -> str:
     return name
 
 
-def _known(what: str, name: str, known: Mapping[str, T]) -> T:
+def _known(what: str, name: str, known: Mapping[str, T], to: str = "") -> T:
     if not isinstance(name, str) or name not in known:
         near = difflib.get_close_matches(str(name), known, n=1)
         raise ValueError(
-            f"{what} {shown(name)} is unknown; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
+            f"{what} {shown(name)} is unknown{to and f' to {to}'}; choose from {', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
         )
     return known[name]
 

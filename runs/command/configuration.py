@@ -12,7 +12,6 @@ import yaml
 from wgf.agents.registry import located, named
 from wgf.agents.training.ranges import check, chosen
 from wgf.limits import contents
-from wgf.runs.command.options import Preset
 from wgf.shown import shown
 
 __all__ = ["applied", "of", "read"]
@@ -28,7 +27,7 @@ class _First:
 
     agent: str = ""
     env: str = ""
-    preset: Preset = "paper"
+    preset: str = "paper"
 
 
 # what config.json of a run says of where and when it ran, and of what the options make anew

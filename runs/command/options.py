@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal
 import tyro
 
 __all__ = [
-    "LARGEST_SEED", "LONGEST_NAME", "Completion", "Contest", "Export", "Fetch", "Ordered", "Place", "Preset", "Resume", "Shell", "Show",
+    "LARGEST_SEED", "LONGEST_NAME", "Completion", "Contest", "Export", "Fetch", "Ordered", "Place", "Resume", "Shell", "Show",
     "Study", "Sweep", "What", "check_place", "check_range", "check_some", "seeds", "together",
 ]  # fmt: skip
 
-Preset = Literal["paper", "modern"]
 Shell = Literal["bash", "zsh"]
 LARGEST_SEED = 999_999
 LONGEST_NAME = 255  # bytes, on the usual file systems
@@ -34,8 +33,9 @@ class What:
     """Number of seeds; all are trained together, as one stack."""
     first_seed: int = 0
     """The first seed; the others follow it."""
-    preset: Preset = "paper"
-    """paper: settings of the agent's paper. modern: settings used today. The preset sets the defaults of the agent options below."""
+    preset: Annotated[str, tyro.conf.arg(metavar="NAME")] = "paper"
+    """paper: settings of the agent's paper; modern: settings used today; wgf agents lists each agent's. The preset sets the defaults of the
+    agent options below."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A file with options, one in a line, as in "steps: 1000", or the config.json of a run. Options beside it count more."""
 
@@ -59,8 +59,8 @@ class Contest:
     """Seeds per agent, trained as one stack. The table's 95 % intervals are over seeds; with five they cover about 84 to 89 %."""
     first_seed: int = 0
     """The first seed; the others follow it."""
-    preset: Preset = "paper"
-    """paper: settings of each agent's paper. modern: settings used today."""
+    preset: Annotated[str, tyro.conf.arg(metavar="NAME")] = "paper"
+    """paper: settings of each agent's paper; modern: settings used today; wgf agents lists each agent's."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A file with options, one in a line, as in "agents: [sac, wpo]". Options beside it count more."""
     threshold: float | None = None
@@ -91,8 +91,8 @@ class Sweep:
     """Seeds per agent, setting and environment."""
     first_seed: int = 0
     """The first seed; the others follow it."""
-    preset: Preset = "paper"
-    """paper: settings of each agent's paper. modern: settings used today."""
+    preset: Annotated[str, tyro.conf.arg(metavar="NAME")] = "paper"
+    """paper: settings of each agent's paper; modern: settings used today; wgf agents lists each agent's."""
     stack: int = 0
     """Seeds that are trained together by one process; 0: all seeds of a setting, which costs least time of processors."""
     search: int = 0

@@ -351,7 +351,7 @@ def test_particles_that_components_do_not_divide_are_refused():
             "paper",
             "agent 'dp-wfg' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, es, ip-wgf, .* .did you mean 'dp-wgf'?",
         ),
-        ("sac", "papr", "preset 'papr' is unknown; choose from paper, modern, strong, strong-small .did you mean 'paper'?"),
+        ("sac", "papr", "preset 'papr' is unknown to sac; choose from paper, modern, strong, strong-small .did you mean 'paper'?"),
         (
             "zzz",
             "paper",

@@ -230,7 +230,7 @@ def test_an_agent_of_ones_own_comes_by_name_or_as_an_object(tmp_path, monkeypatc
     ("change", "words"),
     [
         ({"agent": "sacc"}, "agent 'sacc' is unknown; .* .did you mean 'sac'?"),
-        ({"preset": "papr"}, "preset 'papr' is unknown; .* .did you mean 'paper'?"),
+        ({"preset": "papr"}, "preset 'papr' is unknown to sac; .* .did you mean 'paper'?"),
         ({"env": "Hoper-v5"}, "did you mean 'Hopper-v5'?"),
         ({"env": "CartPole-v1"}, r"environment 'CartPole-v1' has Discrete\(2\) actions"),
         ({"env": 7}, "env is 7; it must be a Gymnasium id, an environment of Gymnasium, or a function that makes one"),

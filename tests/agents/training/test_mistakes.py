@@ -36,7 +36,7 @@ def refused(says, call):
         ({"seeds": [1_000_000]}, r"seeds is \[1000000\]; seeds must lie from 0 to 999,999"),
         ({"seeds": TENSOR}, rf"seeds is {SHOWN}; it must be a whole number, or several"),
         ({"device": TENSOR}, rf"device {SHOWN} is unknown"),
-        ({"preset": None}, "preset None is unknown; choose from paper, modern"),
+        ({"preset": None}, "preset None is unknown to sac; choose from paper, modern"),
         ({"preset": ["paper"]}, r"preset \['paper'\] is unknown"),
         ({"backend": "brax"}, "backend is 'brax'; choose from 'gymnasium', 'async', 'envpool', 'warp'"),
         ({"backend": TENSOR}, rf"backend is {SHOWN}; choose from 'gymnasium', 'async', 'envpool', 'warp'"),

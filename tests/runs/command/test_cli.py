@@ -153,7 +153,7 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
         (["compare", "--agents", "sac:lr=-1"], "lr is -1.0; it must be above 0"),
         (["compare", "--agents", "sac:preset=best"], "preset 'best' is unknown"),
         (["compare", "--agents", "sac:activation=../../x"], "activation is ../../x; it must be tanh or relu"),
-        (["compare", "--preset", "best"], "--preset is 'best'; choose from 'paper', 'modern'"),
+        (["compare", "--preset", "best"], "preset 'best' is unknown to sac; choose from paper, modern, strong, strong-small"),
     ],
 )
 def test_what_cannot_be_understood_is_one_line(person, args, words):

@@ -174,7 +174,7 @@ WRONG = {
     "agent: 5": "agent is 5; it must be a word",
     "agent: sacc": "agent 'sacc' is unknown; choose from",
     "agent: sac\nenv: 5": "env is 5; it must be a word",
-    "agent: sac\npreset: best": "preset is 'best'; choose from 'paper', 'modern'",
+    "agent: sac\npreset: best": "preset 'best' is unknown to sac; choose from paper, modern",
     "seal: x\nagent: sac": "is damaged or was edited: its seal does not fit its text",
 }
 SETTINGS = {

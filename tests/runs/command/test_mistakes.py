@@ -294,8 +294,8 @@ train sac {CARTPOLE} --device cuda:                     | device 'cuda:' is unkn
 train sac {CARTPOLE} --device mps                       | device 'mps' is unknown
 train sac {CARTPOLE} --no-compile                       | option --no-compile is unknown; did you mean --compile?
 train sac {CARTPOLE} --backend Gymnasium                | --backend is 'Gymnasium'; choose from 'gymnasium', 'async', 'envpool', 'warp'
-train sac {CARTPOLE} --preset Paper                     | preset 'Paper' is unknown; choose from
-train sac {CARTPOLE} --preset _                         | --preset is ''; choose from 'paper', 'modern'
+train sac {CARTPOLE} --preset Paper                     | preset 'Paper' is unknown to sac; choose from
+train sac {CARTPOLE} --preset _                         | preset '' is unknown to sac; choose from paper, modern
 train sac {CARTPOLE} --horizon 5                        | option --horizon is unknown
 compare {CARTPOLE} --agents :sac                        | agent ':sac' cannot be imported: Empty module name
 compare {CARTPOLE} --agents sac::lr=1                   | setting '' is not FIELD=VALUE

@@ -144,7 +144,7 @@ def test_envpool_trains_and_evaluates(person, tiny):
         (["--env", "Hopper-v5"], "train needs an agent first"),
         (["sacc"], "agent 'sacc' is unknown; choose from ddpg, dp-wgf, dp-wgf-v, es, ip-wgf, "),
         (["sacc"], "trpo, wgf-sac, wnpg, wpo (did you mean 'sac'?)"),
-        (["sac", "--preset", "papre"], "preset 'papre' is unknown; choose from paper, modern, strong, strong-small (did you mean"),
+        (["sac", "--preset", "papre"], "preset 'papre' is unknown to sac; choose from paper, modern, strong, strong-small (did you mean"),
         (["sac", "--stesp", "5"], "option --stesp is unknown; did you mean --steps or --n-step? (see wgf train sac --help)"),
         (["sac", "more"], "argument 'more' is not understood (see wgf train sac --help)"),
         (["sac", "--steps", "1e5"], "--steps is '1e5'; it must be a whole number"),
