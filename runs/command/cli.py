@@ -109,7 +109,7 @@ def _job(command: str, args: Sequence[str]) -> Any:
     token, (name, own_preset, own_settings) = name, split(name)
     preset, env = (_ahead(args, f"--{what}") or settings.get(what, getattr(What, what)) for what in ("preset", "env"))
     preset = own_preset or preset
-    task = What(env=env, preset=preset)  # type: ignore[arg-type]
+    task = What(env=env, preset=preset)
     groups = _filled({"task": task, "agent": configuration(name, preset, env), "schedule": Schedule(), "place": Place()}, settings, path)
     groups["agent"] = override(groups["agent"], own_settings)
     chosen = parse(together("Train", groups), rest, default=together("Train", groups)(**groups), prog=f"wgf {command} {name}")

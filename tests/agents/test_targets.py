@@ -8,6 +8,7 @@ import torch
 
 from tests.policies.plain import draw
 from wgf import transport
+from wgf.agents import registry
 from wgf.agents.tasks.fleet import Outcome
 from wgf.agents.training import targets
 from wgf.agents.training.ring import Ring
@@ -173,7 +174,7 @@ def test_mean_square_of_common_noise_bounds_the_wasserstein_distance():
 
 
 def test_reward_scales_are_those_of_table_6():
-    assert targets.REWARD_SCALE == {"Swimmer": 100.0, "Hopper": 1.0, "Walker2d": 3.0, "Humanoid": 3.0}
+    assert registry.REWARD_SCALE == {"Swimmer": 100.0, "Hopper": 1.0, "Walker2d": 3.0, "Humanoid": 3.0}
 
 
 def test_w2_velocities_go_by_their_names():

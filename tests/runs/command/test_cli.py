@@ -1,6 +1,7 @@
 """The command line before any training: help, listings and what cannot be understood."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -118,12 +119,11 @@ def test_agents_lists_every_preset_and_the_default(person):
 
 @pytest.mark.parametrize(("agent", "words"), [("sac", "--components"), ("dp-wgf-v", "--w2-scale"), ("soft-q", "--particles")])
 def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, agent, words):
-    code, out, _ = person("train", agent, "--help")
+    (code, out, _), *modern = (person("train", agent, *preset, "--help") for preset in ([], ["--preset", "modern"], ["--preset=modern"]))
     assert code == 0
     assert words in out
-    assert "128,128" in out
-    assert "256,256" in person("train", agent, "--preset", "modern", "--help")[1]
-    assert "256,256" in person("train", agent, "--preset=modern", "--help")[1]
+    assert "(default:128,128)" in re.sub(r"[\s│]", "", out)  # wherever the line ends
+    assert all("(default:256,256)" in re.sub(r"[\s│]", "", other) for _, other, _ in modern)
 
 
 @pytest.mark.parametrize(
