@@ -107,8 +107,9 @@ def _job(command: str, args: Sequence[str]) -> Any:
     from wgf.runs.command.tokens import label, override, split
 
     token, (name, own_preset, own_settings) = name, split(name)
-    preset, env = (_ahead(args, f"--{what}") or settings.get(what, getattr(What, what)) for what in ("preset", "env"))
-    preset = own_preset or preset
+    first = {what: settings.get(what, getattr(What, what)) for what in ("preset", "env")}
+    first |= {what: value for what in first if (value := _ahead(args, f"--{what}")) is not None}
+    preset, env = own_preset or first["preset"], first["env"]
     task = What(env=env, preset=preset)
     groups = _filled({"task": task, "agent": configuration(name, preset, env), "schedule": Schedule(), "place": Place()}, settings, path)
     groups["agent"] = override(groups["agent"], own_settings)
