@@ -71,9 +71,9 @@ def test_a_problem_stops_at_the_most_iterations_and_one_that_is_not_finite_stays
     x, y = clouds(3, 6, 6, 2)
     with_nan = x.clone()
     with_nan[1, 2, 0] = torch.nan
-    few = sinkhorn(x, y, 0.02, tol=1e-9, max_iters=3)
+    few, plain = both(monkeypatch, x[:1], y[:1], 0.02, tol=1e-9, max_iters=9)
     assert not few.converged.any()
-    assert (few.gap > 1e-3).all()
+    torch.testing.assert_close(few.gap, plain.gap)  # after as many iterations
     with trusted():
         quick, plain = both(monkeypatch, with_nan, y, 0.5, tol=1e-10)
     assert quick.gap[1].isnan()
