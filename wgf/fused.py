@@ -16,7 +16,7 @@ __all__ = ["Problems", "solve"]
 @triton.jit  # type: ignore[untyped-decorator]
 def iterations(cost, log_a, log_b, target, level, f_out, g_out, gap_out, tol, cooling, max_iters, m, n, M: tl.constexpr, N: tl.constexpr):  # type: ignore[no-untyped-def]
     """One problem per program, of ``m`` rows and ``n`` columns in blocks of M and N, which are powers of two. f and g in units of eps."""
-    k = tl.program_id(0)
+    k = tl.program_id(0).to(tl.int64)  # of costs there may be more than 32 bits count
     i, j = tl.arange(0, M), tl.arange(0, N)
     a = tl.exp(tl.load(log_a + k * m + i, mask=i < m, other=-float("inf")))
     log_mass = tl.load(log_b + k * n + j, mask=j < n, other=-float("inf"))
@@ -71,5 +71,6 @@ def solve(given: Problems, cooling: float, tol: float, max_iters: int) -> tuple[
     f, g, gap = torch.empty_like(given.log_a), torch.empty_like(given.log_b), torch.empty_like(given.target)
     (problems, m, n), blocks = given.cost.shape, [triton.next_power_of_2(k) for k in given.cost.shape[1:]]
     parts = (t.contiguous() for t in given)
-    iterations[(problems,)](*parts, f, g, gap, tol, cooling, max_iters, m, n, *blocks)
+    with torch.cuda.device_of(given.cost):  # type: ignore[no-untyped-call]  # Triton would take the present device
+        iterations[(problems,)](*parts, f, g, gap, tol, cooling, max_iters, m, n, *blocks)
     return f, g, gap

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shlex
 import statistics
 import sys
 import time
@@ -57,7 +58,7 @@ def table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def report(out: Path | None, title: str, text: str, packages: Sequence[str]) -> None:
     """Prints the text with the command, the machine and the versions, and writes it to ``out`` where that is given."""
-    command = " ".join(["python", *(os.path.relpath(a) if os.path.isabs(a) else a for a in sys.argv)])
+    command = shlex.join(["python", *(os.path.relpath(a) if os.path.isabs(a) else a for a in sys.argv)])
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     page = f"# {title}\n\n    {command}\n\n{machine()}; Python {platform.python_version()}, {versions}.\n\n{text}\n"
     print(page)
