@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ class Iteration(NamedTuple):
 class Trajectory(NamedTuple):
     """An episode of each of n policies of S seeds: the last observation (S, n, D), rewards (S, n, T) and actions (S, n, T, A).
 
-    Behind the end of an episode rewards and actions are 0.
+    Behind the end of an episode rewards and actions are 0. Actions are kept for the embedding that consists of them; else A is 0.
     """
 
     last: Tensor
@@ -56,13 +57,13 @@ class Course:
         return Course(torch.ones_like(length, dtype=torch.bool), torch.ones_like(length, dtype=torch.bool), torch.zeros_like(obs), length)
 
 
-def noted(course: Course, obs: Tensor, action: Tensor, outcome: Outcome) -> tuple[Tensor, Tensor]:
-    """Counts a step of those that play, and returns rewards (S, n) and actions (S, n, A) of all."""
+def noted(kept: int, course: Course, obs: Tensor, action: Tensor, outcome: Outcome) -> tuple[Tensor, Tensor]:
+    """Counts a step of those that play, and returns rewards (S, n) and the first ``kept`` numbers of the actions of all."""
     course.sound &= outcome.finite() | ~course.plays
     course.last.copy_(torch.where(course.plays[..., None], outcome.next_obs, course.last))
     course.length += course.plays
     course.plays &= course.sound & ~(outcome.terminated | outcome.truncated)
-    return outcome.reward, action
+    return outcome.reward, action[..., :kept]
 
 
 def final_state(trajectory: Trajectory) -> Tensor:
@@ -119,14 +120,16 @@ class Population:
     def needs(self, seeds: int, obs: int, action: int) -> Size:
         """Returns what the episodes of a collection take, and what an embedding of them takes beside: at most as much again."""
         words = f"population: {seeds} x {self.envs} episodes of {self.horizon:,} steps"
-        return Size(2 * seeds * self.envs * 4 * (obs + self.horizon * (action + 1)), words, "--pairs")
+        kept = action if self.embedding == actions.__name__ else 0
+        return Size(2 * seeds * self.envs * 4 * (obs + self.horizon * (kept + 1)), words, "--pairs")
 
     def begin(self, envs: Envs, seeds: Sequence[int], device: torch.device) -> None:
         """Takes environments and looks at their first observations; collections begin them anew."""
         self._envs, self._seeds, self._count = envs, list[int | None](seeds), 0
         self.steps = min(self.horizon, envs.horizon or self.horizon)
         self.size = self.envs * self.steps
-        self._play, self._iterations = Play(envs, noted), list[Iteration]()
+        kept = envs.action_size if self.embedding == actions.__name__ else 0
+        self._play, self._iterations = Play(envs, partial(noted, kept)), list[Iteration]()
         envs.reset(seeds)
 
     def extend(self, schedule: Schedule) -> None:
