@@ -23,7 +23,7 @@ PLAINER = (  # Python's words, and a person's
     (r"Error parsing (\S+): no type matching \{None\}\|INT .* from \[('.*')\]\.  Got .*", r"\1 is \2; it must be a whole number"),
     (r"Error parsing (\w[\w.]*): ", ""),
     (r"Missing value for argument '(\S+)'\. Expected 1 values\.", r"\1 needs a value"),
-    (r"Unrecognized options: (-?[\d.]+)$", r"argument '\1' is not understood; put commas between numbers, as in 64,64"),
+    (r"Unrecognized options: (-?[\d.]+(?:e[-+]?\d+)?)$", r"argument '\1' is not understood; put commas between numbers, as in 64,64"),
     (r"invalid choice (\S+) for argument '(\S+)'\. Expected one of \((.*)\) ?\.", r"\2 is \1; choose from \3"),
     (r"Unrecognized options: (--[\w-]+)[^;]*", r"option \1 is unknown"),
     (r"Unrecognized options: ([^;]*)", r"argument '\1' is not understood"),

@@ -72,6 +72,7 @@ def test_the_table_has_the_means_over_training_and_at_the_end_beside_those_of_sv
         (["--choosing", "0"], "choosing is 0; it must be at least 1"),
         (["--first-seed", "999990"], "seeds must lie from 0 to 999,999"),
         (["--alphas", "8 9"], "--alphas: '8 9' in '8 9' is not a number; put commas between numbers"),
+        (["--alphas", "1", "3e-4"], "argument '3e-4' is not understood; put commas between numbers"),
         (["--alphas", "-1"], "alphas has -1.0; it must be above 0"),
     ],
 )
