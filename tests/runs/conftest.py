@@ -30,6 +30,7 @@ TINY = [
 def person(tmp_path, monkeypatch):
     """``person(*args)`` runs wgf in an empty folder, in this process: (exit code, stdout, stderr); ``main=`` another command."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a command may add the folder, whose modules no other test is to find
 
     def run(*args, main=None):
         import io
