@@ -93,34 +93,49 @@ def init(
     policy, q = nets.policy.init(generators).to(device), nets.q.init(cfg.members, generators).to(device)
     v, log_alpha = nets.v.init((seeds,), generators).to(device), torch.full((seeds,), math.log(cfg.alpha0), device=device)
     fall = cfg.lr_fall // cfg.policy_delay
-    adams = Adam(policy, cfg.lr, fall), Adam(q, cfg.lr, cfg.lr_fall), Adam(v, cfg.lr, fall)
+    adams = Adam(policy, cfg.lr, fall), Adam(q, cfg.lr, cfg.lr_fall), Adam(v, cfg.lr, cfg.lr_fall)
     return State(nets, *adams, v.clone(), previous=policy.clone(), log_alpha=Adam(log_alpha, cfg.lr, fall))
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Tensor:
-    """Draws xi ~ N(0, I) of one update's particles, (S, B, M, A)."""
-    return draw.normal(cfg.batch, cfg.particles, action)
+    """Draws xi ~ N(0, I) of one update's particles, those of d minibatches, (S, d B, M, A)."""
+    return draw.normal(cfg.policy_delay * cfg.batch, cfg.particles, action)
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
-    """Takes one gradient step of Q on each of ``policy_delay`` minibatches, then one of every other network on the last."""
+    """Takes one gradient step of Q and of V on each of ``policy_delay`` minibatches, one of the policy and the temperature on the last."""
     policy, q, v = state.nets
     squash, alpha = SQUASH[cfg.squash], state.log_alpha.theta.exp()[:, None, None]
+    *others, (last, xi) = zip(batch.parts(cfg.batch), torch.split(noise, cfg.batch, 1), strict=True)
+
+    # Update value function by particles of the policy, which stand for E_{a ~ pi~}; update target
+    def evaluate_(obs: Tensor, value: Tensor, log_prob: Tensor) -> Tensor:
+        target = (entropy_value if cfg.backup == "entropy" else normalizer_value)(value, log_prob, alpha)
+        loss, _ = train_(state.v, v, lambda v, theta: squared_error(v(theta, obs), target))
+        state.v_target.lerp_(state.v.theta, cfg.tau)
+        return loss
 
     # Update Q function
-    for last in batch.parts(cfg.batch):
-        y = td_target(cfg.reward_scale * last.reward, last.discount, v(state.v_target, last.next_obs))
-        q_loss, q_values = train_(state.q, q, partial(QNetwork.fit, obs=last.obs, action=last.action, y=y))
+    def fit_(part: Batch) -> tuple[Tensor, Tensor]:
+        y = td_target(cfg.reward_scale * part.reward, part.discount, v(state.v_target, part.next_obs))
+        return train_(state.q, q, partial(QNetwork.fit, obs=part.obs, action=part.action, y=y))
+
+    for part, draws in others:
+        fit_(part)
+        law = policy.law(state.policy.theta, part.obs)
+        u = law.stratified(draws)
+        evaluate_(part.obs, q.least(state.q.theta, part.obs, torch.tanh(u)), law.squashed_log_prob(u))
+    q_loss, q_values = fit_(last)
 
     # Update prior policy parameters, after its last use
-    x_prev = squash.coordinate(learning(policy).law(state.previous, last.obs).stratified(noise))
+    x_prev = squash.coordinate(learning(policy).law(state.previous, last.obs).stratified(xi))
     follow_(cfg, state.previous, state.policy.theta)
 
     # Update policy: the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at its particles x, by the loss -<v, x>,
     # through the draws to every theta_k
     def flow(policy: MixturePolicy, theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         law = policy.law(theta, last.obs)
-        u = law.stratified(noise)
+        u = law.stratified(xi)
         x, log_prob = squash.coordinate(u), law.detach().squashed_log_prob(u.detach())
         value, score = squash.score(lambda a: q.least(state.q.theta, last.obs, a), x, alpha)
         kl = svgd.unbiased(x.detach(), score, groups=cfg.components)
@@ -129,17 +144,13 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
 
     _, (x, log_prob, value, kl, w2) = train_(state.policy, policy, flow)
 
-    # Update value function: the same particles, those of the policy before its step, stand for E_{a ~ pi~}
-    target = (entropy_value if cfg.backup == "entropy" else normalizer_value)(value, log_prob, alpha)
-    v_loss, _ = train_(state.v, v, lambda v, theta: squared_error(v(theta, last.obs), target))
+    # Update value function: the same particles, those of the policy before its step
+    v_loss = evaluate_(last.obs, value, log_prob)
 
     # Update temperature: descend -log alpha (E[log pi~] + target entropy)
     entropy, aim = -log_prob.mean((1, 2)), entropy_target(batch.action.shape[-1], cfg.entropy_std)
     if cfg.temperature == "automatic":
         descend_(state.log_alpha, lambda log_alpha: log_alpha * (entropy - aim))
-
-    # Update target
-    state.v_target.lerp_(state.v.theta, cfg.tau)
     return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q_values,

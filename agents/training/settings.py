@@ -73,7 +73,7 @@ class DelayedSettings:
     """Settings of those whose policy may move, and change its noise, more rarely than Q."""
 
     policy_delay: int = 1
-    """Updates of Q for each update of everything else."""
+    """Updates of the critics for each update of everything else."""
     held: int = 1
     """Most steps for which the noise of an action that explores is held, so many with a chance as 1 / steps^2; 1: it is never held."""
 

@@ -188,12 +188,12 @@ def rows_of(noise, cfg, k):
         return type(noise)(*(t[:, k * B : (k + 1) * B] if t.shape[1] == 2 * B else t for t in noise))
     if noise is not None and noise.shape[1] == 3 * B:  # SAC's: two minibatches' next states, then the last one's states
         return torch.cat([noise[:, k * B : (k + 1) * B], noise[:, 2 * B :]], 1)
-    return noise
+    return noise if noise is None or noise.shape[1] == B else noise[:, k * B : (k + 1) * B]
 
 
 @pytest.mark.parametrize("agent", [ddpg, dp_wgf, dp_wgf_v, sac, soft_q, wgf_sac, wpo], ids=lambda agent: agent.__name__.split(".")[-1])
-def test_a_delayed_policy_moves_once_and_q_at_each_minibatch(agent):
-    """As after an update on the first minibatch of which Q alone is kept, with its target, and then one on the second."""
+def test_a_delayed_policy_moves_once_and_its_critics_at_each_minibatch(agent):
+    """As after an update on the first minibatch of which Q and V alone are kept, with their targets, and then one on the second."""
     preset = replace(agent.PRESETS["modern"], hidden=(6,), batch=B, **({"critic_hidden": (6,)} if agent is wpo else {"tau": 0.2}))
     cfg = replace(preset, policy_delay=2, **({"bootstrap": "draw", "copy_every": 2} if agent is wpo else {}))
     one = replace(cfg, policy_delay=1)
@@ -209,7 +209,7 @@ def test_a_delayed_policy_moves_once_and_q_at_each_minibatch(agent):
         alone = agent.update(one, each, part, rows_of(noise, cfg, k))()
         if k == 0:
             for f in fields(each):
-                if f.name not in ("q", "q_target"):
+                if f.name not in ("q", "q_target", "v", "v_target"):
                     setattr(each, f.name, getattr(before, f.name))
     for f in fields(each):
         got, want = (getattr(getattr(s, f.name), "theta", getattr(s, f.name)) for s in (twice, each))
