@@ -18,7 +18,7 @@ from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, check_range, check_some
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.compare import Curves, over_training_and_at_the_end, plan
+from wgf.runs.trainer.compare import Curves, over_training_and_at_the_end, per_minute, plan
 from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, figure, returns
 from wgf.runs.trainer.statistics import COVERAGE, TESTS
@@ -109,10 +109,14 @@ class Options:
 
 
 def rows(curves: Sequence[Curves]) -> Sequence[tables.Row]:
-    """Returns a line per method: the centre's return over training, at the end and at its best look, beside the first method's."""
+    """Returns a line per method: the centre's return over training, at the end and at its best look, beside the first method's, and how
+    much it rose per minute (Figure 5)."""
     cells = over_training_and_at_the_end(curves, curves[0].label)
     best = [", ".join(f"{value:.0f}" for value in c.evals.max(1)) for c in curves]
-    return [{"method": c.label, **mine, "best look of each seed": looks} for c, mine, looks in zip(curves, cells, best, strict=True)]
+    return [
+        {"method": c.label, **mine, "best look of each seed": looks, "rise per minute": per_minute(c)}
+        for c, mine, looks in zip(curves, cells, best, strict=True)
+    ]
 
 
 def main(options: Options, say: Callable[[str], None]) -> int:
