@@ -129,7 +129,7 @@ def named(what: str, name: str, option: str = "") -> str:
 
 def _known(what: str, name: str, known: Mapping[str, T], to: str = "") -> T:
     if not isinstance(name, str) or name not in known:
-        near, whom = difflib.get_close_matches(str(name), known, n=1), f" to {to}" if to else ""
+        near, whom = difflib.get_close_matches(str(name).lower(), known, n=1), f" to {to}" if to else ""
         meant = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(f"{what} {shown(name)} is unknown{whom}; choose from {', '.join(known)}{meant}")
     return known[name]

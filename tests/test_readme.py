@@ -87,8 +87,10 @@ def test_the_page_on_shards_runs_on_two_ranks(tmp_path):
 
 
 def test_every_python_example_is_run():
-    """Those of three pages run as one program a page: tests/test_site.py."""
-    whole = sum((ROOT / "docs" / page).read_text().count("```python\n") for page in ("start.md", "engine.md", "choosing.md"))
+    """Those of four pages run as one program a page: tests/test_site.py."""
+    whole = sum(
+        (ROOT / "docs" / page).read_text().count("```python\n") for page in ("start.md", "elsewhere.md", "engine.md", "choosing.md")
+    )
     assert TEXT.count("```python\n") - whole == 6
 
 

@@ -50,7 +50,7 @@ def test_the_page_of_metrics_has_every_metric_and_no_other():
     assert {tag for tag in listed if not tag.startswith("health/")} == written
 
 
-@pytest.mark.parametrize("page", ["start.md", "engine.md", "choosing.md"])
+@pytest.mark.parametrize("page", ["start.md", "elsewhere.md", "engine.md", "choosing.md"])
 def test_the_programs_of_a_page_run_one_after_another(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found: dict = {}
@@ -62,7 +62,11 @@ def test_the_programs_of_a_page_run_one_after_another(page, tmp_path, monkeypatc
         assert found["particles"].std(0)[1] > 1.0
     elif page == "choosing.md":
         assert 0.9 < found["kept"] < 1.0
+    elif page == "elsewhere.md":
+        assert abs(found["theirs"] - found["ours"]) < 1e-6
+        assert found["transport"].exact_cost(found["x"], found["y"]) < 0.1 * found["ot"].emd2(found["a"], found["b"], found["c"])
+        assert ((found["low"] < found["y_test"]) & (found["y_test"] < found["high"])).mean() > 0.75
+        assert found["search"].score(found["test"], found["y_test"]) > 0.3
     else:
         assert found["discrepancies"][-1] < 0.1 * found["discrepancies"][0]
         assert found["distances"][-1] < 0.02 * found["distances"][0]
-        assert abs(found["theirs"] - found["transport"].entropic_cost(found["x"], found["y"], 0.5)) < 1e-6

@@ -78,6 +78,7 @@ def test_a_wrong_option_is_told_in_a_line_without_torch(tmp_path):
     (tmp_path / "mine.yaml").write_text("agent: sac\nsteps: 1000\n")
     wrong = {
         ("train", "sca"): "did you mean 'sac'?",
+        ("train", "DP-WGF"): "did you mean 'dp-wgf'?",
         ("train", "sac", "--stpes", "5"): "did you mean --steps?",
         ("train", "sac", "--lr", "fast"): "--lr is 'fast'; it must be a number",
         ("train", "sac", "--lr", "0"): "lr is 0.0; it must be above 0",
