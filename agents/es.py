@@ -22,7 +22,7 @@ policies are dense and act without noise; in NSR-ES one centre is trained, there
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -41,11 +41,12 @@ from wgf.kernels import squared_distances
 from wgf.lowrank import LowRank
 from wgf.mlp import MLP
 from wgf.policies.deterministic import DeterministicPolicy
+from wgf.shards import ALONE, Shards
 from wgf.sinkhorn import sinkhorn
 
 __all__ = [
     "PRESETS", "Config", "Damping", "Nets", "Noise", "State", "act", "act_noise", "distance", "explore", "greedy", "init", "memory",
-    "metric", "networks", "noise", "novelty", "picked", "ranks", "remember_", "score", "slope", "update",
+    "metric", "networks", "noise", "novelty", "picked", "ranks", "remember_", "score", "share", "slope", "update",
 ]  # fmt: skip
 
 SIGNS = {"dual": 1.0, "published": -1.0}  # of g in the guides that pairs teach
@@ -146,6 +147,7 @@ class State:
     rank the factors of their eps, (S, 2 N, F).
 
     ``earlier`` is what is remembered for a guide, the latest first: embeddings of populations (S, K, 2 N, d), or their means (S, K, 1, d).
+    ``shards``: which of the population each rank plays; every rank has all of them.
     """
 
     nets: Nets
@@ -154,6 +156,7 @@ class State:
     earlier: Tensor | None = field(kw_only=True)
     scores: Scores | None = field(kw_only=True)
     damping: Damping | None = field(kw_only=True)
+    shards: Shards = field(default=ALONE, kw_only=True)
 
 
 class Noise(NamedTuple):
@@ -193,6 +196,11 @@ def init(
     return State(nets, Adam(theta, cfg.lr), population, earlier=earlier, scores=scores, damping=damping)
 
 
+def share(state: State, shards: Shards) -> State:
+    """Returns the state of a rank: the same tensors. Each rank draws every perturbation and takes every step, and plays its own rows."""
+    return replace(state, shards=shards)
+
+
 def explore(cfg: Config, state: State, draw: Streams) -> None:
     """Draws eps ~ N(0, I), (S, N, P), or its factors, before an iteration: theta + sigma eps and theta - sigma eps play it."""
     theta = state.policy.theta
@@ -210,8 +218,8 @@ def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> None:
 
 
 def act(cfg: Config, state: State, obs: Tensor, noise: None) -> Tensor:
-    """Returns actions (S, n, A), state i's by policy i of the population, which begins again behind the last."""
-    who, n = state.population, obs.shape[1]
+    """Returns actions (S, n, A), state i's by policy i of this rank's population, which begins again behind the last."""
+    who, n = state.shards.mine(state.population), obs.shape[1]
     if n != who.shape[1]:
         who = who[:, torch.arange(n, device=who.device) % who.shape[1]]
     if cfg.rank:

@@ -87,6 +87,13 @@ class Group(NamedTuple):
         found = self.together(lambda: local() if self.rank == 0 else None)
         return found if self.size == 1 else self.told(found)[0]  # type: ignore[return-value]
 
+    def in_turn(self, local: Callable[[], _T]) -> _T:
+        """``local()`` on every rank, on one after another. **Raises** as ``together`` does."""
+        if self.size == 1:
+            return local()
+        found = [self.together(lambda rank=rank: local() if rank == self.rank else None) for rank in range(self.size)]  # type: ignore[misc]
+        return found[self.rank]  # type: ignore[return-value]
+
     def together(self, local: Callable[[], _T]) -> _T:
         """``local()`` on every rank. **Raises** ValueError, on all of them, where it raises ValueError or OSError on one: in its words."""
         if self.size == 1:

@@ -1,5 +1,6 @@
 """The front door: an agent in an environment, that learns, acts, is evaluated, saved and loaded."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from wgf.agents import registry
-from wgf.agents.training import checkpoint, machine, saved, weight
+from wgf.agents.training import checkpoint, machine, saved, team, weight
 from wgf.agents.training.compiled import pays
 from wgf.agents.training.description import Description, mapped
 from wgf.agents.training.envs import Array, one_line
@@ -23,7 +24,10 @@ from wgf.agents.training.ranges import LARGEST, counted, flag, function, placed,
 from wgf.agents.training.record import RUNNING, Record, check
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.spaces import rows
+from wgf.agents.training.store import Saved, Store
+from wgf.agents.training.team import facts
 from wgf.limits import as_path, size
+from wgf.ranks import Group
 from wgf.shown import shown
 
 __all__ = ["Agent"]
@@ -48,22 +52,30 @@ class Agent(Description):
     ``compile``: whether updates run as machine code, equal but for rounding; by itself where it pays, see ``compiles``.
     ``nets``: networks of your own by the names that they have in the agent, {"q": module}: functions as ``wgf.mlp.Network`` says, or
     torch modules. A critic gets observation and action side by side and gives one number.
+    ``shards``: the processes that ``torchrun`` started share the policies of ``es`` or ``ip-wgf`` out. All call the same and get the same;
+    the first alone writes.
 
     **Raises** ValueError, in one line, for names, spaces, seeds, settings and values that are of no use.
     """
 
     def __init__(
         self, agent: Any, env: Any, *, seeds: int | Sequence[int] = 1, preset: str = "paper", device: str = "auto",
-        backend: str = "gymnasium", compile: bool | Literal["auto"] = "auto", nets: Mapping[str, Any] | None = None, **settings: Any,
+        backend: str = "gymnasium", compile: bool | Literal["auto"] = "auto", nets: Mapping[str, Any] | None = None, shards: bool = False,
+        **settings: Any,
     ) -> None:  # fmt: skip
         if not (isinstance(compile, bool) or (isinstance(compile, str) and compile == "auto")):
             raise ValueError(f"compile is {shown(compile)}; choose from 'auto', True, False")
         own = mapped(nets)
+        flag("shards", shards)
         super().__init__(agent, env, seeds, preset, device, backend, settings, own)
-        self._begin(compile, own)
+        self._begin(compile, own, shards)
 
-    def _begin(self, compile: bool | Literal["auto"], nets: Mapping[str, Any]) -> None:
-        """Makes its state. Raises ValueError, before it takes memory, where the networks or an update do not fit."""
+    def _begin(self, compile: bool | Literal["auto"], nets: Mapping[str, Any], shards: bool = False) -> None:
+        """Makes its state, with ``shards`` the same on all ranks.
+
+        Raises ValueError, before it takes memory, where the networks or an update do not fit, and where ranks are not alike.
+        """
+        self.group = team.joined(self.name, self.module, self.schedule.normalize, self.device) if shards else Group()
         if not nets:  # networks of a program's own have sizes of their own, and are there already
             weight.check(self.module, self.cfg, self.usual, self.obs_size, self.action_size, len(self.seeds), self.device)
         generators = [torch.Generator().manual_seed(k) for k in self.seeds]
@@ -76,6 +88,11 @@ class Agent(Description):
         self._keeper: Keeper | None = None
         self._behind: Path | None = None  # the folder of a training that ``learn`` goes on with
         self._task: Task
+        if shards:
+            self.module.memory(self.cfg, self.schedule).share(self.group)  # type: ignore[attr-defined]
+            whole = hashlib.sha256(checkpoint.serialized(checkpoint.tensors(self.state))[0]).hexdigest()
+            about = self.about(self.schedule) | machine.about(self.device, torch.get_num_threads())
+            self.group.agree(facts({**about, "seeds": list(self.seeds), "compile": compile, "networks": whole}))
 
     def learn(
         self, steps: int, callback: Callback | None = None, log: str | Path | None = None, stopping: Callable[[], bool] = lambda: False
@@ -110,15 +127,22 @@ class Agent(Description):
         function("stopping", stopping)
         if callback is not None:
             function("callback", callback)
-        place = None if log is None else as_path("log", log)
-        self.needs(total - self.step)
-        task, training = self._prepared(schedule)
+        place, group = None if log is None else as_path("log", log), self.group
+        group.agree({"total": total, "log": str(place)})
+        group.together(lambda: self.needs(total - self.step))
+        task, training = group.together(lambda: self._prepared(schedule))
         where = {**machine.about(self.device, torch.get_num_threads()), "compile": task.compile, "stack": list(self.seeds)}
-        record, self._keeper = opened(
-            place, self.seeds, self.about(schedule), where, self._keeper, training.step, task.envs.continues, registry.choices(self.module)
-        )
+        where |= {"ranks": group.size} if group.size > 1 else {}
+        record, keeper = group.together(
+            lambda: opened(
+                place, self.seeds, self.about(schedule), where, self._keeper, training.step, task.envs.continues,
+                registry.choices(self.module), writes=group.rank == 0,
+            )
+        )  # fmt: skip
+        self._keeper = keeper
+        heard = task.team.hears(lambda: (stopping(), keeper.writes and keeper.late())) if task.team else stopping
         with machine.tuned():
-            self.endings = train(task, training, record, self._keeper, tell=self._told(callback, training), stopping=stopping)
+            self.endings = train(task, training, record, keeper, tell=self._told(callback, training), stopping=heard)
         self.step = training.step
         return self.endings
 
@@ -133,16 +157,26 @@ class Agent(Description):
         """
         self.close()
         self._behind = None
-        store, last = resumable(as_path("log", log), self.seeds, self.about(self.schedule), self.compile)
+        group = self.group
+        store, last = group.in_turn(lambda: self._resumable(as_path("log", log)))  # each looks whether another process holds the folder
+        group.agree({f"the step of the checkpoint in {store.folder}, which all ranks must see,": last.step})
+        group.together(lambda: self._restored(store, last))
+        self.step, self._keeper = last.step, Keeper(store, last.snapshot, writes=group.rank == 0)
+        return self
+
+    def _resumable(self, log: Path) -> tuple[Store, Saved]:
+        store, last = resumable(log, self.seeds, self.about(self.schedule), self.compile)
         with checkpoint.doubted(f"{store.folder}"):
             check(last.snapshot["record"], len(self.seeds))
+        return store, last
+
+    def _restored(self, store: Store, last: Saved) -> None:
+        with checkpoint.doubted(f"{store.folder}"):
             schedule = Schedule(**last.snapshot["about"]["schedule"])
             ended = [seed for seed, ending in zip(self.seeds, last.snapshot["record"]["endings"], strict=True) if ending != RUNNING]
         task, training = self._prepared(schedule, last.snapshot["compile"], ended)
         with one_line(), machine.tuned(), checkpoint.doubted(f"{store.folder}"):
             restore(task, training, last)
-        self.step, self._keeper = last.step, Keeper(store, last.snapshot)
-        return self
 
     def needs(self, steps: int) -> str:
         """Says in a line what memory a training of ``steps`` steps takes. Raises ValueError where it is not there."""
@@ -211,9 +245,9 @@ class Agent(Description):
         ``training`` adds everything else that the next step depends on, replay and environments too: loaded again, the agent goes on as
         if it had not been away. **Raises** ValueError where it has not learned yet.
         """
-        folder = as_path("folder", folder)
+        folder, first = as_path("folder", folder), self.group.rank == 0
         flag("training", training)
-        for s, seed in enumerate(self.seeds):
+        for s, seed in enumerate(self.seeds if first else ()):
             (mine := folder / f"seed-{seed}").mkdir(parents=True, exist_ok=True)
             about = {**self.about(self.schedule), "seed": seed, "step": self.step}
             checkpoint.save(mine, checkpoint.seed_slice(self.state, s), about)
@@ -221,7 +255,7 @@ class Agent(Description):
             if self._training is None:
                 raise ValueError("training is True; there is none before learn")
             record = Record([NoLog() for _ in self.seeds], self.seeds, self.about(self._task.schedule))
-            Keeper(checkpoints(folder, self.seeds)).save(self._task, self._training, record)
+            Keeper(checkpoints(folder, self.seeds), writes=first).save(self._task, self._training, record)
 
     def export(self, file: str | Path, seed: int = 0, policy: int = 0) -> None:
         """Writes the deterministic policy as an ONNX model: observations (n, D) -> actions (n, A), as ``predict`` takes and gives them.
@@ -275,6 +309,10 @@ class Agent(Description):
             self._training.error = None
             return self._task, self._training
         memory, count, limit = self.module.memory(self.cfg, schedule), len(self.seeds), self.schedule.step_limit
+        shared, state = None, self.state
+        if self.group.size > 1:
+            shared = memory.share(self.group)  # type: ignore[attr-defined]
+            state = self.module.share(self.state, shared.shards)  # type: ignore[attr-defined]
 
         def starts(seed: int) -> Sequence[int | None]:
             return [None] * memory.envs if seed in ended else memory.starts(seed)
@@ -283,10 +321,10 @@ class Agent(Description):
         place = memory.place(self.device)
         envs = self.source.make(count, memory.envs, device=place, starts=starts, limit=limit, compile=compile, home=self.device)
         eval_envs = self.source.make(count * self.policies * schedule.eval_episodes, limit=limit)
-        self._task = Task(self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, compile)
+        self._task = Task(self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, compile, shared)
         try:
             with one_line(), machine.tuned():
-                self._training = begin(self._task, self.state)
+                self._training = begin(self._task, state)
         except ValueError:
             for side in (envs, eval_envs):
                 side.close()

@@ -71,11 +71,13 @@ def opened(
     step: int,
     continues: bool,
     choices: Mapping[str, Sequence[Any]],
+    *,
+    writes: bool = True,
 ) -> tuple[Record, Keeper]:
     """Opens the logs of a training: those that ``keeper`` kept until this ``step``, where they are this folder's, else new ones.
 
     ``about`` is what is saved with each policy, ``where`` what config.json says besides; ``continues``: whether there may be checkpoints;
-    ``choices``: the values of the settings that have few.
+    ``choices``: the values of the settings that have few. Of several ranks the first alone ``writes``; the others keep the same record.
 
     **Raises** ValueError for a folder that holds another run, or cannot be written.
     """
@@ -83,7 +85,12 @@ def opened(
         return Record([NoLog() for _ in seeds], seeds, about), Keeper(None)
     folders, store = [seed_folder(log, seed) for seed in seeds], checkpoints(log, seeds)
     last = keeper.last if keeper is not None and keeper.store is not None and keeper.store.folder == store.folder else None
-    goes_on = last is not None and last["step"] == step and any(last["record"]["logs"].values())
+    goes_on = last is not None and last["step"] == step and (not writes or any(last["record"]["logs"].values()))
+    if not writes:
+        record = Record([NoLog() for _ in seeds], seeds, about)
+        if last is not None and goes_on:
+            record.restore(last["record"])
+        return record, keeper if keeper is not None and goes_on else Keeper(store if continues else None, writes=False)
     logs: list[RunLog | NoLog] = []
     try:
         if keeper is None or last is None or not goes_on:

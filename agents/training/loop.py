@@ -24,6 +24,8 @@ from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.spaces import quiet, raised
 from wgf.agents.training.store import Saved, Store
+from wgf.agents.training.team import Team
+from wgf.ranks import Lost
 from wgf.snapshot import Snapshot, put_
 
 __all__ = [
@@ -36,7 +38,8 @@ class Task(NamedTuple):
     """What is trained, from beginning to end.
 
     ``envs`` has as many environments per seed as ``memory``; ``eval_envs`` is one row of S * M * schedule.eval_episodes of them, for M
-    policies per seed.
+    policies per seed. ``team``: the ranks that share it, which all do the same but for what they collect, and of which the first alone
+    writes.
     """
 
     agent: AnyAgent
@@ -48,6 +51,7 @@ class Task(NamedTuple):
     eval_envs: Envs
     device: torch.device
     compile: bool = False  # the update
+    team: Team | None = None
 
 
 @dataclass
@@ -87,7 +91,7 @@ def train(task: Task, run: Training, record: Record, keeper: "Keeper", *, tell: 
     well; then every seed is saved. A seed whose losses, returns or policy turn non-finite stops alone, its last policy from before
     that; so does one whose environment goes wrong, its policy of that step. Any other fault (a disk is full, an update raises) ends
     every seed; what was saved stays, result.json holds the traceback, and ``run.error`` the fault. Where not even the first policies
-    and the first checkpoint can be written, nothing is left.
+    and the first checkpoint can be written, nothing is left. **Raises** Lost where another rank is gone.
     """
     fresh, first, record.health = keeper.last is None, run.step, run.health.counts()
     try:
@@ -98,6 +102,9 @@ def train(task: Task, run: Training, record: Record, keeper: "Keeper", *, tell: 
             if run.step >= task.schedule.steps and not run.assessing:  # it was killed after its last step
                 record.close(run.step, FINISHED)
             steps(task, run, record, keeper, tell, stopping)
+    except (KeyboardInterrupt, Lost):
+        record.close(run.step, INTERRUPTED)
+        raise
     except Exception as error:
         run.error = error
         if isinstance(error, OSError) and fresh and run.step == first:
@@ -106,9 +113,6 @@ def train(task: Task, run: Training, record: Record, keeper: "Keeper", *, tell: 
             record.write(run.step, _numbers(run.info))  # names the seed whose loss was the first to go wrong
             record.save(run.state, run.step)
         record.close(run.step, "failed", _reason(error, run.step), traceback.format_exc())
-    except KeyboardInterrupt:
-        record.close(run.step, INTERRUPTED)
-        raise
     return record.endings
 
 
@@ -171,25 +175,31 @@ def restore(task: Task, run: Training, saved: Saved) -> None:
 class Keeper:
     """Takes the checkpoints of a training: every so many steps, or where its schedule leaves it open, at evaluations.
 
-    ``store`` None keeps nothing. ``last``: the snapshot of the last checkpoint of this training, if there is one.
+    ``store`` None keeps nothing. ``last``: the snapshot of the last checkpoint of this training, if there is one. Of several ranks the
+    first alone ``writes``.
     """
 
-    def __init__(self, store: Store | None, last: Snapshot | None = None) -> None:
-        self.store, self.last = store, None if last is None else self._held(last)
+    def __init__(self, store: Store | None, last: Snapshot | None = None, *, writes: bool = True) -> None:
+        self.store, self.last, self.writes = store, None if last is None else self._held(last), writes
         self._spent, self._ended = 0.0, time.perf_counter()
 
-    def due(self, every: Schedule, before: int, step: int, evaluated: bool) -> bool:
-        """Says whether it is time: by the steps, or at an evaluation where the last checkpoint took under a fortieth of the time since."""
+    def due(self, every: Schedule, before: int, step: int, evaluated: bool, team: Team | None = None) -> bool:
+        """Says whether it is time: by the steps, or at an evaluation where it is ``late``, which of a team the first has said."""
         if every.checkpoint_every:
             return step // every.checkpoint_every > before // every.checkpoint_every
-        return evaluated and time.perf_counter() - self._ended >= 40.0 * self._spent
+        return evaluated and (team.late if team else self.late())
+
+    def late(self) -> bool:
+        """Says whether the last checkpoint took under a fortieth of the time since."""
+        return time.perf_counter() - self._ended >= 40.0 * self._spent
 
     def save(self, task: Task, run: Training, record: Record) -> None:
         """Takes a checkpoint, unless there is one of this step already."""
         if self.store is None or (self.last is not None and self.last["step"] == run.step):
             return
         began, now, memory = time.perf_counter(), snapshot(task, run, record), self.last["memory"] if self.last else None
-        self.store.save(run.step, now, task.memory.rows(memory), fresh=self.last is None)
+        if self.writes:
+            self.store.save(run.step, now, task.memory.rows(memory), fresh=self.last is None)
         self.last, self._ended = self._held(now), time.perf_counter()
         self._spent = self._ended - began
 
@@ -227,7 +237,7 @@ def steps(task: Task, run: Training, record: Record, keeper: Keeper, tell: Tell,
             record.save(run.state, run.step)
         if look:
             record.flush()
-        if record.running and (ends or keeper.due(every, before, run.step, due)):
+        if record.running and (ends or keeper.due(every, before, run.step, due, task.team)):
             keeper.save(task, run, record)
         if ends:
             record.health = run.health.counts()

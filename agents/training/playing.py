@@ -73,9 +73,12 @@ class Play:
         return obs, at, age, *(torch.stack(column, 1) for column in zip(*columns, strict=True))
 
     def _beside(self, state: Any, n: int) -> Any:
-        """Returns a state whose tensors (S, n, P), a policy for each environment, have the same weight of each side by side in memory."""
+        """Returns a state whose tensors (S, n, P), a policy for each environment, have the same weight of each side by side in memory.
+
+        Of several ranks each has the policies of all, and plays some.
+        """
         for field in fields(state):
             t = getattr(state, field.name)
-            if isinstance(t, Tensor) and t.ndim == 3 and t.shape[1] == n > 1:
+            if isinstance(t, Tensor) and t.ndim == 3 and t.shape[1] >= n > 1:
                 self._laid.setdefault(field.name, torch.empty_like(t.mT, memory_format=torch.contiguous_format).mT).copy_(t)
         return replace(state, **self._laid)

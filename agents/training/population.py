@@ -15,6 +15,9 @@ from wgf.agents.training.memory import filled
 from wgf.agents.training.playing import Play
 from wgf.agents.training.protocol import Act, Finished, Size, Streams
 from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.team import Team
+from wgf.ranks import Group
+from wgf.shards import Shards
 from wgf.snapshot import Snapshot
 
 __all__ = [
@@ -96,14 +99,15 @@ class Population:
     All begin in one start, another at each collection, which follows from the seed and the collection's number: nothing of an
     environment has to be saved. Rewards after an episode's end do not count. An episode is cut after ``horizon`` steps, or by the
     environment's own time limit where that comes first; a collection counts as ``n`` times so many steps, whether or not episodes end
-    before. ``explore`` draws the policies into the agent's state. Environments live beside the networks.
+    before. ``explore`` draws the policies into the agent's state. Environments live beside the networks. Of several ranks each plays some
+    of the policies, and has the iteration of all.
     """
 
     warmup, whole, policies = 0, False, 1  # one policy per seed is evaluated: the centre
 
     def __init__(self, n: int, horizon: int, gamma: float, embedding: EmbeddingName, explore: Callable[[Any, Streams], None]) -> None:
-        self.envs, self.horizon, self.gamma, self.embedding, self.explore = n, horizon, gamma, embedding, explore
-        self.size = n * horizon
+        self.n, self.horizon, self.gamma, self.embedding, self.explore = n, horizon, gamma, embedding, explore
+        self.envs, self.size, self.team = n, n * horizon, Team()
 
     def updates(self, steps: int) -> int:
         """Returns one for each collection."""
@@ -112,6 +116,12 @@ class Population:
     def place(self, device: torch.device) -> torch.device:
         """Returns the device of the networks."""
         return device
+
+    def share(self, group: Group) -> Team:
+        """Plays this rank's share of the policies alone. Raises ValueError where there are more ranks than policies."""
+        self.team = Team(Shards.even(group, self.n))
+        self.envs = self.team.shards.counts[group.rank]
+        return self.team
 
     def starts(self, seed: int) -> Sequence[int]:
         """Returns seeds of environments that are not played: each collection has its own."""
@@ -127,7 +137,7 @@ class Population:
         """Takes environments and looks at their first observations; collections begin them anew."""
         self._envs, self._seeds, self._count = envs, list[int | None](seeds), 0
         self.steps = min(self.horizon, envs.horizon or self.horizon)
-        self.size = self.envs * self.steps
+        self.size = self.n * self.steps
         kept = envs.action_size if self.embedding == actions.__name__ else 0
         self._play, self._iterations = Play(envs, partial(noted, kept)), list[Iteration]()
         envs.reset(seeds)
@@ -160,16 +170,18 @@ class Population:
             columns.append(kept)
             if not course.plays.any():
                 break
-        finite = course.sound.all(1).cpu().numpy()
-        self._seeds = [seed if well else None for seed, well in zip(self._seeds, finite.tolist(), strict=True)]
         reward, action = (torch.cat(column, 1).transpose(1, 2) for column in zip(*columns, strict=True))
         left, counts = self.horizon - reward.shape[2], torch.arange(reward.shape[2], device=obs.device) < course.length[..., None]
         reward, action = filled(torch.where(counts, reward, 0.0)), torch.where(counts[..., None], action, 0.0)
         played = Trajectory(filled(course.last), pad(reward, (0, left)), pad(action, (0, 0, 0, left)))
-        discounted = played.reward @ self.gamma ** torch.arange(self.horizon).to(reward)
-        self._iterations.append(Iteration(discounted, EMBEDDINGS[self.embedding](played)))
-        sums = (played.reward.sum(-1), course.length, torch.ones_like(course.length))
-        return Finished(*(t.sum(1, keepdim=True).cpu().numpy() for t in sums)), finite
+        discounted = (played.reward * self.gamma ** torch.arange(self.horizon).to(reward)).sum(-1)  # of an episode the same bits anywhere
+        each = discounted, played.reward.sum(-1), course.length, course.sound.to(reward)
+        embedding, *rest = self.team.gather(EMBEDDINGS[self.embedding](played), *(t[..., None] for t in each))
+        discounted, earned, length, sound = (t[..., 0] for t in rest)
+        self._iterations.append(Iteration(discounted, embedding))
+        finite = (sound > 0.0).all(1).cpu().numpy()
+        self._seeds = [seed if well else None for seed, well in zip(self._seeds, finite.tolist(), strict=True)]
+        return Finished(*(t.sum(1, keepdim=True).cpu().numpy() for t in (earned, length, torch.ones_like(length)))), finite
 
     def batches(self) -> Iterator[Iteration]:
         """Yields the iteration and lets go of it."""

@@ -84,8 +84,9 @@ def _train(args: Sequence[str]) -> int:
         return _agents([])
     job = _job("train", args)
     from wgf.runs.trainer.reuse import complete
+    from wgf.runs.trainer.shared import shared, spoken
 
-    return complete([job], say)
+    return spoken(lambda: shared(job, say)) if job.shards else complete([job], say)
 
 
 def _job(command: str, args: Sequence[str]) -> Any:
@@ -118,7 +119,7 @@ def _job(command: str, args: Sequence[str]) -> Any:
     from wgf.runs.trainer import training
 
     what, cfg = chosen.task, replace(training.resolve(name, preset, env), **vars(chosen.agent))
-    return training.Job(label(token), name, preset, cfg, what.env, what.chosen(), chosen.schedule, chosen.place)
+    return training.Job(label(token), name, preset, cfg, what.env, what.chosen(), chosen.schedule, chosen.place, what.shards)
 
 
 def _file(args: Sequence[str], agent: str | None = None) -> tuple[Path | None, dict[str, Any]]:

@@ -33,7 +33,7 @@ class _First:
 # what config.json of a run says of where and when it ran, and of what the options make anew
 LEFT = {
     "config", "schedule", "stack", "seed", "own", "nets", "obs_size", "action_size", "versions", "device_name", "system", "host", "process",
-    "commit", "started", "continued",
+    "commit", "started", "continued", "ranks",
 }  # fmt: skip
 _FIRST = {name: _First() for name in ("agent", "env", "preset")}
 TAG = "tag:yaml.org,2002:"

@@ -25,7 +25,7 @@ MOST_THREADS = max(16, 4 * (os.cpu_count() or 1))  # a run may be repeated on a 
 
 @dataclass(frozen=True)
 class What:
-    """The task, the seeds and the preset."""
+    """The task, the seeds and the preset, and whether several processes share them."""
 
     env: str = "Hopper-v5"
     """Gymnasium id of an environment with Box actions; MODULE:ID imports MODULE first."""
@@ -38,6 +38,9 @@ class What:
     agent options below."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """A file with options, one in a line, as in "steps: 1000", or the config.json of a run. Options beside it count more."""
+    shards: bool = False
+    """Share the policies of es or ip-wgf out among the processes that torchrun started:
+    torchrun --standalone --nproc-per-node=2 --no-python wgf train es --shards True ..."""
 
     def __post_init__(self) -> None:
         self.chosen()

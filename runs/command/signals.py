@@ -13,8 +13,9 @@ PATIENT = ("SIGHUP", "SIGUSR1")
 
 
 @contextmanager
-def stop_signals(promise: str) -> Iterator[Callable[[], bool]]:
-    """Makes the first signal set a flag, which the function that it gives returns, and say on stderr what comes: ``promise``.
+def stop_signals(promise: str, *, muted: bool = False) -> Iterator[Callable[[], bool]]:
+    """Makes the first signal set a flag, which the function that it gives returns, and say on stderr, unless ``muted``, what
+    comes: ``promise``.
 
     A second Ctrl-C or SIGTERM raises KeyboardInterrupt, and a third acts as it did before. SIGHUP stays ignored under nohup.
     """
@@ -31,6 +32,8 @@ def stop_signals(promise: str) -> Iterator[Callable[[], bool]]:
         name = signal.Signals(number).name
         asked.append(name)
         if len(asked) == 1:
+            if muted:
+                return
             with suppress(RuntimeError):  # it came while something was being printed
                 print(f"wgf: {'Ctrl-C' if name == 'SIGINT' else name}: {promise}; Ctrl-C again stops at once", file=sys.stderr)
         elif name in URGENT:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -27,7 +26,7 @@ from wgf.bnn.fit import Course, Fit, dev_size, room
 from wgf.bnn.flows import FLOWS
 from wgf.bnn.model import deviation
 from wgf.ranks import Group
-from wgf.runs.command.answers import FAILED, STOPPED, UNUSABLE
+from wgf.runs.command.answers import STOPPED
 from wgf.runs.command.options import Study as Options
 from wgf.runs.command.progress import Progress
 from wgf.runs.command.signals import stop_signals
@@ -36,6 +35,7 @@ from wgf.runs.studies import bnn_report, bnn_toy
 from wgf.runs.studies.bnn_diary import ELSEWHERE, HEARD, KEPT, Diary, opened
 from wgf.runs.studies.bnn_report import PREDICTIONS, SCORES
 from wgf.runs.trainer.reuse import locked
+from wgf.runs.trainer.shared import spoken
 from wgf.runs.trainer.tables import write_rows
 from wgf.shards import ALONE, Shards
 
@@ -46,7 +46,6 @@ __all__ = [
 
 VARIABLE = "WGF_DATA"
 PROMISE = "this fit is saved after this step, then the study stops"
-LEAVE = 2.0  # seconds that the other ranks wait with their exit: at the first that leaves torchrun ends all, and rank 0 has to speak
 W2 = ("w2", "w2_scale", "inner_steps")  # the settings of WGF's W2 term
 
 
@@ -74,17 +73,12 @@ def main(study: Options, say: Callable[[str], None]) -> int:
     if not study.shards:
         return fitted(study, Group(), say)
     torch.set_num_threads(study.threads)
-    try:
+
+    def together() -> int:
         group = ranks.joined(machine.find_device(study.device))
         return fitted(study, group, say if group.rank == 0 else lambda line: None)
-    except ranks.Lost as error:
-        print(f"wgf: {error}; the same command goes on from the last checkpoint", file=sys.stderr)
-        return FAILED
-    except ValueError:
-        if ranks.is_first():
-            raise
-        time.sleep(LEAVE)
-        return UNUSABLE
+
+    return spoken(together)
 
 
 def fitted(study: Options, group: Group, say: Callable[[str], None]) -> int:
@@ -92,7 +86,7 @@ def fitted(study: Options, group: Group, say: Callable[[str], None]) -> int:
     folder, tasks, device = group.together(lambda: planned(study))
     place = Path(study.out) / study.name
     torch.set_num_threads(study.threads)
-    with held(place, group), stop_signals(PROMISE) as stopping, machine.tuned():
+    with held(place, group), stop_signals(PROMISE, muted=group.rank > 0) as stopping, machine.tuned():
         complete = group.first(lambda: all([finished(task) for task in tasks]))
         for task in tasks:
             if not group.first(lambda task=task: finished(task)):  # type: ignore[misc]

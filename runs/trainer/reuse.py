@@ -15,8 +15,10 @@ from wgf.agents.training.checkpoint import read_json, read_sealed
 from wgf.agents.training.folder import checkpoints, difference, free
 from wgf.agents.training.log import LOCK, being_written
 from wgf.agents.training.record import FINISHED
+from wgf.ranks import Group
 from wgf.runs.trainer.tables import filled, writable
 from wgf.runs.trainer.training import MANY_THREADS, Job, report, run, words
+from wgf.shards import ALONE
 from wgf.shown import shown
 
 __all__ = ["Part", "complete", "finished", "locked", "missing", "move_aside"]
@@ -31,15 +33,26 @@ class Part(NamedTuple):
     threads: int | None = None
 
 
-def complete(jobs: Sequence[Job], say: Callable[[str], None]) -> int:
-    """Trains what is missing, job by job; returns the first exit code that is not 0. Raises as ``missing`` before it trains."""
-    parts = [missing(job) for job in jobs]
+def complete(jobs: Sequence[Job], say: Callable[[str], None], group: Group = ALONE.group) -> int:
+    """Trains what is missing, job by job; returns the first exit code that is not 0. Raises as ``missing`` before it trains.
+
+    Of several ranks the first alone looks, and speaks.
+    """
+    first = group.rank == 0
+    say = say if first else lambda line: None
+    parts = [_told(job, group) for job in jobs]
     for job in [job for job, mine in zip(jobs, parts, strict=True) if not mine]:
         say(f"{job.folder(0).parent}: {words(job.seeds)} finished before; with more --steps they would go on")
     for part in [part for mine in parts for part in mine]:
-        if code := report(part.job.folder(0).parent, part.job.seeds, run(part.job, say, part.threads)):
+        if code := report(part.job.folder(0).parent, part.job.seeds, run(part.job, say, part.threads), muted=not first):
             return code
     return 0
+
+
+def _told(job: Job, group: Group) -> list[Part]:
+    """What is missing of a job, which the first rank has looked for."""
+    found = group.first(lambda: [(list(part.job.seeds), part.threads) for part in missing(job)])
+    return [Part(replace(job, seeds=tuple(seeds)), threads) for seeds, threads in found]
 
 
 def missing(job: Job, aside: Callable[[Path], None] | None = None) -> list[Part]:

@@ -36,7 +36,8 @@ PROMISE = "every seed is saved after this step, then the run stops"
 
 @dataclass(frozen=True)
 class Job:
-    """One agent in one environment for some seeds. ``label`` names its folder; ``cfg`` is the agent's resolved configuration."""
+    """One agent in one environment for some seeds. ``label`` names its folder; ``cfg`` is the agent's resolved configuration; ``shards``:
+    whether the ranks that torchrun started share it."""
 
     label: str
     agent: str
@@ -46,6 +47,7 @@ class Job:
     seeds: tuple[int, ...]
     schedule: Schedule
     place: Place
+    shards: bool = False
 
     def __post_init__(self) -> None:
         check(self.cfg)
@@ -84,7 +86,7 @@ def run(job: Job, say: Callable[[str], None], threads: int | None = None) -> lis
     torch.set_num_threads(threads or machine.find_threads(place.threads, len(job.seeds), job.cfg))
     agent = Agent(
         job.agent, job.env, seeds=job.seeds, preset=job.preset, device=place.device, backend=place.backend, compile=place.compile,
-        **job.settings(),
+        shards=job.shards, **job.settings(),
     )  # fmt: skip
     folder = job.folder(0).parent
     if threads is not None:
@@ -104,7 +106,8 @@ def finish(agent: Agent, label: str, schedule: Schedule, folder: Path, say: Call
     say(f"{label} on {agent.source.name}: {words(agent.seeds)}, {text}{gone}, {agent.device}, {threads} thread{'s' * (threads > 1)}")
     if agent.compile == "auto" and agent.compiles(schedule.steps):
         say("updates run as machine code, which takes up to a minute to compile; --compile False does without")
-    with stop_signals(PROMISE) as stopping, Progress(label, steps, len(agent.seeds), agent.step) as progress:
+    muted = agent.group.rank > 0
+    with stop_signals(PROMISE, muted=muted) as stopping, Progress(label, steps, len(agent.seeds), agent.step, muted=muted) as progress:
         endings = agent.train(schedule.steps, lambda step, metrics, _: progress.tell(Tick(step, metrics)), folder, stopping)
     agent.close()
     return endings
@@ -154,10 +157,10 @@ def exit_code(endings: Sequence[str]) -> int:
     return 0 if all(e == FINISHED for e in endings) else FAILED
 
 
-def report(folder: Path, seeds: Sequence[int], endings: Sequence[str]) -> int:
-    """Writes a line on stderr for each kind of unfinished run, with its seeds; returns the exit code."""
+def report(folder: Path, seeds: Sequence[int], endings: Sequence[str], *, muted: bool = False) -> int:
+    """Writes a line on stderr for each kind of unfinished run, with its seeds, unless ``muted``; returns the exit code."""
     for ending in dict.fromkeys(endings):
-        if ending != FINISHED:
+        if ending != FINISHED and not muted:
             mine = [k for k, e in zip(seeds, endings, strict=True) if e == ending]
             kept = "; the same command goes on from here" if ending == INTERRUPTED else "; the last saved policy is kept"
             if not all((seed_folder(folder, k) / "policy.json").exists() for k in mine):
