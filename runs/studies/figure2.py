@@ -18,7 +18,7 @@ from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, check_range, check_some
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.compare import Curves, over_training_and_at_the_end, per_minute, plan
+from wgf.runs.trainer.compare import Curves, minutes, over_training_and_at_the_end, plan
 from wgf.runs.trainer.evaluations import Plan, best, choices, gather, planned, sweep, write_rows
 from wgf.runs.trainer.figures import caption, figure, returns
 from wgf.runs.trainer.statistics import COVERAGE, TESTS
@@ -103,15 +103,15 @@ class Options:
 
 
 def rows(found: dict[str, dict[str, Curves]], lrs: dict[Key, float]) -> list[tables.Row]:
-    """Returns a line per task and method: returns over training and at the end beside those of the first method, how much they rose per
-    minute (Figure 5), and the paper's."""
+    """Returns a line per task and method: returns over training and at the end beside those of the first method, the time that they took,
+    which Figure 5 is about, and the paper's."""
     lines: list[tables.Row] = []
     for task, curves in found.items():
         cells = over_training_and_at_the_end(list(curves.values()), METHODS[next(iter(curves))].title)
         published = dict(zip(METHODS, TASKS[task], strict=True))
         for method, mine in zip(curves, cells, strict=True):
             about = {"task": task, "method": METHODS[method].title, "lr": f"{lrs[task, method]:g}"}
-            lines.append({**about, **mine, "rise per minute": per_minute(curves[method]), "published": f"{published[method]:,.2f}"})
+            lines.append({**about, **mine, "minutes": minutes(curves[method]), "published": f"{published[method]:,.2f}"})
     return lines
 
 

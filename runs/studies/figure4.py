@@ -1,4 +1,5 @@
-"""Draws Figure 4 of Moskovitz et al. 2020: evolution strategies on a point, (a), and a quadruped, (b), before a U-shaped wall.
+"""Draws Figure 4 of Moskovitz et al. 2020: evolution strategies on a point, (a), and a quadruped, (b), before a U-shaped wall; and over
+minutes, which Figure 5 is about.
 
     python -m wgf.runs.studies figure4 --name figure4
     python -m wgf.runs.studies figure4 --task quadruped --name quadruped    # 40 million steps of MuJoCo per method and seed
@@ -13,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from wgf.agents.tasks import TASKS
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place, check_range, check_some
 from wgf.runs.command.options import seeds as seeds_of
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.compare import Curves, over_training_and_at_the_end, per_minute, plan
+from wgf.runs.trainer.compare import Curves, minutes, over_training_and_at_the_end, plan
 from wgf.runs.trainer.evaluations import Plan, gather, planned, write_rows
 from wgf.runs.trainer.figures import caption, figure, returns
 from wgf.runs.trainer.statistics import COVERAGE, TESTS
@@ -109,12 +112,12 @@ class Options:
 
 
 def rows(curves: Sequence[Curves]) -> Sequence[tables.Row]:
-    """Returns a line per method: the centre's return over training, at the end and at its best look, beside the first method's, and how
-    much it rose per minute (Figure 5)."""
+    """Returns a line per method: the centre's return over training, at the end and at its best look, beside the first method's, and
+    what it took."""
     cells = over_training_and_at_the_end(curves, curves[0].label)
     best = [", ".join(f"{value:.0f}" for value in c.evals.max(1)) for c in curves]
     return [
-        {"method": c.label, **mine, "best look of each seed": looks, "rise per minute": per_minute(c)}
+        {"method": c.label, **mine, "best look of each seed": looks, "minutes": minutes(c)}
         for c, mine, looks in zip(curves, cells, best, strict=True)
     ]
 
@@ -128,9 +131,15 @@ def main(options: Options, say: Callable[[str], None]) -> int:
     folder = tables.writable(Path(options.place.out) / options.place.name)
     say(tables.write(folder / "figure4", rows(list(curves.values())), f"{COVERAGE} {TESTS}"))
     write_rows(folder / "evaluations.csv", zip(plans.values(), curves.values(), strict=True))
-    with figure(folder / "figure4.png", note=caption(options.seeds), panel=(7.0, 5.0)) as axes:
+    timed = all(np.isfinite(c.seconds).all() for c in curves.values())  # Figure 5
+    with figure(folder / "figure4.png", columns=1 + timed, note=caption(options.seeds), panel=(6.0, 5.0)) as axes:
+        by_iterations, *by_minutes = axes[0]
         for c in curves.values():
-            returns(axes[0, 0], c.steps / options.each, c.evals, METHODS[c.label].title)
-        axes[0, 0].set(title=f"{SCENES[options.task].title} before a U-shaped wall", xlabel="iterations", ylabel="return of the centre")
+            returns(by_iterations, c.steps / options.each, c.evals, METHODS[c.label].title)
+            for axis in by_minutes:
+                returns(axis, c.seconds / 60.0, c.evals, METHODS[c.label].title)
+        by_iterations.set(title=f"{SCENES[options.task].title} before a U-shaped wall", xlabel="iterations", ylabel="return of the centre")
+        for axis in by_minutes:
+            axis.set(xlabel="minutes of training, all seeds of a stack together")
     say(f"table: {folder / 'figure4.md'} .csv .txt\nrows: {folder / 'evaluations.csv'}\nfigure: {folder / 'figure4.png'} .pdf")
     return 0

@@ -20,7 +20,7 @@ from wgf.runs.trainer.reuse import complete
 from wgf.runs.trainer.statistics import COVERAGE, TESTS, Values, difference, episodes_to, holm, improvement, interval
 
 __all__ = [
-    "PARTS", "THRESHOLDS", "Curves", "compare", "compared", "draw", "mixed", "over_training_and_at_the_end", "per_minute", "plan", "read",
+    "PARTS", "THRESHOLDS", "Curves", "compare", "compared", "draw", "minutes", "mixed", "over_training_and_at_the_end", "plan", "read",
     "table", "write",
 ]  # fmt: skip
 
@@ -95,13 +95,10 @@ def _seconds(rates: Values, steps: Values) -> Values:
     return np.interp(steps, rates[:, 0], np.cumsum(np.diff(rates[:, 0], prepend=0.0) / rates[:, 1]))
 
 
-def per_minute(c: Curves) -> str:
-    """Returns by how much the mean return rose from the first evaluation to the last, per minute of training; "-" where time is not known.
-
-    **Source** Moskovitz et al. 2020, Figure 5, which has a mean reward per minute; a rise, since the returns of some tasks are below 0.
-    """
-    minutes = (c.seconds[-1] - c.seconds[0]) / 60.0 if c.seconds.ndim else np.nan
-    return f"{(c.evals[:, -1] - c.evals[:, 0]).mean() / minutes:,.4g}" if np.isfinite(minutes) and minutes > 0.0 else "-"
+def minutes(c: Curves) -> str:
+    """Returns how many minutes the training took until the last evaluation, all seeds of a stack together; "-" where it is not known."""
+    spent = np.ravel(c.seconds)[-1] / 60.0
+    return f"{spent:.3g}" if np.isfinite(spent) else "-"
 
 
 def _written(folder: Path) -> tuple[dict[str, Any], bytes]:

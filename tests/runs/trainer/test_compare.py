@@ -263,14 +263,10 @@ def test_seconds_until_an_evaluation_follow_from_the_rates_between_rows(tmp_path
     np.testing.assert_allclose(compare.read("x", [tmp_path / "a", tmp_path / "b"]).seconds, [4.0, 14.0, 24.0])
 
 
-def test_the_rise_per_minute_is_that_of_the_mean_return_between_the_first_evaluation_and_the_last():
-    """From (1 + 3) / 2 to (5 + 9) / 2 in a minute and a half."""
-    c = compare.Curves(
-        "x", np.array([1.0, 2.0, 3.0]), np.array([[1.0, 90.0, 5.0], [3.0, 90.0, 9.0]]), [], 1.0, np.array([30.0, 40.0, 120.0])
-    )
-    assert compare.per_minute(c) == f"{5.0 / 1.5:.4g}"
-    for unknown in (np.array(np.nan), np.array([30.0, 40.0, np.nan]), np.full(3, 30.0)):
-        assert compare.per_minute(c._replace(seconds=unknown)) == "-"
+def test_the_minutes_are_those_until_the_last_evaluation():
+    c = compare.Curves("x", np.array([1.0, 2.0]), np.zeros((2, 2)), [], 1.0, np.array([30.0, 90.0]))
+    assert compare.minutes(c) == "1.5"
+    assert compare.minutes(c._replace(seconds=np.array(np.nan))) == compare.minutes(c._replace(seconds=np.array([1.0, np.nan]))) == "-"
 
 
 def test_a_profile_is_the_share_of_values_that_are_at_least_x():
