@@ -9,6 +9,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
@@ -17,7 +18,8 @@ from wgf.agents.registry import AGENTS
 
 project, author, copyright = "wgf", "The wgf authors", "the wgf authors"
 release = version = installed("wgflow")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+html_math_renderer = "mathml"  # which browsers draw themselves, without a network
 root_doc = "docs/index"
 include_patterns = ["docs/**", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "runs/results/**"]
 exclude_patterns = ["docs/_build/**"]
@@ -78,8 +80,21 @@ def hidden(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+def inline(writer: Any, node: nodes.math) -> None:
+    """Writes a formula in a line."""
+    writer.body.append(f'<span class="math">{tex2mathml(node.astext())}</span>')
+    raise nodes.SkipNode
+
+
+def block(writer: Any, node: nodes.math_block) -> None:
+    """Writes a formula that stands alone."""
+    writer.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> None:
     """Registers what is above."""
+    app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.add_directive("settings", Settings)
     app.connect("autodoc-process-docstring", readable)
     app.connect("autodoc-skip-member", hidden)

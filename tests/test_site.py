@@ -22,6 +22,13 @@ def site(tmp_path_factory):
     return out
 
 
+def test_no_page_needs_a_network(site):
+    """A browser draws the formulas by itself: each page has them as MathML."""
+    pages = [page.read_text() for page in site.rglob("*.html")]
+    assert [tag for page in pages for tag in re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=\"(?:https?:)?//[^>]*>", page)] == []
+    assert "<math" in (site / "docs/engine.html").read_text()
+
+
 def test_every_page_is_in_a_table_of_contents(site):
     menus = "".join((site / f"{page}.html").read_text() for page in ("docs/index", "docs/agents/index", "docs/api/index"))
     pages = {page.relative_to(DOCS).with_suffix(".html").name for page in DOCS.rglob("*.md") if page.name != "index.md"}

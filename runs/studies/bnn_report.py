@@ -201,22 +201,22 @@ def coverage(probability: Values) -> Values:
 
 
 def draw(name: str, methods: Sequence[tuple[str, Path]], path: Path) -> None:
-    """Predictive mean and deviation against the target on the first split, calibration, and curves over the fit, each method a colour."""
+    """Predictive mean and deviation against the target on the first split, calibration, and curves over the fit."""
     with figure(path, columns=4) as grid:
         left, middle, *curves = grid[0]
-        for i, (label, place) in enumerate(methods):
+        for label, place in methods:
             found = _columns(place, "predictions.csv", PREDICTIONS)
             one = found["split"] == 0
             left.errorbar(
                 found["target"][one], found["mean"][one], 1.645 * found["std"][one],
-                fmt="o", markersize=3, elinewidth=0.6, alpha=0.6, color=f"C{i}",
+                linestyle="none", markersize=3, elinewidth=0.6, alpha=0.6,
             )  # fmt: skip
-            middle.plot(LEVELS, coverage(found["probability"]), marker="o", markersize=3, color=f"C{i}", label=label)
+            middle.plot(LEVELS, coverage(found["probability"]), markersize=3, label=label)
             for axes, measure in zip(curves, CURVES, strict=True):
-                axes.plot(*curve(place, measure), color=f"C{i}")
+                axes.plot(*curve(place, measure))
         low, high = left.get_xlim()
-        left.plot([low, high], [low, high], color="black", linewidth=0.7)
-        middle.plot([0, 1], [0, 1], color="black", linewidth=0.7)
+        left.plot([low, high], [low, high], "k-", linewidth=0.7)
+        middle.plot([0, 1], [0, 1], "k-", linewidth=0.7)
         left.set(title=f"{name}, first split", xlabel="target", ylabel="predictive mean, 1.645 deviations")
         middle.set(title="calibration, all splits", xlabel="level of the central interval", ylabel="share of the targets inside")
         for axes, words in zip(curves, CURVES.values(), strict=True):

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from wgf import flow, svgd, trusted
-from wgf.agents.training.checkpoint import named
 from wgf.bnn import flows, mixture
 from wgf.bnn.model import Model, Prior
 from wgf.bnn.network import Net
 from wgf.runs.command.options import check_range
 from wgf.runs.trainer import tables
+from wgf.runs.trainer.figures import figure
 from wgf.transport import VELOCITIES
 
 __all__ = ["Options", "Problem", "draw", "main", "rest", "table"]
@@ -30,7 +30,7 @@ FEATURES, ROWS, GAMMA, LAM = 2, 30, 0.2, 1.5
 LR, INNER = 0.05, 4
 M, SCALE = 20, 0.4  # where the other one varies
 DRAWS = 10  # of each component of smi
-ALONE = {"none": "--", "smi": ":"}  # without a W2 velocity, and their lines
+ALONE = ("none", "smi")  # without a W2 velocity
 PARTICLES, SCALES = (5, 10, 20, 40, 80), (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
@@ -39,7 +39,7 @@ class Options:
     """Measure the spread at which particles rest under each W2 velocity, against their number and the velocity's factor."""
 
     out: Path = Path("runs/spread")
-    """Folder for spread.csv and spread.png; it is made if it is missing."""
+    """Folder for spread.csv, spread.png and spread.pdf; it is made if it is missing."""
     steps: int = 400
     """Number of JKO steps; each takes four gradient steps."""
     repeats: int = 5
@@ -121,42 +121,31 @@ def table(options: Options) -> list[tuple[str, int, float, int, float]]:
 
 
 def draw(rows: Sequence[tuple[str, int, float, int, float]], path: Path) -> None:
-    """Spread against the number of particles and against the scale, in one colour per velocity."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained", sharey=True)
-    for i, name in enumerate(dict.fromkeys(row[0] for row in rows)):
-        style = {"color": "black" if name in ALONE else f"C{i - len(ALONE)}", "label": name, "linestyle": ALONE.get(name, "-")}
-        for axes, column, kept in ((left, 1, 2), (right, 2, 1)):
-            fixed = SCALE if kept == 2 else M
-            places = sorted({row[column] for row in rows if row[0] == name and row[kept] == fixed})
-            values = [[row[4] for row in rows if row[0] == name and row[kept] == fixed and row[column] == place] for place in places]
-            if len(places) == 1:
-                axes.axhline(np.mean(values[0]), **style)
-                continue
-            axes.plot(places, [np.mean(v) for v in values], marker="o", markersize=4, **style)
-            axes.fill_between(places, [min(v) for v in values], [max(v) for v in values], color=style["color"], alpha=0.2, linewidth=0)
-    left.set(title=f"scale {SCALE}", xlabel="particles", ylabel="deviation at rest / posterior's", xscale="log")
-    right.set(title=f"{M} particles", xlabel="scale of the W2 velocity", xscale="log")
-    for axes, ticks in ((left, PARTICLES), (right, SCALES)):
-        axes.grid(alpha=0.3)
-        axes.set_ylim(bottom=0.0)
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
-    left.legend(loc="lower left", fontsize=8)
-    with named(path):
-        figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    """Spread against the number of particles and against the scale: the mean over starts, and as a band their range."""
+    with figure(path, columns=2, note="mean and range of the starts", panel=(6.0, 4.5), sharey=True) as axes:
+        for column, (ax, kept, fixed) in enumerate(zip(axes[0], (2, 1), (SCALE, M), strict=True), 1):
+            for name in dict.fromkeys(row[0] for row in rows):
+                mine = [row for row in rows if row[0] == name and row[kept] == fixed]
+                places = sorted({row[column] for row in mine})
+                values = [[row[4] for row in mine if row[column] == place] for place in places]
+                if len(places) == 1:  # without a W2 velocity there is no scale
+                    places, values = list(SCALES), values * len(SCALES)
+                (line,) = ax.plot(places, [np.mean(v) for v in values], label=name)
+                ax.fill_between(places, [min(v) for v in values], [max(v) for v in values], color=line.get_color(), alpha=0.2, linewidth=0)
+        left, right = axes[0]
+        left.set(title=f"scale {SCALE}", xlabel="particles", ylabel="deviation at rest / posterior's")
+        right.set(title=f"{M} particles", xlabel="scale of the W2 velocity")
+        for ax, ticks in ((left, PARTICLES), (right, SCALES)):
+            ax.set(xscale="log", ylim=(0.0, None))
+            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            ax.minorticks_off()
 
 
 def main(options: Options, say: Callable[[str], None]) -> int:
-    """Writes spread.csv and spread.png; returns the exit code 0."""
+    """Writes spread.csv, spread.png and spread.pdf; returns the exit code 0."""
     tables.writable(options.out)
     rows = table(options)
     tables.write_rows(options.out / "spread.csv", ["velocity", "particles", "scale", "repeat", "spread"], rows)
     draw(rows, options.out / "spread.png")
-    say(f"{options.out / 'spread.csv'}, {options.out / 'spread.png'}")
+    say(f"{options.out / 'spread.csv'}, {options.out / 'spread.png'} .pdf")
     return 0

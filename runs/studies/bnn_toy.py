@@ -37,8 +37,8 @@ def draw(methods: Mapping[str, Settings], seed: int, path: Path) -> dict[str, Va
             mean, (low, high) = model.predict(GRID[:, None]), model.predict_interval(GRID[:, None], 0.9)
             widths[label] = 0.5 * (high - low)
             axes.fill_between(GRID, low, high, alpha=0.3, linewidth=0, color="C0", label="90 % interval")
-            axes.plot(GRID, mean, color="C0", label="mean")
-            axes.plot(GRID, GRID**3, color="black", linewidth=0.7, label="truth")
-            axes.plot(x, y, "o", markersize=3, color="black")
+            axes.plot(GRID, mean, "C0-", label="mean")
+            axes.plot(GRID, GRID**3, "k--", linewidth=0.7, label="truth")
+            axes.plot(x, y, "ko", markersize=3)
             axes.set(title=f"{label}\nspread {model.fit_.spread().item():.2f}", xlabel="x", ylim=(-250.0, 250.0))
     return widths

@@ -196,7 +196,7 @@ def draw(found: Mapping[str, Values], gains: Sequence[float], path: Path) -> Non
             with np.errstate(divide="ignore"):
                 line = np.median(size[:, :1] / size, 0)
             left.plot(np.arange(1, len(line) + 1), line, label=f"{task}-v5")
-            right.plot(np.median(ratios(eigenvalues, middle)), gain, "o")
+            right.plot(np.median(ratios(eigenvalues, middle)), gain, linestyle="none")
         left.set(xscale="log", yscale="log", xlabel=place, ylabel="largest eigenvalue / this one")
         right.set(xscale="log", xlabel=f"largest eigenvalue / number {middle}", ylabel="gain of WNPG / deviation")
 

@@ -79,14 +79,14 @@ def draw(paths: dict[float, Tensor], file: Path) -> None:
         for k, name in enumerate(("mean", "deviation")):
             ax = axes[0, k]
             for h, moments in paths.items():
-                ax.plot(h * torch.arange(len(moments)), moments[:, k], marker=".", linewidth=0.8, label=f"h = {h:g}")
+                ax.plot(h * torch.arange(len(moments)), moments[:, k], linewidth=0.8, label=f"h = {h:g}")
             ax.plot(time, law(time)[:, k], "k--", label="Fokker-Planck equation")
             ax.set(title=name, xlabel="time")
         end = law(time)[-1]
         errors = torch.stack([(moments[-1] - end).abs() for moments in paths.values()])
         ax, steps = axes[0, 2], list(paths)
-        ax.loglog(steps, errors[:, 0], "C4o-", label="error of the mean")
-        ax.loglog(steps, errors[:, 1], "C5s-", label="error of the deviation, size")
+        ax.loglog(steps, errors[:, 0], "C4P-", label="error of the mean")
+        ax.loglog(steps, errors[:, 1], "C5X--", label="error of the deviation, size")
         ax.loglog(steps, [0.5 * TIME * float(end[0]) * h for h in steps], "k:", label="proportional to h")
         ax.set_xticks(steps, [f"{h:g}" for h in steps], minor=False)
         ax.set_xticks([], minor=True)

@@ -128,7 +128,7 @@ def draw(found: list[Found], path: Path) -> None:
         for ax, velocity in zip(axes[0], VELOCITIES, strict=True):
             for kernel in KERNELS:
                 kept = [f.kept for f in found if (f.velocity, f.kernel, f.particles) == (velocity, kernel, M) and "un" not in law(f.std)]
-                ax.plot(AXES, kept, marker="o", label=kernel)
+                ax.plot(AXES, kept, label=kernel)
             ax.set(title=velocity, xlabel="axes d", ylabel="deviation kept", xscale="log", ylim=(0.0, 1.2))
             ax.set_xticks(AXES, [str(d) for d in AXES])
 

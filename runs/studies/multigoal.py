@@ -136,7 +136,7 @@ def draw(policy: Policy, paths: list[Array], path: Path) -> None:
         rings = distances(torch.stack(torch.meshgrid(x, x, indexing="xy"), -1)).amin(-1)
         left.contour(x, x, rings, 20, cmap="gray", linewidths=0.4)
         for p in paths:
-            left.plot(*p.T, linewidth=1)
+            left.plot(*p.T, "-", linewidth=1)
         left.plot(*np.array(GOALS).T, "ro", markersize=9)
         left.set(
             title=f"{display(policy.name)}: {len(paths)} trajectories, seed {policy.seeds[0]}", xlim=(-7, 7), ylim=(-7, 7), aspect="equal"

@@ -19,7 +19,7 @@ from torch import Tensor
 from wgf import natural
 from wgf.runs.command.options import LARGEST_SEED, check_range
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.figures import figure
+from wgf.runs.trainer.figures import each, figure
 from wgf.runs.trainer.statistics import bootstrap
 
 __all__ = [
@@ -134,7 +134,7 @@ def draw_likelihood(paths: dict[str, Tensor], data: Tensor, file: Path) -> None:
     with figure(file, columns=3) as axes:
         left, *fields = axes[0]
         for name, path in paths.items():
-            left.plot(*path.T, marker=".", markersize=4, linewidth=0.8, label=f"{name}: {len(path) - 1:,} steps")
+            left.plot(*path.T, linewidth=0.8, label=f"{name}: {len(path) - 1:,} steps")
         left.plot(*MAXIMUM, "k*", markersize=12)
         left.set(title="maximum likelihood of N(12, 4²) from (0, 1)", xlabel="mean", ylabel="standard deviation")
         mean, std = np.meshgrid(np.linspace(0.0, 20.0, 11), np.linspace(1.0, 10.0, 10))
@@ -151,9 +151,9 @@ def draw_line(curves: dict[str, Tensor], file: Path) -> None:
     """Draws Figure 4: each agent as a thin line, their mean as a bold one."""
     with figure(file, note=f"{AGENTS} agents each (thin) and their mean (bold); step size {LINE_STEP}", panel=(7.0, 4.5)) as axes:
         ax = axes[0, 0]
-        for i, (method, curve) in enumerate(curves.items()):
-            ax.plot(curve.numpy(), color=f"C{i}", linewidth=0.5, alpha=0.5)
-            ax.plot(curve.mean(-1).numpy(), color=f"C{i}", linewidth=2.5, label=method.replace("gradient", "policy gradient"))
+        for method, curve in curves.items():
+            (line,) = ax.plot(curve.mean(-1).numpy(), linewidth=2.5, label=method.replace("gradient", "policy gradient"))
+            each(ax, line, range(len(curve)), curve.mT.numpy())
         ax.set(title="the line", xlabel="update", ylabel="return of an episode", yscale="symlog")
 
 

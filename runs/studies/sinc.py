@@ -147,8 +147,8 @@ def main(options: Options, say: Callable[[str], None]) -> int:
     with figure(folder / "sinc.png", rows=2, columns=3, note=note) as axes:
         for axis, penalty, metric in zip(axes[0], PENALTIES[::-1], list(NATURAL)[::-1], strict=False):
             for i, weight in enumerate(WEIGHTS):
-                axis.loglog(penalised[penalty][:, i], label=f"penalty of weight {weight:g}")
-            axis.loglog(seen["log_std", metric], color="black", label="natural gradient")
+                axis.loglog(penalised[penalty][:, i], marker="1234"[i], label=f"penalty of weight {weight:g}")
+            axis.loglog(seen["log_std", metric], "k-", label="natural gradient")
             axis.set(
                 title=f"{metric}: penalty {penalty}, natural gradient", xlabel="gradient steps", ylabel="loss per dimension", ylim=SHOWN
             )

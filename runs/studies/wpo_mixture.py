@@ -96,9 +96,10 @@ def draw_paths(paths: dict[str, Tensor], path: Path) -> None:
         for column, (form, found) in enumerate(paths.items()):
             for row, start in enumerate(STARTS):
                 ax, (mean, std) = axes[row, column], found[:, row, 0, 2:].chunk(2, -1)
-                for k, color in enumerate(("C0", "C1")):
-                    ax.plot(mean[:, k], linewidth=1, color=color)
-                    ax.fill_between(range(len(mean)), mean[:, k] - std[:, k], mean[:, k] + std[:, k], alpha=0.25, linewidth=0, color=color)
+                for k in range(2):
+                    (line,) = ax.plot(mean[:, k], linewidth=1)
+                    low, high = mean[:, k] - std[:, k], mean[:, k] + std[:, k]
+                    ax.fill_between(range(len(mean)), low, high, alpha=0.25, linewidth=0, color=line.get_color())
                 for sign in (-1.0, 1.0):
                     ax.axhline(sign * OPTIMUM, color="black", linewidth=0.6, linestyle="--")
                 ax.set(title=f"{FORMS[form]}, from {start}", ylim=(-12.0, 12.0))

@@ -201,13 +201,13 @@ def draw(runs: Sequence[Curves], title: str, path: Path) -> None:
     Agarwal et al. 2021, Sec. 4.2.
     """
     timed = all(np.isfinite(c.seconds).all() for c in runs)
-    with figure(path, columns=2 + timed, note=caption(max(len(c.evals) for c in runs)), panel=(4.6, 4.0)) as axes:
+    with figure(path, columns=2 + timed, note=caption(*(len(c.evals) for c in runs)), panel=(4.6, 4.0)) as axes:
         by_steps, *by_minutes, profile = axes[0]
         lowest = min(c.evals[:, -1].min() for c in runs)
         for c in runs:
-            returns(by_steps, c.steps, c.evals, display(c.label), each=True)
+            returns(by_steps, c.steps, c.evals, display(c.label))
             for axis in by_minutes:
-                returns(axis, c.seconds / 60.0, c.evals, display(c.label), each=True)
+                returns(axis, c.seconds / 60.0, c.evals, display(c.label))
             profile.step(*above(c.evals[:, -1], lowest), label=display(c.label), linewidth=2)
         by_steps.set(title=title, xlabel="environment steps per seed", ylabel="evaluation return")
         for axis in by_minutes:

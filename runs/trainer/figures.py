@@ -1,4 +1,4 @@
-"""One style for all figures: the agents' own names, a legend outside the curves, thousands as 20k, PNG and PDF beside each other."""
+"""One style for all figures, readable without colour: names of agents, a legend below the curves, thousands as 20k, PNG beside PDF."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from typing import Any
 from wgf.agents.training.checkpoint import named
 from wgf.runs.trainer.statistics import COVERAGE, Values, band
 
-__all__ = ["NAMES", "caption", "display", "figure", "returns", "thousands"]
+__all__ = ["NAMES", "caption", "display", "each", "figure", "returns", "thousands"]
 
 NAMES = {
     "ddpg": "DDPG",
@@ -29,7 +29,14 @@ NAMES = {
     "wnpg": "WNPG",
     "wpo": "WPO",
 }
-STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True}
+# Of two curves neither colour, nor line and marker together, are the same; the colours are those of Okabe and Ito, which the colour-blind
+# can tell apart. A curve that is given some of the three and not the others takes these from the cycle, and moves it on.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "0.4", "#8C564B")
+LINES = ("-", "--", "-.", ":") * 2
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "lines.markersize": 5}
+FEW = 10  # seeds that are drawn one by one
+CROWDED = 12  # points of a curve from which on not each has a marker
 PANEL = (4.8, 3.6)  # inches of a panel
 LETTER, SMALL, ROW = 0.085, 0.072, 0.21  # inches, about: a letter of the legend, one of the note, a row of the legend
 
@@ -48,9 +55,13 @@ def thousands(value: float) -> str:
     return f"{value:g}"
 
 
-def caption(seeds: int) -> str:
-    """Says what stands below a figure of ``returns``: how many seeds, which mean, which interval."""
-    return f"{seeds} seeds: interquartile mean and 95 % bootstrap interval\n{COVERAGE}" if seeds > 1 else "1 seed"
+def caption(*seeds: int) -> str:
+    """Says what stands below a figure of ``returns``: how many seeds the curves have, which mean, which interval."""
+    least, most = min(seeds), max(seeds)
+    if most == 1:
+        return "1 seed"
+    count = f"{most} seeds" if least == most else f"{least} to {most} seeds"
+    return f"{count}{' (thin)' if most <= FEW else ''}: interquartile mean and 95 % bootstrap interval\n{COVERAGE}"
 
 
 @contextmanager
@@ -59,13 +70,16 @@ def figure(path: Path, rows: int = 1, columns: int = 1, note: str = "", panel: t
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import cycler, pyplot
 
-    with matplotlib.rc_context(STYLE):
+    looks = cycler(color=COLORS, linestyle=LINES, marker=MARKERS)
+    with matplotlib.rc_context({**STYLE, "axes.prop_cycle": looks, "figure.constrained_layout.use": True}):
         size = (panel[0] * columns, panel[1] * rows)
         drawn, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, **share)
         try:
             yield axes
+            for ax in axes.flat:
+                _thin_out(ax)
             _below(drawn, axes, note)
             with named(path):
                 drawn.savefig(path.with_suffix(".png"), dpi=150)
@@ -74,15 +88,27 @@ def figure(path: Path, rows: int = 1, columns: int = 1, note: str = "", panel: t
             pyplot.close(drawn)
 
 
-def returns(axes: Any, steps: Values, runs: Values, label: str, *, color: str | None = None, each: bool = False) -> None:
-    """Draws the interquartile mean of runs (seeds, points) with its bootstrap band; with ``each``, every seed as a thin line."""
+def returns(axes: Any, steps: Values, runs: Values, label: str) -> None:
+    """Draws the interquartile mean of runs (seeds, points) with its bootstrap band, and each seed as a thin line where there are few."""
     middle, low, high = band(runs)
-    marker = "o" if len(steps) == 1 else None
-    (line,) = axes.plot(steps, middle, label=label, color=color, linewidth=2, marker=marker)
+    (line,) = axes.plot(steps, middle, label=label, linewidth=2)
     axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    if each:
-        axes.plot(steps, runs.T, color=line.get_color(), alpha=0.25, linewidth=0.7, marker=marker)
+    if 1 < len(runs) <= FEW:
+        each(axes, line, steps, runs)
     axes.xaxis.set_major_formatter(lambda value, place: thousands(value))
+
+
+def each(axes: Any, line: Any, x: Any, runs: Any) -> None:
+    """Draws runs (seeds, points) as thin lines in the look of their mean; a run of one point is a dot."""
+    marker = line.get_marker() if len(x) == 1 else ""
+    axes.plot(x, runs.T, color=line.get_color(), linestyle=line.get_linestyle(), marker=marker, markersize=3, alpha=0.4, linewidth=0.6)
+
+
+def _thin_out(ax: Any) -> None:
+    """Leaves some markers of each crowded curve, at even distances, and not at the same places as on other curves."""
+    crowded = [line for line in ax.lines if line.get_linestyle() != "None" and len(line.get_xdata()) > CROWDED]
+    for k, line in enumerate(crowded):
+        line.set_markevery((0.02 * (k % len(MARKERS)), 0.16))
 
 
 def _below(drawn: Any, axes: Any, note: str) -> None:

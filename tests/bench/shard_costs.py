@@ -1,6 +1,6 @@
 """A cost model of SVGD's step in shards: a law of time and memory in particles, dimension and ranks, checked on sizes it was not fitted to.
 
-    python tests/bench/shard_costs.py [--rounds 3] [--beside WORDS] [--out FILE.md]    # and FILE.png
+    python tests/bench/shard_costs.py [--rounds 3] [--beside WORDS] [--out FILE.md]    # and FILE.png, FILE.pdf
 
 Two processes joined by gloo, as torchrun starts them, one thread each. In every round each size takes one step whole, in both processes at
 once, and one step in two shards. Time is processor time of the first process, all of its threads: what other work takes of the cores is not
@@ -32,6 +32,7 @@ from timing import report, table
 
 from wgf import ranks
 from wgf.kernels import SUBSAMPLE
+from wgf.runs.trainer.figures import figure
 from wgf.shards import ALONE, Shards
 
 SIZES = [(m, d) for m in (512, 1024, 2560) for d in (16, 64, 128)]
@@ -128,29 +129,20 @@ def efficiency(m: int, d: int, p: int, bandwidth: float) -> float:
 
 def drawn(file: Path, seconds: Mapping[tuple[int, int, int], float], says: Callable[[int, int, int], float]) -> None:
     """The law beside what was measured, and the efficiency on GPUs by paper."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.6), layout="constrained")
-    for p, marker in ((1, "o"), (2, "s")):
-        for chosen, fill, text in ((SIZES, "none", "fitted"), (HELD_OUT, "full", "held out")):
-            mine = [size for size in seconds if size[2] == p and size[:2] in chosen]
-            style = {"fillstyle": fill, "color": f"C{p - 1}", "label": f"{p} rank{'s' * (p > 1)}, {text}"}
-            left.loglog([says(*size) for size in mine], [seconds[size] for size in mine], marker, **style)
-    ends = [min(seconds.values()), max(seconds.values())]
-    left.loglog(ends, ends, "k-", linewidth=0.8)
-    left.set(xlabel="law, processor seconds per step and rank", ylabel="measured")
-    each = [1, 2, 4, 8, 16, 32, 64]
-    for i, m in enumerate((2**14, 2**16, 2**18, 2**20)):
-        right.semilogx(
-            each, [efficiency(m, 1000, p, NVLINK if p <= 8 else NETWORK) for p in each], ".-", color=f"C{i}", label=f"{m:,} particles"
-        )
-    right.set(xlabel="GPUs, eight per machine", ylabel="efficiency, on paper", ylim=(0.0, 1.05), xticks=each, xticklabels=each)
-    for axes in (left, right):
-        axes.legend(fontsize=7)
-    figure.savefig(file, dpi=110)
+    with figure(file, columns=2) as axes:
+        left, right = axes[0]
+        for p, marker in ((1, "C0o"), (2, "C1s")):
+            for chosen, fill, text in ((SIZES, "none", "fitted"), (HELD_OUT, "full", "held out")):
+                mine = [size for size in seconds if size[2] == p and size[:2] in chosen]
+                style = {"fillstyle": fill, "label": f"{p} rank{'s' * (p > 1)}, {text}"}
+                left.loglog([says(*size) for size in mine], [seconds[size] for size in mine], marker, **style)
+        ends = [min(seconds.values()), max(seconds.values())]
+        left.loglog(ends, ends, "k-", linewidth=0.8)
+        left.set(xlabel="law, processor seconds per step and rank", ylabel="measured")
+        each = [1, 2, 4, 8, 16, 32, 64]
+        for m in (2**14, 2**16, 2**18, 2**20):
+            right.semilogx(each, [efficiency(m, 1000, p, NVLINK if p <= 8 else NETWORK) for p in each], label=f"{m:,} particles")
+        right.set(xlabel="GPUs, eight per machine", ylabel="efficiency, on paper", ylim=(0.0, 1.05), xticks=each, xticklabels=each)
 
 
 def main() -> None:

@@ -26,6 +26,22 @@ TINY = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def told_apart(monkeypatch):
+    """Of every figure that a test draws: two curves of its legend differ in line or marker, and not in the colour alone."""
+    from matplotlib.lines import Line2D
+
+    from wgf.runs.trainer import figures
+
+    def below(drawn, axes, note, kept=figures._below):
+        kept(drawn, axes, note)
+        curves = [handle for legend in drawn.legends for handle in legend.legend_handles if isinstance(handle, Line2D)]
+        looks = [(line.get_linestyle(), line.get_marker(), line.get_fillstyle()) for line in curves]
+        assert len(set(looks)) == len(looks), looks
+
+    monkeypatch.setattr(figures, "_below", below)
+
+
 @pytest.fixture
 def person(tmp_path, monkeypatch):
     """``person(*args)`` runs wgf in an empty folder, in this process: (exit code, stdout, stderr); ``main=`` another command."""

@@ -48,6 +48,7 @@ def test_the_recipe_shows_that_eq_9_shrinks_and_unbiased_velocities_do_not(tmp_p
     assert bnn_spread.main(bnn_spread.Options(tmp_path, steps=60, repeats=2), print) == 0
     assert "spread.csv" in capsys.readouterr().out
     assert (tmp_path / "spread.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "spread.pdf").read_bytes()[:4] == b"%PDF"
     with (tmp_path / "spread.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
 

@@ -15,7 +15,7 @@ from scipy import stats
 from tests.forgeries import misread
 from wgf.agents.training.checkpoint import digest, read_sealed, write_sealed
 from wgf.runs.trainer import compare
-from wgf.runs.trainer.figures import figure
+from wgf.runs.trainer.figures import COLORS, figure
 
 SHORT = (
     "--env",
@@ -76,7 +76,7 @@ def test_a_comparison_trains_what_is_missing_and_reuses_the_rest(person):
     picture = image.imread(results / "compare.png")
     assert (results / "compare.pdf").read_bytes().startswith(b"%PDF")
     colours = {tuple(c) for c in np.rint(255 * picture[..., :3].reshape(-1, 3)).astype(int).tolist()}
-    assert {(31, 119, 180), (255, 127, 14)} <= colours  # both curves
+    assert {tuple(bytes.fromhex(color[1:])) for color in COLORS[:2]} <= colours  # both curves
 
 
 def test_unfinished_runs_go_on_and_those_without_a_checkpoint_are_moved_aside(person):

@@ -3,10 +3,10 @@
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib import image
+from matplotlib import colors, image
 
 from wgf.agents.registry import AGENTS
-from wgf.runs.trainer.figures import NAMES, caption, display, figure, returns, thousands
+from wgf.runs.trainer.figures import COLORS, CROWDED, FEW, LINES, MARKERS, NAMES, caption, display, figure, returns, thousands
 from wgf.runs.trainer.statistics import band
 
 STEPS = np.array([10_000.0, 20_000.0])
@@ -40,9 +40,51 @@ def test_thousands_are_short(value, shown):
 
 
 def test_a_caption_names_seeds_and_interval():
-    assert caption(5).startswith("5 seeds: interquartile mean and 95 % bootstrap interval")
+    assert caption(5).startswith("5 seeds (thin): interquartile mean and 95 % bootstrap interval")
+    assert caption(10, 5).startswith("5 to 10 seeds (thin): ")
+    assert caption(11).startswith("11 seeds: ")
     assert "84 % (mean) to 89 %" in caption(5)
     assert caption(1) == "1 seed"
+
+
+def test_curves_differ_in_colour_and_in_line_and_marker_whatever_is_drawn_between_them(tmp_path):
+    """A thin line of a seed that took its look from the cycle would move it on, and the fifth curve would look like the first."""
+    with figure(tmp_path / "found", columns=2) as axes:
+        for k in range(len(COLORS)):
+            returns(axes[0, 0], STEPS, RUNS, f"agent {k}")
+            axes[0, 1].plot(STEPS, STEPS, label=f"agent {k}")
+        drawn = axes[0, 0].figure
+        for ax in axes[0]:
+            found = [line for line in ax.lines if not line.get_label().startswith("_")]
+            assert [line.get_color() for line in found] == list(COLORS)
+            assert [line.get_linestyle() for line in found] == list(LINES)
+            assert [line.get_marker() for line in found] == list(MARKERS)
+    looks = [(line.get_linestyle(), line.get_marker()) for line in drawn.legends[0].legend_handles]
+    assert len(set(looks)) == len(COLORS)
+
+
+def test_the_first_two_colours_are_two_greys():
+    light = [np.dot(colors.to_rgb(color), (0.299, 0.587, 0.114)) for color in COLORS[:2]]
+    assert abs(light[0] - light[1]) > 0.25
+
+
+def test_a_crowded_curve_has_some_markers_and_a_short_one_all(tmp_path):
+    with figure(tmp_path / "found") as axes:
+        for points in (CROWDED, CROWDED + 1, CROWDED + 1):
+            axes[0, 0].plot(np.arange(points), label=str(points))
+        axes[0, 0].plot(np.arange(CROWDED + 1), "ko")
+    short, crowded, other, dots = axes[0, 0].lines
+    assert short.get_markevery() is dots.get_markevery() is None
+    assert crowded.get_markevery() != other.get_markevery()
+    assert crowded.get_markevery()[1] == other.get_markevery()[1] > 0.0
+
+
+def test_each_of_many_seeds_is_not_drawn(tmp_path):
+    with figure(tmp_path / "found") as axes:
+        returns(axes[0, 0], STEPS, np.zeros((FEW + 1, 2)), "SAC")
+        returns(axes[0, 0], STEPS, np.zeros((FEW, 2)), "WPO")
+        returns(axes[0, 0], STEPS, np.zeros((1, 2)), "PPO")
+        assert len(axes[0, 0].lines) == 3 + FEW
 
 
 def test_a_figure_leaves_png_and_pdf_with_one_legend_below_all_curves(tmp_path):
@@ -80,11 +122,12 @@ def test_curves_are_the_interquartile_mean_with_its_band(tmp_path):
     middle, low, high = band(RUNS)
     with figure(tmp_path / "found") as axes:
         ax = axes[0, 0]
-        returns(ax, STEPS, RUNS, "SAC", each=True)
+        returns(ax, STEPS, RUNS, "SAC")
         bold, *thin = ax.lines
         np.testing.assert_array_equal(bold.get_ydata(), middle)
         np.testing.assert_array_equal([line.get_ydata() for line in thin], RUNS)
-        assert {line.get_color() for line in ax.lines} == {bold.get_color()}
+        assert {(line.get_color(), line.get_linestyle()) for line in ax.lines} == {(bold.get_color(), bold.get_linestyle())}
+        assert all(line.get_linewidth() < bold.get_linewidth() for line in thin)
         edge = ax.collections[0].get_paths()[0].vertices
         for k, step in enumerate(STEPS):
             assert {low[k], high[k]} == set(edge[edge[:, 0] == step, 1])
@@ -94,10 +137,10 @@ def test_curves_are_the_interquartile_mean_with_its_band(tmp_path):
 def test_one_evaluation_alone_is_a_dot(tmp_path):
     with figure(tmp_path / "one") as axes:
         returns(axes[0, 0], STEPS[:1], RUNS[:, :1], "SAC")
-        returns(axes[0, 0], STEPS, RUNS, "WPO", color="C3")
-        dot, curve = axes[0, 0].lines
-        assert (dot.get_marker(), curve.get_marker()) == ("o", "None")
-        assert curve.get_color() == "C3"
+        dot, *each = axes[0, 0].lines
+        assert [line.get_marker() for line in (dot, *each)] == ["o"] * 4
+        returns(axes[0, 0], STEPS, RUNS, "WPO")
+        assert {line.get_marker() for line in axes[0, 0].lines[5:]} == {""}
 
 
 def test_a_figure_that_goes_wrong_leaves_nothing(tmp_path):

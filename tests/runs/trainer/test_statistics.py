@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import t, ttest_rel
 
 from wgf.runs.trainer.statistics import (
@@ -101,6 +102,14 @@ def test_the_band_holds_the_percentiles_at_each_point():
         np.testing.assert_allclose([one.low, one.high], [low[i], high[i]])  # of the same resamples
     assert (low < middle).all()
     assert (middle < high).all()
+
+
+def test_bands_and_intervals_are_those_of_scipys_bootstrap():
+    curves, settings = np.random.default_rng(4).normal(size=(6, 4)), {"n_resamples": 2000, "method": "percentile"}
+    found = stats.bootstrap((curves,), iqm, axis=0, rng=np.random.default_rng(0), **settings).confidence_interval
+    np.testing.assert_allclose(band(curves)[1:], found, rtol=1e-12)
+    each = stats.bootstrap((curves[:, 0],), np.median, vectorized=False, rng=np.random.default_rng(0), **settings).confidence_interval
+    np.testing.assert_allclose(bootstrap(np.median, curves[:, 0])[1:], each, rtol=1e-12)
 
 
 def test_the_same_runs_give_the_same_interval():
