@@ -26,13 +26,14 @@ from torch import Tensor
 from wgf import svgd
 from wgf.agents.training import onpolicy, particles
 from wgf.agents.training.onpolicy import Nets, act, act_noise, ascent, estimate, fit_, greedy, learned, networks, noise
-from wgf.agents.training.particles import ParticleSettings, kernel, memory, score, seen
+from wgf.agents.training.particles import ParticleSettings, kernel, memory, of_all, rows, score, seen
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
 from wgf.agents.training.targets import speed, w2_velocity
+from wgf.shards import ALONE, Shards, own
 from wgf.transport import W2Name
 
-__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "update"]
+__all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "memory", "networks", "noise", "share", "update"]
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,11 @@ PRESETS = {"paper": Config(), "modern": Config(lam=0.97, alpha=1.0)}
 
 @dataclass
 class State(onpolicy.State):
-    """And the particles of the last JKO iterate, (S, M, d)."""
+    """And the particles of the last JKO iterate, (S, M, d). ``shards``: which of the particles each rank has; a rank's state has these
+    alone, with their critics."""
 
     previous: Tensor = field(kw_only=True)
+    shards: Shards = field(default=ALONE, kw_only=True)
 
 
 def init(
@@ -65,6 +68,13 @@ def init(
     """Makes a fresh state of len(generators) seeds; the last iterate is the particles themselves."""
     fresh = particles.init(cfg, obs, action, generators, device, nets)
     return State(**vars(fresh), previous=fresh.policy.theta.clone())
+
+
+def share(state: State, shards: Shards) -> State:
+    """Returns the state of a rank: its rows of the state of all, in tensors of its own."""
+    noisy, xi = (None if t is None else shards.mine(t).clone() for t in (state.noisy, state.xi))
+    previous = shards.mine(state.previous).clone()
+    return State(state.nets, rows(state.policy, shards), rows(state.v, shards), noisy, xi, previous=previous, shards=shards)
 
 
 def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
@@ -76,19 +86,21 @@ def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
     gradient, x = ascent(state, batch, advantage), state.policy.theta.clone()
     at = score(cfg, x, gradient, state.policy)
 
-    # Update particles: along Eq. 7 and the W2 velocity to the last iterate
-    kl = svgd.velocity(x, at, kernel(cfg, x))
-    w2 = w2_velocity(cfg.w2, cfg.w2_scale, x, state.previous)
+    # Update particles: along Eq. 7 and the W2 velocity to the last iterate, of whole clouds
+    def flow(x: Tensor, at: Tensor, previous: Tensor) -> Tensor:
+        return torch.cat([own(svgd.velocity(x, at, kernel(cfg, x))), own(w2_velocity(cfg.w2, cfg.w2_scale, x, previous))], -1)
+
+    kl, w2 = state.shards.velocity(flow, x, at, state.previous).chunk(2, -1)
     due = state.policy.steps % cfg.inner_steps == 0
     state.previous.copy_(torch.where(due, x, state.previous))
     state.policy.step(-(kl + w2))
 
     # Update critics
     loss, after, sizes = fit_(v, state.v, batch, target, cfg.critic_steps), state.policy.theta.clone(), learned(state)
-    return lambda: {
-        "losses/v": loss,
-        "flow/kl_speed": speed(kl),
-        "flow/w2_speed": speed(w2),
-        **seen(x, after, gradient),
-        **sizes,
-    }
+
+    def told() -> dict[str, Tensor]:
+        mine = {"losses/v": loss, "flow/kl_speed": speed(kl), "flow/w2_speed": speed(w2), "policy/gradient": speed(gradient)}
+        means, before, now = of_all(state.shards, {**mine, **sizes}, x, after)
+        return means | seen(before, now)
+
+    return told

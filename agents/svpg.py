@@ -35,4 +35,4 @@ def update(cfg: Config, state: State, batch: Segment, noise: None) -> Info:
 
     # Update critics
     loss, after, sizes = fit_(v, state.v, batch, target, cfg.critic_steps), state.policy.theta.clone(), learned(state)
-    return lambda: {"losses/v": loss, "flow/kl_speed": speed(velocity), **seen(x, after, gradient), **sizes}
+    return lambda: {"losses/v": loss, "flow/kl_speed": speed(velocity), "policy/gradient": speed(gradient), **seen(x, after), **sizes}

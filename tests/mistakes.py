@@ -38,6 +38,8 @@ from wgf.policies.gaussian import GaussianMixture, GaussianPolicy, MixturePolicy
 from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
 from wgf.policies.unbounded import UnboundedPolicy
+from wgf.ranks import Group
+from wgf.shards import Shards
 
 WRONG: dict[str, Any] = {
     "None": None,
@@ -189,6 +191,17 @@ def engine() -> dict[str, Call]:
             lambda theta, x: ModuleNetwork(nn.Linear(2, 1).double())(theta, x), {"theta": normal(2, 3), "x": normal(2, 4, 2)}
         ),
     }
+    alone, one_of_two = Shards.even(Group(), 4), Shards.even(Group(0, 2), 4)
+    found |= {
+        "Shards": Call(Shards, {"group": Group(0, 2), "counts": (3, 1)}),
+        "Shards.even": Call(Shards.even, {"group": Group(0, 2), "particles": 4}),
+        "Shards.owning": Call(Shards.owning, {"group": Group(), "rows": 4}),
+        "Shards.mine": Call(one_of_two.mine, {"x": x}, blind=True),
+        "Shards.gather": Call(alone.gather, {"x": x}, blind=True),
+        "Shards.velocity": Call(
+            lambda function, x, score: alone.velocity(function, x, score), {"function": svgd.velocity, "x": x, "score": y}
+        ),
+    }
     found["jko"] = found["jko"]._replace(names={"lr": "x"})  # which a long step throws out of the range of numbers
     found["direction"] = found["direction"]._replace(names={"phi": "Value"})  # torch's distributions name their own
     for name in [name for name in found if name.startswith(("MLP(", "ModuleNetwork("))]:  # several inputs of one name
@@ -262,8 +275,18 @@ def agents(home: Path) -> dict[str, Call]:
     found = {
         "Agent": Call(
             Agent,
-            {"agent": "sac", **own, "seeds": 1, "preset": "paper", "backend": "gymnasium", "compile": "auto", "nets": {}, "lr": 1e-3},
-            ("agent", "env", "seeds", "preset", "device", "backend", "compile", "nets"),
+            {
+                "agent": "sac",
+                **own,
+                "seeds": 1,
+                "preset": "paper",
+                "backend": "gymnasium",
+                "compile": "auto",
+                "nets": {},
+                "shards": False,
+                "lr": 1e-3,
+            },
+            ("agent", "env", "seeds", "preset", "device", "backend", "compile", "nets", "shards"),
             {"env": "environment"},
         ),
         "wpo's nets": Call(

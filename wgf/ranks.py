@@ -60,11 +60,15 @@ class Group(NamedTuple):
 
     def told(self, words: Any) -> list[Any]:
         """What each rank says, a value of JSON, in the order of the ranks; two collectives."""
-        text = torch.from_numpy(np.frombuffer(json.dumps(words).encode(), np.uint8).copy()).to(self.device)
-        lengths = self.gather(torch.tensor(len(text), device=self.device)).tolist()
-        padded = torch.nn.functional.pad(text, (0, max(lengths) - len(text)))
-        rows = self.gather(padded).cpu()
-        return [json.loads(bytes(row[:n].tolist())) for row, n in zip(rows, lengths, strict=True)]
+        return [json.loads(data) for data in self.sent(json.dumps(words).encode())]
+
+    def sent(self, data: bytes) -> list[bytes]:
+        """The bytes of each rank, at least one of each, in the order of the ranks; two collectives."""
+        mine = torch.from_numpy(np.frombuffer(data, np.uint8).copy()).to(self.device)
+        lengths = self.gather(torch.tensor(len(mine), device=self.device)).tolist()
+        padded = torch.nn.functional.pad(mine, (0, max(lengths) - len(mine)))
+        rows = self.gather(padded).cpu().numpy()
+        return [row[:n].tobytes() for row, n in zip(rows, lengths, strict=True)]
 
     def either(self, *flags: bool) -> list[bool]:
         """Which of the flags are up on any rank; one collective."""

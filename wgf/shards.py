@@ -16,14 +16,17 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from wgf.ranks import Group
+from wgf.shown import shown
 
 __all__ = ["ALONE", "Shards", "every", "own", "own_span", "total", "unsharded"]
 
+LARGEST = 2**63  # what a tensor of whole numbers holds
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -34,23 +37,29 @@ class Shards:
     """
 
     def __init__(self, group: Group, counts: Sequence[int]) -> None:
-        if len(counts) != group.size or min(counts) < 1:
-            raise ValueError(f"counts is {tuple(counts)}; allowed are {group.size} numbers of at least 1, one for each rank")
-        self.group, self.counts = group, tuple(counts)
+        size = _grouped(group).size
+        if not isinstance(counts, Sequence) or len(counts) != size or not all(_whole(n) and n >= 1 for n in counts):
+            raise ValueError(f"counts is {shown(counts)}; allowed are {size} numbers of at least 1, one for each rank")
+        self.group, self.counts = group, tuple(map(int, counts))
         start = sum(self.counts[: group.rank])
         self.rows = slice(start, start + self.counts[group.rank])
 
     @classmethod
     def even(cls, group: Group, particles: int) -> "Shards":
         """Shards that differ by one row at most, the longer ones first. **Raises** ValueError where there are more ranks than particles."""
-        if particles < group.size:
+        if not _whole(particles):
+            raise ValueError(f"particles is {shown(particles)}; give a whole number")
+        if particles < _grouped(group).size:
             raise ValueError(f"{group.size} ranks are too many for {particles} particles; start at most {particles}, one for each particle")
-        each, more = divmod(particles, group.size)
+        each, more = divmod(int(particles), group.size)
         return cls(group, [each + (rank < more) for rank in range(group.size)])
 
     @classmethod
     def owning(cls, group: Group, rows: int) -> "Shards":
         """Shards of which this rank owns so many rows; one collective tells the others. **Raises** ValueError as the class does."""
+        if not _whole(rows) or not 1 <= rows < LARGEST:
+            raise ValueError(f"rows is {shown(rows)}; give a whole number of at least 1, below 2^63")
+        _grouped(group)
         return cls(group, group.gather(torch.tensor(rows, device=group.device)).tolist())
 
     @property
@@ -59,8 +68,14 @@ class Shards:
         return sum(self.counts)
 
     def mine(self, x: Tensor) -> Tensor:
-        """This rank's rows of the whole (..., M, k): a view, (..., m, k)."""
-        return x if self.group.size == 1 else x[..., self.rows, :]
+        """This rank's rows of the whole (..., M, k): a view, (..., m, k). **Raises** ValueError for another number of particles."""
+        if self.group.size == 1:
+            return x
+        if not isinstance(x, Tensor) or x.layout != torch.strided or x.ndim < 2 or x.shape[-2] != self.particles:
+            raise ValueError(
+                f"x is {shown(x)}; the ranks own {self.particles} particles together: give a tensor (..., {self.particles}, k)"
+            )
+        return x[..., self.rows, :]
 
     def gather(self, x: Tensor) -> Tensor:
         """The whole (..., M, k) of the rows (..., m, k) that each rank has, by one all-gather; shards of unequal size are padded for it."""
@@ -82,8 +97,11 @@ class Shards:
         has particles. A function that knows nothing of shards is computed whole, on every rank, and this rank's rows are taken.
 
         **Limits** equal to one process but for rounding: a matrix product of some rows need not round as that of all rows does. The same
-        ranks give the same bits. On one process it calls the function, and nothing else. **Raises** Lost, and what the function does.
+        ranks give the same bits. On one process it calls the function, and nothing else. **Raises** Lost, what the function does, and
+        ValueError for what is no function.
         """
+        if not callable(function):
+            raise ValueError(f"function is {shown(function)}; give a function of whole clouds")
         if self.group.size == 1:
             return function(*parts)
         whole = torch.split(self.gather(torch.cat(parts, -1)), [part.shape[-1] for part in parts], -1)
@@ -92,6 +110,16 @@ class Shards:
             return own(function(*whole))
         finally:
             _present.reset(token)
+
+
+def _whole(n: Any) -> bool:
+    return isinstance(n, (int, np.integer)) and not isinstance(n, bool)
+
+
+def _grouped(group: Any) -> Group:
+    if not isinstance(group, Group):
+        raise ValueError(f"group is {shown(group)}; give a wgf.ranks.Group, as ranks.joined returns it")
+    return group
 
 
 ALONE = Shards(Group(), (1,))

@@ -14,7 +14,7 @@ from wgf.agents.tasks.task import Task
 from wgf.compiler import machine_code
 from wgf.snapshot import Snapshot, put_, set_states, states
 
-__all__ = ["Fleet", "Outcome", "drawn", "stepped"]
+__all__ = ["Fleet", "Outcome", "Within", "drawn", "stepped"]
 
 
 class Outcome(NamedTuple):
@@ -29,6 +29,13 @@ class Outcome(NamedTuple):
     def finite(self) -> Tensor:
         """Whether every number is finite, (S, n): where it is not, the simulator went wrong."""
         return self.next_obs.isfinite().all(-1) & self.obs.isfinite().all(-1) & self.reward.isfinite()
+
+
+class Within(NamedTuple):
+    """The n environments of a seed are those from ``first`` on of ``all`` that it has on all ranks, and begin as these do."""
+
+    first: int
+    all: int
 
 
 def drawn(seed: int, number: int) -> int:
@@ -47,8 +54,9 @@ class Fleet:
     continues = True  # comes back to where a snapshot was taken
     faults: Mapping[int, Any] = MappingProxyType({})  # none: they are the project's own
 
-    def __init__(self, name: str, n: int, device: torch.device, compile: bool = False) -> None:
+    def __init__(self, name: str, n: int, device: torch.device, compile: bool = False, within: Within | None = None) -> None:
         self.task, self.n, self.device = TASKS[name], n, device
+        self._first, self._all = within or (0, n)
         self._step: Callable[..., tuple[Tensor, ...]] = partial(stepped, self.task)
         self.compile, self._recorded = compile, not compile
         self.obs_size, self.action_size = self.task.obs_size, self.task.action_size
@@ -62,9 +70,9 @@ class Fleet:
         own = [seed or 0 if common is None else drawn(seed or 0, common) for seed in seeds]
         self._generators = [torch.Generator(self.device).manual_seed(seed) for seed in own]
         self._common: Tensor | None = None
-        self.state = self.starts()[0]
+        self.state = self.starts()[0] if common is None else self._drawn(1)[0, :, :1].repeat(1, self.n, 1)
         if common is not None:
-            self.state = self._common = self.state[:, :1].repeat(1, self.n, 1)
+            self._common = self.state
         self.age = torch.zeros(len(seeds), self.n, dtype=torch.int64, device=self.device)
         return self.task.observe(self.state)
 
@@ -94,7 +102,10 @@ class Fleet:
         """Returns the fresh starts of so many steps, (steps, S, n, K)."""
         if self._common is not None:
             return self._common.expand(steps, *self._common.shape)
-        shape = steps, self.n, self.task.start_size
+        return self._drawn(steps)[:, :, self._first : self._first + self.n]
+
+    def _drawn(self, steps: int) -> Tensor:
+        shape = steps, self._all, self.task.start_size
         return self.task.start(torch.stack([torch.rand(shape, generator=g, device=self.device) for g in self._generators], 1))
 
 

@@ -19,6 +19,7 @@ from wgf.agents.training.evaluate import Episodes, deterministic, evaluate
 from wgf.agents.training.folder import checkpoints, opened, resumable
 from wgf.agents.training.log import NoLog
 from wgf.agents.training.loop import Keeper, Task, Tell, Tick, Training, begin, restore, train
+from wgf.agents.training.loop import whole as of_all
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.ranges import LARGEST, counted, flag, function, placed, whole
 from wgf.agents.training.record import RUNNING, Record, check
@@ -75,7 +76,7 @@ class Agent(Description):
 
         Raises ValueError, before it takes memory, where the networks or an update do not fit, and where ranks are not alike.
         """
-        self.group = team.joined(self.name, self.module, self.schedule.normalize, self.device) if shards else Group()
+        self.group = team.enlisted(self.name, self.module, self.schedule.normalize, self.device) if shards else Group()
         if not nets:  # networks of a program's own have sizes of their own, and are there already
             weight.check(self.module, self.cfg, self.usual, self.obs_size, self.action_size, len(self.seeds), self.device)
         generators = [torch.Generator().manual_seed(k) for k in self.seeds]
@@ -111,7 +112,7 @@ class Agent(Description):
         replace(self.schedule, steps=steps)  # refuses what is no number of steps
         if self._behind is not None:
             self.resume(self._behind)
-        self.train(self.step + steps, callback, log, stopping)
+        self.train(self.step + steps, callback and self._whole(callback), log, stopping)
         if self._training is not None and self._training.error:
             raise self._training.error
         if all(ending.startswith("failed") for ending in self.endings):
@@ -121,7 +122,10 @@ class Agent(Description):
     def train(
         self, total: int, callback: Callback | None = None, log: str | Path | None = None, stopping: Callable[[], bool] = lambda: False
     ) -> list[str]:
-        """Trains as ``learn`` does, until there are ``total`` steps in all, and returns how each seed ended where that raises."""
+        """Trains as ``learn`` does, until there are ``total`` steps in all, and returns how each seed ended where that raises.
+
+        With ``shards`` the agent that ``callback`` gets may have other ranks' policies of the last evaluation.
+        """
         counted("total", total)
         schedule = replace(self.schedule, steps=total)
         function("stopping", stopping)
@@ -319,18 +323,33 @@ class Agent(Description):
 
         compile = self.compiles(schedule.steps - self.step) if compile is None else compile
         place = memory.place(self.device)
-        envs = self.source.make(count, memory.envs, device=place, starts=starts, limit=limit, compile=compile, home=self.device)
-        eval_envs = self.source.make(count * self.policies * schedule.eval_episodes, limit=limit)
+        envs = self.source.make(
+            count, memory.envs, device=place, starts=starts, limit=limit, compile=compile, home=self.device,
+            within=shared.within if shared else None,
+        )  # fmt: skip
+        played = (shared.policies if shared and shared.apart else self.policies) * schedule.eval_episodes
+        eval_envs = self.source.make(count * played, limit=limit)
         self._task = Task(self.module, self.cfg, schedule, self.seeds, memory, envs, eval_envs, self.device, compile, shared)
         try:
             with one_line(), machine.tuned():
-                self._training = begin(self._task, state)
+                self._training = begin(self._task, state, self.state)
         except ValueError:
             for side in (envs, eval_envs):
                 side.close()
             raise
         self._training.step = self.step
         return self._task, self._training
+
+    def _whole(self, callback: Callback) -> Callback:
+        """A callback that gets the agent with all policies as they are."""
+        function("callback", callback)
+
+        def told(step: int, metrics: Metrics, agent: "Agent") -> bool | None:
+            if self._training is not None:
+                of_all(self._task, self._training)
+            return callback(step, metrics, agent)
+
+        return told
 
     def _told(self, callback: Callback | None, training: Training) -> Tell:
         def tell(tick: Tick) -> bool | None:

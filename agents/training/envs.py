@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wgf.agents import tasks
-from wgf.agents.tasks.fleet import Fleet, Outcome, drawn
+from wgf.agents.tasks.fleet import Fleet, Outcome, Within, drawn
 from wgf.agents.training.gym import Gymnasium
 from wgf.agents.training.making import CPU, LEAST, Film, closed, fitting, made, reward_threshold
 from wgf.agents.training.pool import EnvPool
@@ -151,23 +151,24 @@ class Source:
 
     def make(
         self, seeds: int, n: int = 1, *, device: torch.device = CPU, starts: Starts = alone, limit: float = 0.0, compile: bool = False,
-        home: torch.device | None = None,
+        home: torch.device | None = None, within: Within | None = None,
     ) -> Envs:  # fmt: skip
         """Makes ``n`` environments for each of ``seeds`` seeds; the environments of seed k are seeded with starts(k).
 
         The project's own tasks by their ids run on the device, the n of a seed on one random generator seeded with k, with ``compile`` as
         machine code; others run on the CPU, each with ``limit`` seconds for a step, 0 for no limit. Those of backend warp run on
         ``home``, the n of a seed on one generator likewise; without a home they are Gymnasium's own, by which policies are judged.
+        ``within``: where the n of a seed stand among those of all ranks.
 
         **Raises** ValueError for an unknown id, a missing package, a space of no use, or a limit where there can be none.
         """
         if self.together:
             fitting(self.name, seeds * n, LEAST, free_memory(device))
-            return Fleet(tasks.IDS[self.name], n, device, compile)
+            return Fleet(tasks.IDS[self.name], n, device, compile, within)
         if self.backend == "warp" and home is not None and not self.own:
             self._unlimited(limit)
             fitting(self.name, seeds * n, ROBOT, free_memory(home))
-            return WarpFleet(self.name, n, device, home)
+            return WarpFleet(self.name, n, device, home, within)
         return Gathered(self.simulators(seeds * n, limit), n, device, starts)
 
 

@@ -35,16 +35,17 @@ def starts(seeds: Sequence[int], episodes: int) -> list[int]:
 
 
 def evaluate(
-    policy: Policy, envs: Envs, seeds: Sequence[int | None], episodes: int, stopping: Callable[[], bool] = lambda: False
+    policy: Policy, envs: Envs, seeds: Sequence[int | None], episodes: int, stopping: Callable[[], bool] = lambda: False, first: int = 0
 ) -> Episodes | None:
-    """Plays ``episodes`` episodes per seed, all side by side in ``envs``, which has one row of len(seeds) * episodes environments.
+    """Plays ``episodes`` episodes per seed, from number ``first`` on, all side by side in ``envs``, which has one row of
+    len(seeds) * episodes environments.
 
     A seed of None is left out; what stands in its place is of no use. The return of an episode whose environment goes wrong is nan, and
     ``envs.faults`` may say what it did. Returns None where it was stopped halfway.
     """
     shape = (len(seeds), episodes)
-    first = [[None] * episodes if k is None else starts([k], episodes) for k in seeds]
-    obs = envs.reset([start for own in first for start in own])  # (S * episodes, 1, D)
+    began = [[None] * episodes if k is None else starts([k], first + episodes)[first:] for k in seeds]
+    obs = envs.reset([start for own in began for start in own])  # (S * episodes, 1, D)
     n = len(obs)
     returns, lengths, running = np.zeros(n), np.zeros(n), np.ones(n, dtype=bool)
     while running.any() and lengths.max() < LONGEST:

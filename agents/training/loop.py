@@ -17,7 +17,7 @@ from wgf import trusted
 from wgf.agents.training.checkpoint import alike, tensors
 from wgf.agents.training.compiled import Update, update
 from wgf.agents.training.envs import Array, BrokenEnvironment, Envs, Mask
-from wgf.agents.training.evaluate import deterministic, evaluate, starts
+from wgf.agents.training.evaluate import Episodes, deterministic, evaluate, starts
 from wgf.agents.training.health import METRICS, Health
 from wgf.agents.training.protocol import Actor, AnyAgent, Info, Memory, Streams
 from wgf.agents.training.record import FINISHED, INTERRUPTED, Record
@@ -30,7 +30,7 @@ from wgf.snapshot import Snapshot, put_
 
 __all__ = [
     "Keeper", "Task", "Tell", "Tick", "Training", "actor", "assess", "attempt", "begin", "blame", "collect", "learn", "log", "restore",
-    "snapshot", "steps", "stop_broken", "train",
+    "snapshot", "steps", "stop_broken", "train", "whole",
 ]  # fmt: skip
 
 
@@ -53,6 +53,11 @@ class Task(NamedTuple):
     compile: bool = False  # the update
     team: Team | None = None
 
+    @property
+    def played(self) -> int:
+        """Episodes of a seed that this rank plays at an evaluation."""
+        return (self.team.policies if self.team and self.team.apart else self.memory.policies) * self.schedule.eval_episodes
+
 
 @dataclass
 class Training:
@@ -61,6 +66,7 @@ class Training:
     state: Any
     streams: Streams
     update: Update
+    every: Any  # the state of all ranks' policies as of the last look; the same as ``state`` where this rank has it all
     info: Info = dict  # of the last update
     step: int = 0
     assessing: bool = False  # an evaluation is due that was stopped halfway
@@ -97,7 +103,7 @@ def train(task: Task, run: Training, record: Record, keeper: "Keeper", *, tell: 
     try:
         with trusted():
             if fresh:
-                record.save(run.state, run.step)
+                record.save(whole(task, run), run.step)
                 keeper.save(task, run, record)
             if run.step >= task.schedule.steps and not run.assessing:  # it was killed after its last step
                 record.close(run.step, FINISHED)
@@ -110,26 +116,39 @@ def train(task: Task, run: Training, record: Record, keeper: "Keeper", *, tell: 
         if isinstance(error, OSError) and fresh and run.step == first:
             record.discard(_reason(error, first))
         with suppress(OSError):
-            record.write(run.step, _numbers(run.info))  # names the seed whose loss was the first to go wrong
-            record.save(run.state, run.step)
+            if not task.team:  # others hear nothing of it, and would have to send their parts
+                record.write(run.step, _numbers(run.info))  # names the seed whose loss was the first to go wrong
+                record.save(run.state, run.step)
         record.close(run.step, "failed", _reason(error, run.step), traceback.format_exc())
     return record.endings
 
 
-def begin(task: Task, state: Any = None) -> Training:
+def whole(task: Task, run: Training) -> Any:
+    """Returns the state of all policies; where ranks have parts of it by one collective."""
+    if task.team and task.team.apart:
+        own = tensors(run.every)
+        for name, t in task.team.whole(tensors(run.state)).items():
+            own[name].copy_(t)
+    return run.every
+
+
+def begin(task: Task, state: Any = None, every: Any = None) -> Training:
     """Makes a state, fresh if none is given, an empty memory, and environments at their start: seed k the same in every stack.
+
+    ``every``: the state of all ranks' policies, where ``state`` is that of some.
 
     **Raises** BrokenEnvironment where an environment does not begin, or the first of the evaluation's does not take a step.
     """
     d, a, seeds = task.envs.obs_size, task.envs.action_size, task.seeds
-    attempt(task.eval_envs, seeds[0], len(seeds) * task.memory.policies * task.schedule.eval_episodes)
+    attempt(task.eval_envs, seeds[0], len(seeds) * task.played)
     if state is None:
         state = task.agent.init(task.cfg, d, a, [torch.Generator().manual_seed(k) for k in seeds], task.device)
     streams = Streams([torch.Generator(task.device).manual_seed(k) for k in seeds])
     task.memory.begin(task.envs, seeds, task.device)
     for fault in task.envs.faults.values():
         raise fault
-    return Training(state, streams, update(task.agent, task.cfg, state, compile=task.compile, whole=task.memory.whole))
+    code = update(task.agent, task.cfg, state, compile=task.compile, whole=task.memory.whole)
+    return Training(state, streams, code, state if every is None else every)
 
 
 def attempt(envs: Envs, seed: int, rows: int) -> None:
@@ -149,9 +168,10 @@ def snapshot(task: Task, run: Training, record: Record) -> Snapshot:
         "compile": task.compile,
         "step": run.step,
         "assessing": run.assessing,
-        "state": {name: t.clone() for name, t in tensors(run.state).items()},
+        "state": {name: t.clone() for name, t in tensors(whole(task, run)).items()},
         "streams": run.streams.snapshot(),
-        "memory": task.memory.snapshot(),
+        "parts": _parts(task),
+        "memory": task.team.parts(task.memory.snapshot()) if task.team else task.memory.snapshot(),
         "record": record.snapshot(),
         "health": run.health.counts(),
     }
@@ -162,14 +182,23 @@ def restore(task: Task, run: Training, saved: Saved) -> None:
 
     **Raises** ValueError where the checkpoint is another agent's, or the environments do not come back to where they were.
     """
-    own, found = tensors(run.state), saved.snapshot["state"]
-    alike(own, found)
-    for name, t in own.items():
-        put_(t, found[name], f"tensor {name!r}")
+    if (parts := saved.snapshot.get("parts", 1)) != _parts(task):
+        raise ValueError(f"its environments are those of {parts} ranks, not of {_parts(task)}; go on with as many, by torchrun and shards")
+    for state, part in ((run.every, dict), *(((run.state, task.team.mine),) if task.team else ())):
+        own, found = tensors(state), part(saved.snapshot["state"])
+        alike(own, found)
+        for name, t in own.items():
+            put_(t, found[name], f"tensor {name!r}")
     run.streams.restore(saved.snapshot["streams"])
-    task.memory.restore(saved.snapshot["memory"], saved.pieces())
+    memory = saved.snapshot["memory"]
+    task.memory.restore(task.team.part(memory) if task.team else memory, saved.pieces())
     run.step, run.assessing = saved.step, saved.snapshot["assessing"]
     run.health = Health(Counter(saved.snapshot.get("health")) + Counter({"damaged_checkpoints": saved.damaged}))
+
+
+def _parts(task: Task) -> int:
+    """How many parts the environments of a checkpoint are in: one for each rank that has policies of its own."""
+    return task.team.shards.group.size if task.team and task.team.apart else 1
 
 
 class Keeper:
@@ -234,7 +263,7 @@ def steps(task: Task, run: Training, record: Record, keeper: Keeper, tell: Tell,
             stop = bool(tell(Tick(run.step, {tag: value.copy() for tag, value in record.latest.items()}))) or stop
         ends = last or stop
         if due or ends:
-            record.save(run.state, run.step)
+            record.save(whole(task, run), run.step)
         if look:
             record.flush()
         if record.running and (ends or keeper.due(every, before, run.step, due, task.team)):
@@ -248,7 +277,7 @@ def collect(task: Task, run: Training, record: Record) -> None:
     """Acts until the memory has something to learn from, and logs the episodes that ended on the way."""
     memory, uniform = task.memory, run.step < task.memory.warmup
     run.step += memory.size
-    memory.explore(run.state, run.streams)
+    memory.explore(run.state, _draw(task, run))
     finished, finite = memory.collect(actor(task, run, uniform))
     stop_broken(task, run, record, ~finite)
     ended = np.flatnonzero(finite & finished.counts.any(1)).tolist()
@@ -269,7 +298,12 @@ def actor(task: Task, run: Training, uniform: bool = False) -> Actor:
     def act(state: Any, obs: Tensor, noise: Any) -> Tensor:
         return torch.nan_to_num(task.agent.act(task.cfg, state, obs.to(task.device), noise)).to(obs.device)
 
-    return Actor(act, run.state, lambda n: task.agent.act_noise(task.cfg, size, n, run.streams))
+    draw = _draw(task, run)
+    return Actor(act, run.state, lambda n: task.agent.act_noise(task.cfg, size, n, draw))
+
+
+def _draw(task: Task, run: Training) -> Streams:
+    return task.team.draw(run.streams) if task.team else run.streams
 
 
 def learn(task: Task, run: Training) -> None:
@@ -280,9 +314,10 @@ def learn(task: Task, run: Training) -> None:
 
 def stop_broken(task: Task, run: Training, record: Record, rows: Mask) -> None:
     """Ends the seeds whose environments went wrong."""
-    for s in np.flatnonzero(rows).tolist():
-        if s in record.running:
-            record.lose(s, run.state, run.step, *blame(task.envs.faults.get(s), run.step))
+    broken = [s for s in np.flatnonzero(rows).tolist() if s in record.running]
+    faults = task.team.faults(task.envs.faults) if task.team and broken else task.envs.faults
+    for s in broken:
+        record.lose(s, whole(task, run), run.step, *blame(faults.get(s), run.step))
 
 
 def blame(fault: BrokenEnvironment | None, step: int) -> tuple[str, str | None]:
@@ -316,14 +351,19 @@ def assess(task: Task, run: Training, record: Record, stopping: Callable[[], boo
     A seed whose environment goes wrong ends here, too.
     """
     policy, m, before = deterministic(task.agent, task.cfg, run.state, task.device), task.memory.policies, run.health.counts()
-    seeds, each = [k if s in record.running else None for s, k in enumerate(task.seeds)], m * task.schedule.eval_episodes
-    result = evaluate(policy, task.eval_envs, seeds, each, stopping)
+    seeds, team, each = [k if s in record.running else None for s, k in enumerate(task.seeds)], task.team, task.schedule.eval_episodes
+    first = each * team.shards.rows.start if team and team.apart else 0
+    result = evaluate(policy, task.eval_envs, seeds, task.played, stopping, first)
     if result is None:
         run.health = Health(before)  # it will be played again
         return False
-    for row, fault in task.eval_envs.faults.items():
-        if row // each in record.running:
-            record.lose(row // each, run.state, run.step, *blame(fault, run.step))
+    faults = {row // task.played: fault for row, fault in task.eval_envs.faults.items()}
+    if team and team.apart:
+        result = Episodes(*(x.reshape(len(seeds), -1) for x in team.arrays(*(x.reshape(len(seeds), -1, each) for x in result))))
+        faults = team.faults(faults) if np.isnan(result.returns).any() else {}
+    for s, fault in faults.items():
+        if s in record.running:
+            record.lose(s, whole(task, run), run.step, *blame(fault, run.step))
     values = {"eval/return": result.returns.mean(-1), "eval/return_std": result.returns.std(-1), "eval/length": result.lengths.mean(-1)}
     if m > 1:
         values["eval/return_best"] = result.returns.reshape(len(task.seeds), m, -1).mean(-1).max(-1)

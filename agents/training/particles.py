@@ -1,6 +1,6 @@
 """What SVPG and IP-WGF share: policies as particles, their target, and what is said of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +10,12 @@ from wgf.agents.training.descent import Adam
 from wgf.agents.training.onpolicy import Nets, Settings, State, begin, networks, segments
 from wgf.agents.training.rollout import Rollout
 from wgf.agents.training.schedule import Schedule
-from wgf.agents.training.targets import mean_square, speed
+from wgf.agents.training.targets import mean_square
 from wgf.kernels import KERNELS, Kernel, KernelName
+from wgf.shards import Shards
 from wgf.transport import exact_cost
 
-__all__ = ["ParticleSettings", "init", "kernel", "memory", "score", "seen"]
+__all__ = ["ParticleSettings", "init", "kernel", "memory", "of_all", "rows", "score", "seen"]
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,29 @@ def kernel(cfg: ParticleSettings, x: Tensor) -> Kernel:
     return KERNELS[cfg.bandwidth](x)
 
 
-def seen(x: Tensor, after: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-    """Returns, of particles that went from x to ``after`` (S, M, d): length of grad J, deviation from their mean, W2 moved."""
+def rows(adam: Adam, shards: Shards) -> Adam:
+    """Returns what moves this rank's rows as ``adam``, whose theta has all, would move them."""
+    found = Adam(shards.mine(adam.theta).clone(), adam.lr, adam.fall)
+    found.m.copy_(shards.mine(adam.m))
+    found.v.copy_(shards.mine(adam.v))
+    found.steps.copy_(adam.steps)
+    return found
+
+
+def of_all(shards: Shards, means: Mapping[str, Tensor], x: Tensor, after: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Returns means over the particles of all ranks, (S,), from those over this rank's, and the whole clouds of two (S, m, d); one
+    collective."""
+    if shards.group.size == 1:
+        return dict(means), x, after
+    each = torch.stack([*means.values()], -1)[:, None].expand(-1, x.shape[1], -1)
+    whole = shards.gather(torch.cat([x, after, each], -1))
+    x, after, each = torch.split(whole, [x.shape[-1], after.shape[-1], len(means)], -1)
+    return dict(zip(means, each.mean(1).unbind(-1), strict=True)), x, after
+
+
+def seen(x: Tensor, after: Tensor) -> dict[str, Tensor]:
+    """Returns, of particles that went from x to ``after`` (S, M, d): deviation from their mean, W2 moved."""
     return {
-        "policy/gradient": speed(gradient),
         "flow/spread": mean_square(after - after.mean(1, keepdim=True)).sqrt(),
         "flow/w2_moved": exact_cost(after, x).sqrt(),
     }

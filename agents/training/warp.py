@@ -8,7 +8,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from wgf.agents.tasks.fleet import Outcome, drawn
+from wgf.agents.tasks.fleet import Outcome, Within, drawn
 from wgf.agents.tasks.locomotion import ROBOTS, Data, reward, start
 from wgf.agents.training.making import made
 from wgf.agents.training.spaces import BrokenEnvironment, Scale, near
@@ -64,6 +64,7 @@ class WarpFleet:
     The physics run on ``home`` and the tensors that go in and out live on ``device``: where these are one, nothing is copied between
     Warp's arrays and torch's tensors. The model, its time step and its starts are Gymnasium's; where that names MuJoCo's PGS solver,
     which Warp has not, Newton's solves the same problem. Kernels are compiled at the first step of a kind of robot and kept on the disk.
+    ``within`` is as of ``Fleet``.
 
     **Raises** ValueError as ``check`` does.
     """
@@ -71,9 +72,10 @@ class WarpFleet:
     continues = True  # on a GPU up to rounding: the order of its additions is not fixed
     faults: Mapping[int, BrokenEnvironment] = MappingProxyType({})  # none: a robot whose physics break has numbers that are not finite
 
-    def __init__(self, name: str, n: int, device: torch.device, home: torch.device) -> None:
+    def __init__(self, name: str, n: int, device: torch.device, home: torch.device, within: Within | None = None) -> None:
         check(name)
         self.robot, self.n, self.device, self.home = ROBOTS[name], n, device, home
+        self._first, self._all = within or (0, n)
         one = made(name, None)
         env, self.horizon = one.unwrapped, one.spec.max_episode_steps
         self._dt, self._frames, self._host, scale = env.dt, env.frame_skip, env.model, Scale(env.action_space)
@@ -97,9 +99,9 @@ class WarpFleet:
         own = [seed or 0 if common is None else drawn(seed or 0, common) for seed in seeds]
         self._generators = [torch.Generator(self.home).manual_seed(seed) for seed in own]
         self._common: tuple[Tensor, ...] | None = None
-        fresh = self._starts()
+        fresh = self._starts(slice(self._first, self._first + self.n) if common is None else slice(1))
         if common is not None:
-            fresh = self._common = tuple(x[:: self.n].repeat_interleave(self.n, 0) for x in fresh)
+            fresh = self._common = tuple(x.repeat_interleave(self.n, 0) for x in fresh)
         self._lay(len(fresh[0]))
         self.age = torch.zeros(self._worlds, dtype=torch.int64, device=self.home)
         self._begin(self.age == 0, fresh)
@@ -120,7 +122,7 @@ class WarpFleet:
         self.age += 1
         truncated = (self.age >= self.horizon) & ~terminated
         ended = terminated | truncated
-        self._begin(ended, self._starts())
+        self._begin(ended, self._starts(slice(self._first, self._first + self.n)))
         self.age.masked_fill_(ended, 0)
         self.place = torch.where(ended, self.robot.place(self.data, self._mass), place)
         self.obs = torch.where(ended[:, None], self.robot.observe(self.data), led)
@@ -159,12 +161,13 @@ class WarpFleet:
         self._ctrl = self._warp.to_torch(self._simulation.ctrl)
         self._warmstart = self._warp.to_torch(self._simulation.qacc_warmstart)
 
-    def _starts(self) -> tuple[Tensor, ...]:
-        """Returns a fresh start for every robot, positions (S n, nq) and velocities (S n, nv): nothing waits to hear which have ended."""
+    def _starts(self, which: slice) -> tuple[Tensor, ...]:
+        """Returns fresh starts of some robots of each seed, positions (S k, nq) and velocities (S k, nv): nothing waits to hear which have
+        ended."""
         if self._common is not None:
             return self._common
-        own = [start(self.robot, self._qpos, self._qvel, self.n, generator) for generator in self._generators]
-        return tuple(torch.cat(column) for column in zip(*own, strict=True))
+        own = [start(self.robot, self._qpos, self._qvel, self._all, generator) for generator in self._generators]
+        return tuple(torch.cat([x[which] for x in column]) for column in zip(*own, strict=True))
 
     def _begin(self, ended: Tensor, fresh: tuple[Tensor, ...]) -> None:
         """Puts the robots that have ended (N,) at their starts, at rest in everything else."""

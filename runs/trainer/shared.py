@@ -10,7 +10,7 @@ import torch
 from wgf import ranks
 from wgf.agents.registry import find
 from wgf.agents.training import machine
-from wgf.agents.training.team import facts, joined
+from wgf.agents.training.team import enlisted, facts
 from wgf.runs.command.answers import FAILED, UNUSABLE
 from wgf.runs.trainer.reuse import complete
 from wgf.runs.trainer.training import Job
@@ -37,7 +37,7 @@ def spoken(command: Callable[[], int]) -> int:
 def shared(job: Job, say: Callable[[str], None]) -> int:
     """Trains what is missing of a job, whose policies the ranks share out; returns an exit code. Raises ValueError as ``complete`` does."""
     torch.set_num_threads(machine.find_threads(job.place.threads, len(job.seeds), job.cfg))
-    group = joined(job.agent, find(job.agent, job.preset)[0], job.schedule.normalize, machine.find_device(job.place.device))
+    group = enlisted(job.agent, find(job.agent, job.preset)[0], job.schedule.normalize, machine.find_device(job.place.device))
     group.agree(facts({**job.identity(), "steps": job.schedule.steps, "seeds": list(job.seeds), **vars(job.place)}))
     with warnings.catch_warnings():
         if group.rank > 0:

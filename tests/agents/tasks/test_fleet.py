@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wgf.agents.tasks import TASKS
-from wgf.agents.tasks.fleet import Fleet
+from wgf.agents.tasks.fleet import Fleet, Within
 
 CPU = torch.device("cpu")
 
@@ -86,3 +86,16 @@ def test_the_starts_of_several_steps_are_those_of_the_steps_one_by_one():
     together, alone = Fleet("CartPole", 3, CPU), Fleet("CartPole", 3, CPU)
     together.reset([7, 8]), alone.reset([7, 8])
     assert torch.equal(together.starts(4), torch.cat([alone.starts() for _ in range(4)]))
+
+
+@pytest.mark.parametrize("common", [None, 3])
+def test_environments_that_stand_within_more_begin_as_these_do_and_begin_anew_as_they_do(common):
+    whole, part = Fleet("CartPole", 5, CPU), Fleet("CartPole", 2, CPU, within=Within(1, 5))
+    obs, mine = whole.reset([0, 4], common), part.reset([0, 4], common)
+    for step in range(60):  # a pole that nobody holds falls sooner
+        assert torch.equal(mine, obs[:, 1:3]), step
+        action = torch.sin(obs[..., :1] + torch.arange(5.0)[:, None])
+        outcome, own = whole.step(action), part.step(action[:, 1:3])
+        assert torch.equal(own.terminated, outcome.terminated[:, 1:3])
+        obs, mine = outcome.obs, own.obs
+    assert part.age.max() < 60

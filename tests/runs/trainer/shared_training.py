@@ -8,6 +8,7 @@ import signal
 
 from wgf import ranks
 from wgf.agents.training.population import Population
+from wgf.agents.training.rollout import Rollout
 from wgf.runs.command.answers import launch
 from wgf.runs.command.cli import run
 
@@ -29,5 +30,6 @@ def mortal(collect):
 if __name__ == "__main__":
     if "NOGLOO" in os.environ:
         ranks.BACKENDS["cpu"] = "gloo", lambda: False
-    Population.collect = mortal(Population.collect)
+    for memory in (Population, Rollout):
+        memory.collect = mortal(memory.collect)
     launch(run)
