@@ -1,11 +1,13 @@
-"""Records what the commands answer, at a size of seconds, and writes the page of it: python -m tests.sessions
+"""Records what the commands answer, at a size of seconds, and writes the page of it: WGF_DATA=uci python -m tests.sessions
 
-They run one after another in an empty folder, by the console script beside this Python. ``tests/test_sessions.py`` holds that the page has
+``WGF_DATA`` is a folder of `wgf bnn-data fetch` that has the set yacht, which is there already when the session fetches it. The commands run
+one after another in a folder of their own, by the console script beside this Python. ``tests/test_sessions.py`` holds that the page has
 these commands and that they are still understood.
 """
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,7 +39,13 @@ SESSIONS = {
     "A comparison does not mix settings": [
         "wgf compare --name two --agents sac ddpg --seeds 2 --steps 600 --env wgf/CartPole-v0 --preset modern --warmup 300"
     ],
+    "The task with four goals": ["wgf multigoal --agents dp-wgf-v --seeds 2 --steps 500"],
+    "Bayesian regression": [
+        "wgf bnn-data fetch --data uci --sets yacht",
+        "wgf bnn --data uci --sets yacht --splits 3 --iterations 300 --methods svgd ensemble",
+    ],
     "A sweep": ["wgf sweep lr.yaml --dry-run True", "wgf sweep lr.yaml --slots 1"],
+    "What completes all this": ["wgf completion bash"],
     "What cannot be understood": [
         "wgf train sca --env wgf/CartPole-v0",
         "wgf train sac --stpes 100",
@@ -47,8 +55,8 @@ SESSIONS = {
 }
 HEAD = """# Sessions
 
-What the commands answer, at sizes that take seconds and teach nothing: recorded by `python -m tests.sessions`, which runs them one after
-another in an empty folder. A line of dots stands for lines that are left out. [What each command does](command-line.md).
+What the commands answer, at sizes that take seconds and teach nothing: recorded by `WGF_DATA=DIR python -m tests.sessions`, which runs
+them one after another in a folder that is empty but for the set yacht. A line of dots stands for lines that are left out. [What each command does](command-line.md).
 """
 
 
@@ -56,6 +64,7 @@ def answer(command: str, folder: Path) -> str:
     """Runs a command in a folder; returns what it writes, without the names of folders of this machine, and its exit code unless 0."""
     words = command.split()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    environment.pop("WGF_DATA", None)
     script = Path(sys.executable).with_name(words[0])
     done = subprocess.run(
         [script, *words[1:]], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -78,6 +87,7 @@ def main() -> None:
     """Writes the page."""
     parts = [HEAD]
     with tempfile.TemporaryDirectory() as name:
+        shutil.copytree(Path(os.environ["WGF_DATA"]) / "yacht", Path(name) / "uci" / "yacht")
         for file, text in FILES.items():
             (Path(name) / file).write_text(text)
         for title, lines in SESSIONS.items():
