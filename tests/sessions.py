@@ -1,8 +1,8 @@
 """Records what the commands answer, at a size of seconds, and writes the page of it: WGF_DATA=uci python -m tests.sessions
 
-``WGF_DATA`` is a folder of `wgf bnn-data fetch` that has the set yacht, which is there already when the session fetches it. The commands run
-one after another in a folder of their own, by the console script beside this Python. ``tests/test_sessions.py`` holds that the page has
-these commands and that they are still understood.
+``WGF_DATA`` is a folder of `wgf bnn-data fetch` that has the set yacht, which is there already when the session fetches it. The commands
+run one after another in a folder of their own, by the console script beside this Python. ``tests/test_sessions.py`` holds that the page
+has these commands and that they are still understood.
 """
 
 import os
@@ -56,7 +56,8 @@ SESSIONS = {
 HEAD = """# Sessions
 
 What the commands answer, at sizes that take seconds and teach nothing: recorded by `WGF_DATA=DIR python -m tests.sessions`, which runs
-them one after another in a folder that is empty but for the set yacht. A line of dots stands for lines that are left out. [What each command does](command-line.md).
+them one after another in a folder that is empty but for the set yacht.
+A line of dots stands for lines that are left out. [What each command does](command-line.md).
 """
 
 
