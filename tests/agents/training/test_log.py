@@ -54,6 +54,8 @@ def looked(log, step, found=None):
 
 def test_the_policy_of_the_best_evaluation_stays_beside_the_last_one(tmp_path):
     log = RunLog(tmp_path / "seed-3", CONFIG)
+    log.save({"theta": torch.zeros(2)}, {"step": 5})
+    assert not (log.folder / "best").exists()
     assert looked(log, 10, -5.0) == (10, 10, [10.0, 10.0])
     assert looked(log, 20, 7.0) == (20, 20, [20.0, 20.0])
     assert looked(log, 30, 7.0) == (30, 20, [20.0, 20.0])  # no better
@@ -66,6 +68,7 @@ def test_the_policy_of_the_best_evaluation_stays_beside_the_last_one(tmp_path):
 
 def test_a_log_that_goes_on_knows_the_best_evaluation_before_its_position_and_forgets_later_ones(tmp_path):
     log = RunLog(tmp_path / "seed-3", CONFIG)
+    early = log.position()
     looked(log, 10, 7.0)
     looked(log, 20, 5.0)
     position = log.position()
@@ -74,7 +77,10 @@ def test_a_log_that_goes_on_knows_the_best_evaluation_before_its_position_and_fo
     again = RunLog(tmp_path / "seed-3", CONFIG, position, 20)
     assert looked(again, 30, 6.0) == (30, 25, [25.0, 25.0])  # which the same training comes to once more
     assert looked(again, 40, 8.0) == (40, 40, [40.0, 40.0])
-    again.close({"status": "finished"})
+    again.close({"status": "interrupted"})
+    anew = RunLog(tmp_path / "seed-3", CONFIG, early, 0)
+    assert looked(anew, 10, -7.0) == (10, 10, [10.0, 10.0])
+    anew.close({"status": "finished"})
 
 
 def test_hyper_parameters_are_in_the_runs_own_events(written):
