@@ -152,7 +152,7 @@ def test_a_wheel_trains_beside_packages_that_own_the_names_agents_policies_and_r
     (folder := tmp_path / "empty").mkdir()
     args = ("--env", "Pendulum-v1", "--steps", 60, "--warmup", 20, "--batch", 8, "--hidden", 8, "--eval-every", 60, "--eval-episodes", 1)
     call(person.with_name("wgf"), "train", "sac", *args, "--out", "found", cwd=folder)
-    (policy,) = folder.rglob("policy-*.safetensors")
+    (policy,) = folder.rglob("seed-0/policy-*.safetensors")
     assert policy.parent == folder / "found" / "main" / "Pendulum-v1" / "sac" / "seed-0"
     code = "import agents, policies, runs, wgf; print(agents.OWNER, policies.OWNER, runs.OWNER, wgf.__file__, sep='|')"
     *owners, file = call(person, "-c", code, cwd=folder).strip().split("|")

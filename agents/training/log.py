@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -25,6 +26,8 @@ from wgf.agents.training.checkpoint import named, save, write_sealed
 __all__ = ["LOCK", "Events", "NoLog", "Rows", "RunLog", "being_written"]
 
 LOCK = ".lock"
+BEST = "best"  # a folder in that of a seed
+RETURN = "eval/return"
 
 
 class Events:
@@ -58,10 +61,10 @@ class Events:
 
 
 class Rows:
-    """metrics.csv, and the sha256 of what it holds: a run that goes on cuts it there."""
+    """metrics.csv, and the sha256 of what it holds: a run that goes on cuts it there. ``best``: the best evaluation in it."""
 
     def __init__(self, path: Path, position: Mapping[str, Any] | None) -> None:
-        self.path, self._hash, self._bytes, self._count = path, hashlib.sha256(), 0, 0
+        self.path, self._hash, self._bytes, self._count, self.best = path, hashlib.sha256(), 0, 0, -math.inf
         self.file = open(path, "x+b" if position is None else "r+b")  # noqa: SIM115 - closed in RunLog.close()
         if position is None:
             self.add(["step", "tag", "value"])
@@ -72,6 +75,7 @@ class Rows:
         if self.position() != position:
             raise ValueError(f"{path} is damaged: it does not begin with what the checkpoint says; restore it from a copy")
         self.file.truncate()
+        self.best = max((float(value) for _, tag, value in csv.reader(held.decode().splitlines()) if tag == RETURN), default=-math.inf)
 
     def add(self, row: list[Any]) -> None:
         """Writes one row."""
@@ -112,6 +116,7 @@ class RunLog:
             self._lock.acquire(timeout=0)
             self._rows = Rows(folder / "metrics.csv", position)
             self._open.append(self._rows.file)
+            self._best, self._now = self._rows.best, -math.inf  # returns: of the best evaluation, and of one at this step
             write_sealed(folder / "config.json", settings)
             (folder / "result.json").unlink(missing_ok=True)
             self._events = Events(folder, None if position is None else step)
@@ -139,10 +144,17 @@ class RunLog:
         for tag, value in values.items():
             self._events.add(scalar(tag, value), step)
             self._rows.add([step, tag, repr(float(value))])
+        self._now = values.get(RETURN, self._now)
 
     def save(self, values: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-        """Writes a policy's tensors and what is said about them."""
+        """Writes a policy's tensors and what is said about them; into ``best`` too where it has just had the best evaluation."""
         save(self.folder, dict(values), about)
+        if self._now > self._best:
+            self._best = self._now
+            with named(self.folder / BEST):
+                (self.folder / BEST).mkdir(exist_ok=True)
+            save(self.folder / BEST, dict(values), about)
+        self._now = -math.inf
 
     def flush(self) -> None:
         """Hands everything written so far to the operating system."""

@@ -11,7 +11,7 @@ __all__ = ["LEAST", "disk", "memory"]
 LEAST = 2**17  # bytes of a seed's small files: config.json, its copy in TensorBoard's file, states of random generators
 SCALAR, EPISODE = 110, 20  # bytes of a number in metrics.csv and in TensorBoard's file; steps of an episode, at least, in most tasks
 LOOK, EVALUATION, ENDED = 12, 4, 2  # numbers that are logged at a look, at an evaluation, and for an episode
-STATES, POLICIES = 3, 2  # files of checkpoints and of a seed's policy that there are while the next is written
+STATES, POLICIES = 3, 3  # files of checkpoints, and of a seed's policies, the last and the best, that there are while the next is written
 
 
 def memory(agent: Description, schedule: Schedule) -> float:

@@ -196,7 +196,11 @@ def _compare(args: Sequence[str]) -> int:
     path, settings = _file(args)
     groups = _filled({"task": Contest(), "schedule": Schedule(), "place": Place()}, settings, path)
     kind = together("Compare", groups)
-    chosen = parse(kind, args, default=kind(**groups), prog="wgf compare")
+    try:
+        chosen = parse(kind, args, default=kind(**groups), prog="wgf compare")
+    except UsageError as error:
+        meant = "; settings of an agent follow its name, as in sac:lr=1e-3" if "is unknown (see" in str(error) else ""
+        raise UsageError(f"{error}{meant}") from None
     from wgf.runs.trainer.compare import compare
 
     return compare(chosen.task, chosen.schedule, chosen.place, say)

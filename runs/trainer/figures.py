@@ -70,7 +70,8 @@ def figure(path: Path, rows: int = 1, columns: int = 1, note: str = "", panel: t
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import cycler, pyplot
+    from matplotlib import pyplot
+    from matplotlib.rcsetup import cycler
 
     looks = cycler(color=COLORS, linestyle=LINES, marker=MARKERS)
     with matplotlib.rc_context({**STYLE, "axes.prop_cycle": looks, "figure.constrained_layout.use": True}):

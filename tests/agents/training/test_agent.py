@@ -170,7 +170,7 @@ def test_a_log_is_a_run_folder_which_is_not_overwritten(tmp_path):
     agent.learn(60, log=tmp_path / "mine")
     for seed in (2, 4):
         folder = tmp_path / "mine" / f"seed-{seed}"
-        files = {"config.json", "metrics.csv", "policy-60.safetensors", "policy.json", "result.json", ".lock"}
+        files = {"config.json", "metrics.csv", "policy-60.safetensors", "policy.json", "best", "result.json", ".lock"}
         assert {p.name for p in folder.iterdir() if "tfevents" not in p.name} == files | ({"training"} if seed == 2 else set())
         config = json.loads((folder / "config.json").read_text())
         assert config.items() >= {"agent": "sac", "preset": "paper", "env": "toy/Limited-v0", "seed": seed, "stack": [2, 4]}.items()

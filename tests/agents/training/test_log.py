@@ -10,13 +10,14 @@ from types import SimpleNamespace
 from typing import Literal
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.hparams import plugin_data_pb2
 from torch.utils.tensorboard.summary import scalar
 
 from wgf.agents import ddpg, registry
-from wgf.agents.training.checkpoint import read_sealed
+from wgf.agents.training.checkpoint import load, read_sealed
 from wgf.agents.training.log import Events, RunLog, being_written
 
 CONFIG = {"agent": "sac", "preset": "paper", "env": "Hopper-v5", "seed": 3, "config": {"lr": 3e-4, "hidden": [8, 8], "activation": "tanh"}}
@@ -41,6 +42,45 @@ def test_tensorboard_reads_every_scalar_at_its_environment_step(written):
     events = read(written)
     assert [(e.step, e.value) for e in events.Scalars("eval/return")] == [(10, 1.5), (20, 2.5)]
     assert sorted(events.Tags()["scalars"]) == ["eval/return", "losses/q"]
+
+
+def looked(log, step, found=None):
+    """An evaluation, where one was made, and the policy of that step."""
+    if found is not None:
+        log.scalars(step, {"eval/return": found})
+    log.save({"theta": torch.full((2,), float(step))}, {"step": step})
+    return load(log.folder)[0]["step"], load(log.folder / "best")[0]["step"], load(log.folder / "best")[1]["theta"].tolist()
+
+
+def test_the_policy_of_the_best_evaluation_stays_beside_the_last_one(tmp_path):
+    log = RunLog(tmp_path / "seed-3", CONFIG)
+    log.save({"theta": torch.zeros(2)}, {"step": 5})
+    assert not (log.folder / "best").exists()
+    assert looked(log, 10, -5.0) == (10, 10, [10.0, 10.0])
+    assert looked(log, 20, 7.0) == (20, 20, [20.0, 20.0])
+    assert looked(log, 30, 7.0) == (30, 20, [20.0, 20.0])  # no better
+    log.scalars(35, {"charts/episodic_return": 99.0})
+    assert looked(log, 40) == (40, 20, [20.0, 20.0])  # without an evaluation
+    assert looked(log, 50, 8.0) == (50, 50, [50.0, 50.0])
+    assert looked(log, 60) == (60, 50, [50.0, 50.0])
+    log.close({"status": "interrupted"})
+
+
+def test_a_log_that_goes_on_knows_the_best_evaluation_before_its_position_and_forgets_later_ones(tmp_path):
+    log = RunLog(tmp_path / "seed-3", CONFIG)
+    early = log.position()
+    looked(log, 10, 7.0)
+    looked(log, 20, 5.0)
+    position = log.position()
+    looked(log, 25, 9.0)
+    log.close({"status": "interrupted"})
+    again = RunLog(tmp_path / "seed-3", CONFIG, position, 20)
+    assert looked(again, 30, 6.0) == (30, 25, [25.0, 25.0])  # which the same training comes to once more
+    assert looked(again, 40, 8.0) == (40, 40, [40.0, 40.0])
+    again.close({"status": "interrupted"})
+    anew = RunLog(tmp_path / "seed-3", CONFIG, early, 0)
+    assert looked(anew, 10, -7.0) == (10, 10, [10.0, 10.0])
+    anew.close({"status": "finished"})
 
 
 def test_hyper_parameters_are_in_the_runs_own_events(written):

@@ -139,6 +139,10 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
         (["eval", "a", "b"], "argument 'b' is not understood"),
         (["eval", "a", "--epsodes", "2"], "option --epsodes is unknown; did you mean --episodes?"),
         (["compare", "--seeds", "two"], "--seeds is 'two'; it must be a whole number"),
+        (
+            ["compare", "--lr", "1e-3"],
+            "option --lr is unknown (see wgf compare --help); settings of an agent follow its name, as in sac:lr",
+        ),
         (["compare", "--seeds", "0"], "seeds is 0; it must be at least 1"),
         (["compare", "--agents"], "agents is empty; name at least one"),
         (["compare", "--agents", "sac", "sac"], "agent 'sac' is named twice"),

@@ -72,7 +72,7 @@ def test_a_run_leaves_its_folder_and_agents_share_their_tags(person, tiny, agent
     for seed in (0, 1):
         folder = person.folder / "runs" / "main" / "InvertedPendulum-v5" / agent / f"seed-{seed}"
         names = {p.name for p in folder.iterdir() if "tfevents" not in p.name}
-        files = {"config.json", "metrics.csv", "policy-60.safetensors", "policy.json", "result.json", ".lock"}
+        files = {"config.json", "metrics.csv", "policy-60.safetensors", "policy.json", "best", "result.json", ".lock"}
         assert names == files | ({"training"} if seed == 0 else set())
         events = EventAccumulator(str(folder))
         events.Reload()
