@@ -273,7 +273,7 @@ CHOICES = [
 
 @pytest.mark.parametrize(("name", "preset", "change"), CHOICES, ids=[" ".join(map(str, (n, *c.values()))) for n, _, c in CHOICES])
 def test_every_choice_that_no_preset_makes_goes_to_the_best_action_at_the_bound(name, preset, change, device):
-    goes_to_the_bound(name, preset, 100, device, **change)
+    goes_to_the_bound(name, preset, 150, device, **change)
 
 
 @pytest.mark.parametrize("name", AGENTS)
