@@ -125,7 +125,7 @@ def test_components_shrink_where_their_own_draws_weigh_less_than_the_others(devi
 @pytest.mark.parametrize("name", ["sac", "wgf_sac", "wgf_sac density"])
 def test_soft_actor_critics_reach_the_law_at_the_temperature_that_gives_their_entropy(name, device):
     agent, cfg = CASES[name]
-    state, draw, info = trained(agent, cfg, gaussian, 600, device)
+    state, draw, info = trained(agent, cfg, gaussian, 900, device)
     a = draws(agent, cfg, state, draw)
     mean, std = law(gaussian, info["policy/alpha"].mean().item())
     assert (a.mean(-1).mean() - mean).abs().item() < TOLERANCE * 0.25  # of the width of the reward, which is what the critic fits
@@ -135,14 +135,14 @@ def test_soft_actor_critics_reach_the_law_at_the_temperature_that_gives_their_en
 
 def test_blobs_own_term_leaves_the_law_too_narrow(device):
     cfg = replace(wgf_sac.PRESETS["modern"], **SMALL, kl="blob")
-    state, draw, info = trained(wgf_sac, cfg, gaussian, 600, device)
+    state, draw, info = trained(wgf_sac, cfg, gaussian, 900, device)
     _, std = law(gaussian, info["policy/alpha"].mean().item())
     assert 0.75 * std < draws(wgf_sac, cfg, state, draw).std(-1).mean().item() < (1.0 - TOLERANCE) * std
 
 
 def test_ddpg_reaches_the_action_of_the_largest_reward(device):
     cfg = replace(ddpg.Config(), **SMALL, critic_lr=1e-2)
-    state, _, _ = trained(ddpg, cfg, gaussian, 600, device)
+    state, _, _ = trained(ddpg, cfg, gaussian, 900, device)
     best = ddpg.greedy(cfg, state, torch.zeros(2, 1, 1, device=device))
     assert (best - 0.2).abs().max().item() < TOLERANCE * 0.25  # of the width of the reward, which is what the critic fits
 
@@ -155,7 +155,7 @@ def near_both_goals(a):
 @pytest.mark.parametrize("name", ["soft_q", "dp_wgf", "dp_wgf_v"])
 def test_particle_policies_keep_both_goals(name, device):
     agent, cfg = CASES[name]
-    state, draw, _ = trained(agent, cfg, two_goals, 600, device)
+    state, draw, _ = trained(agent, cfg, two_goals, 900, device)
     assert (near_both_goals(draws(agent, cfg, state, draw)) > 0.15).all()
 
 
