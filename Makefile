@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/wgf compare --env Swimmer-v5 --agents sac dp-wgf-v --seeds 5 --steps 8000 --eval-every 500 --eval-episodes 2 --threads 1 --name demo
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest --device $(DEVICE) --numprocesses $(WORKERS) --dist loadfile
+	$(VENV)/bin/python -m pytest --device $(DEVICE) --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -1,5 +1,6 @@
 """The documentation site, built by `make docs` from docs, the README, the results, the settings of the agents and the docstrings."""
 
+import gc
 import re
 from collections import defaultdict
 from dataclasses import fields
@@ -16,6 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from wgf.agents.registry import AGENTS
 
+gc.set_threshold(100_000, 50, 50)  # pages are trees, which the garbage collector walks again and again: a sixth of the time
 project, author, copyright = "wgf", "The wgf authors", "the wgf authors"
 release = version = installed("wgflow")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]

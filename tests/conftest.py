@@ -1,3 +1,4 @@
+import gc
 from contextlib import suppress
 
 import pytest
@@ -8,12 +9,20 @@ with suppress(ImportError):
     import submitit  # noqa: F401 - its import closes all handlers of logging, and absl's, imported before, then closes pytest's own output
 
 torch.set_num_threads(1)
+gc.set_threshold(20_000, 10, 10)  # it took a fifth of the time of many a test
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=12)  # the same examples on every machine
 settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser):
     parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where the tensors of the tests live")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """Modules and tests stay to the end: the garbage collector need not look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -48,5 +57,5 @@ def recordings(monkeypatch):
         seen.append(graph)
         return graph
 
-    monkeypatch.setattr(torch._inductor, "compile", record)
+    monkeypatch.setattr("torch._inductor.compile", record)
     return seen

@@ -177,9 +177,9 @@ def test_a_users_script_type_checks(how, request, tmp_path):
     (tmp_path / "wrong.py").write_text(WRONG)
     python, cache = request.getfixturevalue(how), request.config.cache.mkdir("mypy")
     check = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--python-executable={python}", f"--cache-dir={cache}"]
-    call(*check, "script.py", cwd=tmp_path)
-    done = subprocess.run([*check, "wrong.py"], cwd=tmp_path, text=True, capture_output=True)
+    done = subprocess.run([*check, "script.py", "wrong.py"], cwd=tmp_path, text=True, capture_output=True)
     assert 'wrong.py:3: error: Argument 1 to "jko" has incompatible type "int"' in done.stdout
+    assert "Found 1 error in 1 file (checked 2 source files)" in done.stdout
 
 
 def test_an_installed_package_of_the_same_name_comes_before_a_folder_of_the_checkout(developer, tmp_path):

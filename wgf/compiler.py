@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._inductor.inductor_prims import force_stride_order
 from torch.fx.experimental.proxy_tensor import make_fx
 
 __all__ = ["available", "machine_code", "settled", "tanh", "tanh_", "uncompiled"]
@@ -44,6 +43,8 @@ def available() -> bool:
 
 def settled(x: Tensor) -> Tensor:
     """x itself, which compiled code puts into memory before it goes on; else it may compute x again for each number that is made of it."""
+    from torch._inductor.inductor_prims import force_stride_order  # a second of imports, which a run that compiles nothing does without
+
     return force_stride_order(x, x.stride())  # type: ignore[no-any-return]
 
 
@@ -71,6 +72,8 @@ def machine_code(function: Callable[..., Any], *args: Any) -> Callable[..., Any]
 
     Whole or not at all: None, with a RuntimeWarning, where there is no C++ compiler or where the function looks at numbers.
     """
+    import torch._inductor.inductor_prims  # which `settled` needs while it is recorded
+
     try:
         recorded = make_fx(function, {_aten.tanh.default: tanh, _aten.tanh_.default: tanh_})(*args)
         for operator in LEFT:

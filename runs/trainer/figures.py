@@ -70,10 +70,9 @@ def figure(path: Path, rows: int = 1, columns: int = 1, note: str = "", panel: t
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.rcsetup import cycler
+    from matplotlib import pyplot, rcsetup
 
-    looks = cycler(color=COLORS, linestyle=LINES, marker=MARKERS)
+    looks = rcsetup.cycler(color=COLORS, linestyle=LINES, marker=MARKERS)
     with matplotlib.rc_context({**STYLE, "axes.prop_cycle": looks, "figure.constrained_layout.use": True}):
         size = (panel[0] * columns, panel[1] * rows)
         drawn, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, **share)

@@ -28,7 +28,7 @@ def alone():
 def several(request, tmp_path_factory):
     """What so many processes find together, and their number."""
     place = tmp_path_factory.mktemp("ranks") / "found.pt"
-    for code, _, said in started.together(request.param, PROGRAM, place):
+    for code, _, said in started.copies(request.param, PROGRAM, place):
         assert code == 0, said
     return torch.load(place), request.param
 

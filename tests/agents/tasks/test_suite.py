@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 
 from wgf.agents.training import envs
 
-pytest.importorskip("dm_control", reason="needs the extra dm-control")
+pytest.importorskip("dm_control", reason="needs the extra dm-control, which is for Python below 3.13")
 from dm_control import suite
 
 import wgf.agents.tasks.suite

@@ -217,13 +217,13 @@ def test_a_dict_of_observations_is_one_vector():
     np.testing.assert_array_equal(last.obs, [[7.0, 8.0, 0.0, 2.0]] * 2)
 
 
-def test_a_missing_extra_is_named(monkeypatch):
+@pytest.mark.parametrize("name", ["dm_control/hopper-hop-v0", "wgf/HumanoidStand3-v0"])
+def test_a_missing_extra_is_named(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "dm_control", None)
-    monkeypatch.delitem(sys.modules, "wgf.agents.tasks.suite", raising=False)
-    with pytest.raises(
-        ValueError, match=r"^environment 'dm_control/hopper-hop-v0' needs the extra dm-control: pip install 'wgflow\[dm-control\]'$"
-    ):
-        envs.Source("dm_control/hopper-hop-v0").simulators(1)
+    for module in ("wgf.agents.tasks.suite", "wgf.agents.tasks.replicas"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(ValueError, match=rf"^environment '{name}' needs the extra dm-control: pip install 'wgflow\[dm-control\]'$"):
+        envs.Source(name).simulators(1)
 
 
 def test_the_extras_are_those_of_the_project():

@@ -25,7 +25,7 @@ def alone():
 def several(request, tmp_path_factory):
     """What so many processes find together."""
     place = tmp_path_factory.mktemp("ranks") / "found.pt"
-    for code, _, said in started.together(request.param, PROGRAM, place):
+    for code, _, said in started.copies(request.param, PROGRAM, place):
         assert code == 0, said
     return torch.load(place, weights_only=False)
 
@@ -59,7 +59,7 @@ def test_an_update_of_ip_wgf_takes_two_collectives_and_a_look_one(several):
 
 
 def test_an_environment_that_breaks_on_one_rank_ends_its_seeds_on_all_and_is_named(tmp_path):
-    for code, _, said in started.together(2, PROGRAM, tmp_path / "found.pt", "broken"):
+    for code, _, said in started.copies(2, PROGRAM, tmp_path / "found.pt", "broken"):
         assert code == 0, said
     found = torch.load(tmp_path / "found.pt")
     assert found.keys() == {"es", "ip-wgf"}

@@ -45,7 +45,7 @@ def test_the_recipe_shows_that_eq_9_shrinks_and_unbiased_velocities_do_not(tmp_p
     monkeypatch.setattr(bnn_spread, "PARTICLES", (8, 16))
     monkeypatch.setattr(bnn_spread, "SCALES", (0.4, 1.6))
     monkeypatch.setattr(bnn_spread, "M", 16)
-    assert bnn_spread.main(bnn_spread.Options(tmp_path, steps=60, repeats=2), print) == 0
+    assert bnn_spread.main(bnn_spread.Options(tmp_path, steps=30, repeats=2), print) == 0
     assert "spread.csv" in capsys.readouterr().out
     assert (tmp_path / "spread.png").read_bytes()[:4] == b"\x89PNG"
     assert (tmp_path / "spread.pdf").read_bytes()[:4] == b"%PDF"

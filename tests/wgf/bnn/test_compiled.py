@@ -82,7 +82,7 @@ def test_a_machine_without_a_compiler_fits_and_says_so_once(monkeypatch):
         raise RuntimeError("no working C++ compiler")
 
     monkeypatch.setattr(compiled, "_made", {})
-    monkeypatch.setattr(torch._inductor, "compile", refuse)
+    monkeypatch.setattr("torch._inductor.compile", refuse)
     x, y = task()
     with pytest.warns(RuntimeWarning, match=r"not compiled: .*no working C\+\+ compiler") as seen:
         found = [fit(QUICK, x, y, [0, 1], compile=True).particles for _ in range(2)]
