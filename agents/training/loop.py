@@ -315,7 +315,9 @@ def learn(task: Task, run: Training) -> None:
 def stop_broken(task: Task, run: Training, record: Record, rows: Mask) -> None:
     """Ends the seeds whose environments went wrong."""
     broken = [s for s in np.flatnonzero(rows).tolist() if s in record.running]
-    faults = task.team.faults(task.envs.faults) if task.team and broken else task.envs.faults
+    if not broken:
+        return
+    faults = task.team.faults(task.envs.faults) if task.team else task.envs.faults
     for s in broken:
         record.lose(s, whole(task, run), run.step, *blame(faults.get(s), run.step))
 
