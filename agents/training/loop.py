@@ -182,8 +182,9 @@ def restore(task: Task, run: Training, saved: Saved) -> None:
 
     **Raises** ValueError where the checkpoint is another agent's, or the environments do not come back to where they were.
     """
-    if (parts := saved.snapshot.get("parts", 1)) != _parts(task):
-        raise ValueError(f"its environments are those of {parts} ranks, not of {_parts(task)}; go on with as many, by torchrun and shards")
+    parts, here = saved.snapshot.get("parts", 1), _parts(task)
+    if parts != here:
+        raise ValueError(f"the environments in it are those of {parts} ranks, not of {here}; go on with as many, by torchrun and shards")
     for state, part in ((run.every, dict), *(((run.state, task.team.mine),) if task.team else ())):
         own, found = tensors(state), part(saved.snapshot["state"])
         alike(own, found)
