@@ -10,8 +10,10 @@ from tests import ranks as started
 from tests.agents.training import shared
 from wgf.agents import es, ip_wgf
 from wgf.agents.training.checkpoint import tensors
+from wgf.agents.training.loop import Keeper
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.rollout import Rollout
+from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.team import Team, facts
 from wgf.ranks import Group
 from wgf.shards import Shards
@@ -123,3 +125,12 @@ def test_a_rank_of_ip_wgf_has_copies_of_its_rows_and_one_of_es_the_same_tensors(
 def test_what_ranks_compare_has_settings_by_their_own_names_and_not_where_a_rank_runs():
     about = {"agent": "es", "config": {"lr": 1.0}, "schedule": {"steps": 2}, "versions": {"torch": "3"}, "host": "a", "process": 4}
     assert facts(about) == {"agent": "es", "lr": 1.0, "steps": 2, "versions.torch": "3"}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_team_takes_a_checkpoint_at_an_evaluation_where_the_first_rank_says_that_it_is_late(late):
+    team, keeper = Team(ONE_OF_TWO), Keeper(None)
+    team.late = late
+    assert keeper.late()  # by itself it would take one
+    assert keeper.due(Schedule(), 0, 5, True, team) is late
+    assert not keeper.due(Schedule(), 0, 5, False, team)
