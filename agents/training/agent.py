@@ -133,7 +133,8 @@ class Agent(Description):
             function("callback", callback)
         place, group = None if log is None else as_path("log", log), self.group
         group.together(lambda: self.needs(total - self.step))
-        group.agree({"total": total, "log": str(place), "machine code": self.compiles(total - self.step)})
+        if group.size > 1:
+            group.agree({"total": total, "log": str(place), "machine code": self.compiles(total - self.step)})
         task, training = group.together(lambda: self._prepared(schedule))
         where = {**machine.about(self.device, torch.get_num_threads()), "compile": task.compile, "stack": list(self.seeds)}
         where |= {"ranks": group.size} if group.size > 1 else {}

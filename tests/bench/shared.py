@@ -25,6 +25,7 @@ from wgf.agents import Agent
 
 CASES: dict[str, dict[str, Any]] = {
     "es, a task in tensors": {"agent": "es", "env": "wgf/PointWall-v0", "horizon": 200},
+    "es, a task in tensors, 4,000 policies": {"agent": "es", "env": "wgf/PointWall-v0", "horizon": 200, "pairs": 2000},
     "es, MuJoCo": {"agent": "es", "env": "InvertedPendulum-v5", "horizon": 100},
     "ip-wgf, a task in tensors": {"agent": "ip-wgf", "env": "wgf/CartPole-v0", "batch": 1000},
     "ip-wgf, MuJoCo": {"agent": "ip-wgf", "env": "InvertedPendulum-v5", "batch": 250},
@@ -79,8 +80,8 @@ def main() -> None:
         share = f"{statistics.median(shares):.2f} [{min(shares):.2f}, {max(shares):.2f}]"
         rows.append({"training": case, "one process, s": f"{one:.3f}", "the slower rank, s": f"{mine:.3f}", "share": share})
         print(rows[-1], flush=True)
-    text = f"""{args.ranks} ranks by gloo, one thread each; processor seconds of an iteration of `es` (100 policies) and an update of
-`ip-wgf` (16), medians over {args.iterations} of them and {args.rounds} rounds in turns; the share is the median over rounds, with the
+    text = f"""{args.ranks} ranks by gloo, one thread each; processor seconds of an iteration of `es` (100 policies where no
+number stands) and an update of `ip-wgf` (16), medians over {args.iterations} of them and {args.rounds} rounds in turns; the share is the median over rounds, with the
 least and the largest. Beside it ran: {args.beside}.
 
 {table(rows)}"""
