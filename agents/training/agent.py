@@ -112,7 +112,7 @@ class Agent(Description):
         replace(self.schedule, steps=steps)  # refuses what is no number of steps
         if self._behind is not None:
             self.resume(self._behind)
-        self.train(self.step + steps, callback and self._whole(callback), log, stopping)
+        self.train(self.step + steps, None if callback is None else self._whole(callback), log, stopping)
         if self._training is not None and self._training.error:
             raise self._training.error
         if all(ending.startswith("failed") for ending in self.endings):
@@ -132,8 +132,9 @@ class Agent(Description):
         if callback is not None:
             function("callback", callback)
         place, group = None if log is None else as_path("log", log), self.group
-        group.agree({"total": total, "log": str(place)})
         group.together(lambda: self.needs(total - self.step))
+        if group.size > 1:
+            group.agree({"total": total, "log": str(place), "machine code": self.compiles(total - self.step)})
         task, training = group.together(lambda: self._prepared(schedule))
         where = {**machine.about(self.device, torch.get_num_threads()), "compile": task.compile, "stack": list(self.seeds)}
         where |= {"ranks": group.size} if group.size > 1 else {}

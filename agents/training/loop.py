@@ -182,8 +182,9 @@ def restore(task: Task, run: Training, saved: Saved) -> None:
 
     **Raises** ValueError where the checkpoint is another agent's, or the environments do not come back to where they were.
     """
-    if (parts := saved.snapshot.get("parts", 1)) != _parts(task):
-        raise ValueError(f"its environments are those of {parts} ranks, not of {_parts(task)}; go on with as many, by torchrun and shards")
+    parts, here = saved.snapshot.get("parts", 1), _parts(task)
+    if parts != here:
+        raise ValueError(f"the environments in it are those of {parts} ranks, not of {here}; go on with as many, by torchrun and shards")
     for state, part in ((run.every, dict), *(((run.state, task.team.mine),) if task.team else ())):
         own, found = tensors(state), part(saved.snapshot["state"])
         alike(own, found)
@@ -315,7 +316,9 @@ def learn(task: Task, run: Training) -> None:
 def stop_broken(task: Task, run: Training, record: Record, rows: Mask) -> None:
     """Ends the seeds whose environments went wrong."""
     broken = [s for s in np.flatnonzero(rows).tolist() if s in record.running]
-    faults = task.team.faults(task.envs.faults) if task.team and broken else task.envs.faults
+    if not broken:
+        return
+    faults = task.team.faults(task.envs.faults) if task.team else task.envs.faults
     for s in broken:
         record.lose(s, whole(task, run), run.step, *blame(faults.get(s), run.step))
 

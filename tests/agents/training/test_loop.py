@@ -102,7 +102,7 @@ def test_actions_are_uniform_until_warmup_is_over_and_the_agents_after():
         act=lambda cfg, state, obs, noise: calls.append(noise) or torch.full((1, 2, 4), torch.nan),
     )
     envs_, memory = SimpleNamespace(action_size=4), Memory()
-    task = SimpleNamespace(memory=memory, envs=envs_, agent=agent, cfg=None, device=torch.device("cpu"), seeds=[0])
+    task = SimpleNamespace(memory=memory, envs=envs_, agent=agent, cfg=None, device=torch.device("cpu"), seeds=[0], team=None)
     training = SimpleNamespace(step=0, streams=Streams([torch.Generator().manual_seed(0)]), state=None)
     uniform = torch.rand(2, 2, 4, generator=torch.Generator().manual_seed(0))
     for _ in range(3):
@@ -125,7 +125,7 @@ def test_of_several_policies_the_best_mean_of_its_own_episodes_is_told(monkeypat
     returns = np.array([[1.0, 3.0, 10.0, 20.0, 4.0, 4.0]])  # of three policies, two episodes each
     asked, told = [], {}
     monkeypatch.setattr("wgf.agents.training.loop.evaluate", lambda *given: asked.append(given[2:4]) or Episodes(returns, 2.0 * returns))
-    task = SimpleNamespace(agent=None, cfg=None, device=None, seeds=[7], eval_envs=SimpleNamespace(faults={}))
+    task = SimpleNamespace(agent=None, cfg=None, device=None, seeds=[7], eval_envs=SimpleNamespace(faults={}), team=None, played=6)
     task.memory, task.schedule = SimpleNamespace(policies=3), Schedule(eval_episodes=2)
     run, record = (
         SimpleNamespace(state=None, step=1, health=Health()),

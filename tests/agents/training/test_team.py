@@ -8,10 +8,20 @@ import torch
 
 from tests import ranks as started
 from tests.agents.training import shared
+from wgf.agents import es, ip_wgf
+from wgf.agents.training.checkpoint import tensors
+from wgf.agents.training.loop import Keeper
+from wgf.agents.training.protocol import Streams
+from wgf.agents.training.rollout import Rollout
+from wgf.agents.training.schedule import Schedule
+from wgf.agents.training.team import Team, facts
+from wgf.ranks import Group
+from wgf.shards import Shards
 
 pytestmark = started.needs_gloo
 PROGRAM = Path(shared.__file__)
-# a product of the centre's weights with the rows of all policies; rows of a gram matrix with all particles
+# a product of the centre's weights with the rows of all policies; sums over a segment, rows of a gram matrix
+ONE_OF_TWO = Shards(Group(1, 2), (3, 2))
 ROUNDED = ("es rank", "ip-wgf")
 
 
@@ -66,3 +76,61 @@ def test_an_environment_that_breaks_on_one_rank_ends_its_seeds_on_all_and_is_nam
     for text in found.values():
         assert text.startswith("every seed failed: environment 'Breaks' ")
         assert "a wheel came off" in text
+
+
+def test_a_rank_draws_for_its_policies_what_one_process_draws_for_them():
+    def streams():
+        return Streams([torch.Generator().manual_seed(k) for k in (0, 1)])
+
+    whole, mine = streams(), Team(ONE_OF_TWO, apart=True).draw(streams())
+    for each in (1, 4):  # weights of each policy; actions of its four environments
+        assert torch.equal(mine.normal(2 * each, 3), whole.normal(5 * each, 3)[:, 3 * each :])
+    same = streams()
+    assert Team(ONE_OF_TWO).draw(same) is same  # where every rank has all policies
+
+
+def test_the_environments_of_all_ranks_are_those_of_one_process():
+    starts, at = [], []
+    for rank in (0, 1):
+        memory = Rollout(5, 3, 2, 0.9, pieces=1)
+        team = memory.share(Group(rank, 2))
+        assert memory.envs == 3 * team.policies
+        starts += memory.starts(7)
+        at.append(team.within)
+    assert starts == Rollout(5, 3, 2, 0.9, pieces=1).starts(7)
+    assert at == [(0, 15), (9, 15)]
+    assert memory.size == 5 * 3 * 2
+
+
+@pytest.mark.parametrize("given", [{}, {"weight_noise": 0.1}, {"weight_noise": 0.1, "sigma": "learned"}])
+def test_a_rank_of_ip_wgf_has_copies_of_its_rows_and_one_of_es_the_same_tensors(given):
+    generators, cpu = [torch.Generator().manual_seed(k) for k in (0, 1)], torch.device("cpu")
+    state = ip_wgf.init(ip_wgf.Config(particles=5, hidden=(3,), **given), 2, 1, generators, cpu)
+    for t in tensors(state).values():
+        t.copy_(torch.arange(t.numel()).view(t.shape) + 1.0)
+    own = ip_wgf.share(state, ONE_OF_TWO)
+    found = Team(ONE_OF_TWO, apart=True).mine(tensors(state))
+    assert found.keys() == tensors(own).keys()
+    for name, t in tensors(own).items():
+        assert torch.equal(t, found[name])
+        assert torch.equal(t, tensors(state)[name][:, 3:] if t.ndim else tensors(state)[name])
+        assert t.data_ptr() not in {other.data_ptr() for other in tensors(state).values()}
+    assert (own.policy.lr, own.v.lr) == (state.policy.lr, state.v.lr) == (5e-3, 1e-2)
+
+    state = es.init(es.Config(pairs=2, hidden=(3,)), 2, 1, generators, cpu)
+    own = es.share(state, ONE_OF_TWO)
+    assert all(t is tensors(state)[name] for name, t in tensors(own).items())
+
+
+def test_what_ranks_compare_has_settings_by_their_own_names_and_not_where_a_rank_runs():
+    about = {"agent": "es", "config": {"lr": 1.0}, "schedule": {"steps": 2}, "versions": {"torch": "3"}, "host": "a", "process": 4}
+    assert facts(about) == {"agent": "es", "lr": 1.0, "steps": 2, "versions.torch": "3"}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_team_takes_a_checkpoint_at_an_evaluation_where_the_first_rank_says_that_it_is_late(late):
+    team, keeper = Team(ONE_OF_TWO), Keeper(None)
+    team.late = late
+    assert keeper.late()  # by itself it would take one
+    assert keeper.due(Schedule(), 0, 5, True, team) is late
+    assert not keeper.due(Schedule(), 0, 5, False, team)

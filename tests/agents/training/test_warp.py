@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from wgf.agents.tasks.fleet import drawn
+from wgf.agents.tasks.fleet import Within, drawn
 from wgf.agents.tasks.locomotion import ROBOTS, start
 from wgf.agents.training import envs
 from wgf.agents.training.agent import Agent
@@ -18,9 +18,9 @@ from wgf.agents.training.warp import WarpFleet, room
 CHEETAH = "HalfCheetah-v5"
 
 
-def fleet(n=2, name=CHEETAH):
+def fleet(n=2, name=CHEETAH, **more):
     pytest.importorskip("mujoco_warp", reason="needs the extra warp")
-    return envs.Source(name, "warp").make(1, n, home=CPU)
+    return envs.Source(name, "warp").make(1, n, home=CPU, **more)
 
 
 def apart(name, again, seed=0, steps=20):
@@ -176,6 +176,15 @@ def test_starts_of_a_number_are_alike_for_all_of_a_seed():
     side.age[:] = 999
     assert torch.equal(side.step(torch.zeros(2, 3, 6)).obs, first)
     assert torch.equal(side.reset([drawn(1, 7), 0])[0, 0], first[0, 0])
+
+
+@pytest.mark.parametrize("common", [None, 1])
+def test_robots_that_stand_within_more_begin_as_these_do_and_begin_anew_as_they_do(common):
+    whole, part = fleet(3), fleet(2, within=Within(1, 3))
+    assert torch.equal(part.reset([0, 4], common), whole.reset([0, 4], common)[:, 1:])
+    for side in (whole, part):
+        side.age[:] = 999
+    assert torch.equal(part.step(torch.zeros(2, 2, 6)).obs, whole.step(torch.zeros(2, 3, 6)).obs[:, 1:])
 
 
 def test_tensors_share_the_memory_of_warps_arrays():

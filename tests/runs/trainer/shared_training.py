@@ -1,6 +1,6 @@
 """A program of ranks: ``wgf`` with a back end that is missing where NOGLOO stands in the environment.
 
-A rank that DIES names is killed before the collection of number AT, by the first attempt of torchrun.
+A rank that DIES names gets a SIGNAL, by default one that kills, before the collection of number AT, by the first attempt of torchrun.
 """
 
 import os
@@ -20,7 +20,7 @@ def mortal(collect):
         killed.times += 1
         first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
         if first and killed.times == int(os.environ.get("AT", "0")) and os.environ["RANK"] == os.environ.get("DIES"):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[os.environ.get("SIGNAL", "SIGKILL")])
         return collect(self, act)
 
     killed.times = 0
