@@ -81,8 +81,8 @@ def main() -> None:
         rows.append({"training": case, "one process, s": f"{one:.3f}", "the slower rank, s": f"{mine:.3f}", "share": share})
         print(rows[-1], flush=True)
     text = f"""{args.ranks} ranks by gloo, one thread each; processor seconds of an iteration of `es` (100 policies where no
-number stands) and an update of `ip-wgf` (16), medians over {args.iterations} of them and {args.rounds} rounds in turns; the share is the median over rounds, with the
-least and the largest. Beside it ran: {args.beside}.
+number stands) and an update of `ip-wgf` (16), medians over {args.iterations} of them and {args.rounds} rounds in turns; the share is
+the median over rounds, with the least and the largest. Beside it ran: {args.beside}.
 
 {table(rows)}"""
     report(args.out, f"Trainings that {args.ranks} ranks share", text, ("torch", "numpy", "gymnasium", "mujoco"))
