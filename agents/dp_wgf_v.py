@@ -21,7 +21,7 @@ from wgf.agents.training.memory import memory
 from wgf.agents.training.mixing import MixtureSettings, Nets, act, greedy
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import SMALL, STRONG, TODAY, ActorSettings
+from wgf.agents.training.settings import ACTOR, SMALL, STRONG, TODAY, ActorSettings
 from wgf.agents.training.targets import against, entropy_target, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
 from wgf.agents.training.trust import GENTLE, TrustSettings, follow_
 from wgf.policies.bayesian import BayesianPolicy
@@ -54,8 +54,8 @@ class Config(ActorSettings, MixtureSettings, TrustSettings):
 
 
 MODERN = Config(temperature="automatic", **TODAY, **GENTLE)
-# a component that begins as narrow as ``smooth`` has it, at e^-4, hardly widens: the kernel's repulsion in it falls with its deviation
-MIXED = {"particles": 8, "smooth": False}
+# a component that begins as narrow as FlashSAC's policy, at e^-4, hardly widens: the kernel's repulsion in it falls with its deviation
+MIXED = {"particles": 8, "smooth": False, "start_std": ACTOR["entropy_std"]}
 PRESETS = {
     "paper": Config(),
     "modern": MODERN,
@@ -75,7 +75,7 @@ class State(mixing.State):
 def networks(cfg: Config, obs: int, action: int) -> Nets:
     """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
     net = body(cfg, obs, cfg.policy_hidden or cfg.hidden, 2 * action, cfg.activation)
-    policy = BayesianPolicy(net, cfg.components, action, cfg.smooth)
+    policy = BayesianPolicy(net, cfg.components, action, cfg.smooth, cfg.start_std)
     q = critic(cfg, obs + action, cfg.hidden, cfg.activation)
     return Nets(policy, q, VNetwork(body(cfg, obs, cfg.hidden, 1, cfg.activation)))
 

@@ -47,7 +47,7 @@ class State(soft.State):
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
     """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
-    policy = GaussianPolicy(body(cfg, obs, cfg.policy_hidden or cfg.hidden, 2 * action, cfg.activation), cfg.smooth)
+    policy = GaussianPolicy(body(cfg, obs, cfg.policy_hidden or cfg.hidden, 2 * action, cfg.activation), cfg.smooth, cfg.start_std)
     return Nets(policy, critic(cfg, obs + action, cfg.hidden, cfg.activation))
 
 

@@ -27,4 +27,4 @@ class BayesianPolicy(MixturePolicy):
     def law(self, theta: Tensor, obs: Tensor) -> GaussianMixture:
         """Returns the law of u at states (S, B, D): components of equal weight."""
         mean, raw = self.net(theta, obs[:, None]).movedim(1, 2).chunk(2, -1)
-        return GaussianMixture(torch.zeros_like(mean[..., 0]), mean, log_stds(raw, self.smooth).exp())
+        return GaussianMixture(torch.zeros_like(mean[..., 0]), mean, log_stds(raw, self.smooth, self.start_std).exp())

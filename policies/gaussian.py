@@ -23,6 +23,7 @@ __all__ = [
 
 LOG_STD = (-20.0, 2.0)  # bounds of log std, as in Haarnoja et al. 2018 and in today's SACs
 SMOOTH = (-10.0, 2.0)  # those of ``smooth``
+HALF = 0.5 * (SMOOTH[1] - SMOOTH[0])
 
 
 class Draw(NamedTuple):
@@ -124,10 +125,20 @@ def noise_size(components: int, action: int) -> int:
     return action + (components > 1)
 
 
-def log_stds(raw: Tensor, smooth: bool) -> Tensor:
-    """Returns log std of what a network gives: cut to -20 ... 2, or, smooth, -10 + 6 (1 + tanh raw), whose gradient never ends."""
-    low, high = SMOOTH
-    return low + (0.5 * (high - low)) * (1.0 + raw.tanh()) if smooth else raw.clamp(*LOG_STD)
+def log_stds(raw: Tensor, smooth: bool, start_std: float) -> Tensor:
+    """Returns log std of what a network gives, which of 0 is log start_std.
+
+    raw + log start_std cut to -20 ... 2; smooth: -10 + 6 (1 + tanh(raw + c)), c = artanh((log start_std + 4) / 6), whose gradient never
+    ends. A ``start_std`` of 0 stands for 1, and with ``smooth`` for e^-4.
+    """
+    if not start_std:
+        shift = 0.0
+    elif smooth:
+        shift = math.atanh((math.log(start_std) - sum(SMOOTH) / 2.0) / HALF)
+    else:
+        shift = math.log(start_std)
+    raw = raw + shift if shift else raw
+    return SMOOTH[0] + HALF * (1.0 + raw.tanh()) if smooth else raw.clamp(*LOG_STD)
 
 
 # --- policies: functions of theta -------------------------------------------------------------------------------------
@@ -137,11 +148,12 @@ def log_stds(raw: Tensor, smooth: bool) -> Tensor:
 class GaussianPolicy:
     """Tanh-squashed diagonal Gaussian: mean and log std are two halves of one network's output, 2 A numbers. theta (S, P).
 
-    ``smooth``: how log std keeps within bounds, see ``log_stds``.
+    ``smooth``: how log std keeps within bounds; ``start_std``: the std of a network that gives 0; see ``log_stds``.
     """
 
     net: Network
     smooth: bool = False
+    start_std: float = 0.0
 
     @told
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
@@ -156,7 +168,7 @@ class GaussianPolicy:
         -softplus(-2 u) / 2.
         """
         mean, raw = self.net(theta, obs).chunk(2, -1)
-        log_std = log_stds(raw, self.smooth)
+        log_std = log_stds(raw, self.smooth, self.start_std)
         u = torch.addcmul(mean, log_std.exp(), xi)
         terms = torch.addcmul(log_std, xi, xi, value=0.5).sub(u, alpha=2.0).add(softplus(u, beta=-2.0), alpha=4.0)
         constant = xi.shape[-1] * (0.5 * math.log(2.0 * math.pi) + 2.0 * math.log(2.0))
@@ -172,13 +184,15 @@ class GaussianPolicy:
 class MixturePolicy:
     """Tanh-squashed mixture of K Gaussians, all from one network: K logits, K A means and K A log stds. theta (S, P).
 
-    ``smooth``: how log std keeps within bounds, see ``log_stds``. **Source** SAC of 2017, Haarnoja et al. 2018a.
+    ``smooth``: how log std keeps within bounds; ``start_std``: the std of a network that gives 0; see ``log_stds``. **Source** SAC of 2017,
+    Haarnoja et al. 2018a.
     """
 
     net: Network
     components: int
     action: int
     smooth: bool = False
+    start_std: float = 0.0
 
     @told
     def init(self, generators: Sequence[torch.Generator]) -> Tensor:
@@ -190,7 +204,7 @@ class MixturePolicy:
         """Returns the law of u at states (S, B, D)."""
         k, a = self.components, self.action
         logits, mean, raw = torch.split(self.net(theta, obs), [k, k * a, k * a], -1)
-        mean, std = (torch.unflatten(t, -1, (k, a)) for t in (mean, log_stds(raw, self.smooth).exp()))
+        mean, std = (torch.unflatten(t, -1, (k, a)) for t in (mean, log_stds(raw, self.smooth, self.start_std).exp()))
         return GaussianMixture(logits, mean, std)
 
     @told

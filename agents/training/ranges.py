@@ -79,6 +79,7 @@ RANGES = {
     "critic_lr": POSITIVE,
     "dual_lr": POSITIVE,
     "std0": POSITIVE,
+    "start_std": Range(lambda x: x == 0.0 or 1e-4 <= x <= 7.0, "0, or from 1e-4 to 7"),
     "kl_mean": POSITIVE,
     "kl_std": POSITIVE,
     "bound_mean": POSITIVE,

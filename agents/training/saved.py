@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,8 +59,15 @@ class Policies(NamedTuple):
         return {"agent": agent, "env": env, "seeds": [other["seed"] for other in self.about], "nets": nets, "settings": settings, **same}
 
     def check(self, found: Description) -> None:
-        """Raises ValueError where the environment has other sizes than in training, or an agent too large to be made has other tensors."""
+        """Raises ValueError where the environment has other sizes than in training, where the preset has had a value since that its
+        policies were not trained with, or where an agent too large to be made has other tensors."""
         about = self.about[0]
+        since = [f for f in fields(found.cfg) if f.name not in about["config"] and getattr(found.cfg, f.name) != f.default]
+        if since:
+            raise ValueError(
+                f"{self.first / 'policy.json'} is of an earlier version: since then preset {about['preset']!r} has "
+                f"{since[0].name} {shown(getattr(found.cfg, since[0].name))}, which its policies were not trained with; train again"
+            )
         if (found.obs_size, found.action_size) != (about["obs_size"], about["action_size"]):
             raise ValueError(
                 f"{self.first} was trained on {about['obs_size']} observation and {about['action_size']} action numbers; "

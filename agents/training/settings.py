@@ -85,7 +85,9 @@ class ActorSettings(DelayedSettings):
     policy_hidden: tuple[int, ...] = ()
     """Hidden units of the policy; none given: as ``hidden``."""
     smooth: bool = False
-    """Whether log std is -10 + 6 (1 + tanh) of what the network gives, else it is cut to -20 ... 2."""
+    """Whether log std is kept between -10 and 2 by tanh, else it is cut to -20 ... 2."""
+    start_std: float = 0.0
+    """Deviation of a fresh policy, before tanh, about; 0: 1, and with smooth e^-4."""
     alpha0: float = 1.0
     """Temperature at the start."""
     entropy_std: float = 0.0

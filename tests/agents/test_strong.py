@@ -224,7 +224,7 @@ def test_sacs_presets_carry_the_numbers_of_their_sources():
     """modern: Stable-Baselines3. strong: what it takes from FlashSAC, and nothing else."""
     modern, strong = asdict(sac.PRESETS["modern"]), asdict(sac.PRESETS["strong"])
     plain = {"network": "mlp", "activation": "relu", "atoms": 1, "smooth": False, "reward_scale": 1.0}
-    rates = {"lr": 3e-4, "lr_fall": 0, "gamma": 0.99, "tau": 0.005, "alpha0": 1.0, "entropy_std": 0.0}
+    rates = {"lr": 3e-4, "lr_fall": 0, "gamma": 0.99, "tau": 0.005, "alpha0": 1.0, "entropy_std": 0.0, "start_std": 0.0}
     sizes = {"hidden": (256, 256), "policy_hidden": (), "members": 2, "batch": 256, "envs": 1, "n_step": 1, "policy_delay": 1, "held": 1}
     blocks = {"expansion": 4, "norm": "batch", "unit": True, "bound": 5.0}  # which plain layers of a number do not have
     assert modern == {**plain, **rates, **sizes, **blocks}

@@ -19,6 +19,7 @@ from tests.policies import plain
 from tests.policies.plain import close, draw, evaluate, leaf, seeds
 from wgf.mlp import MLP
 from wgf.policies import gaussian
+from wgf.policies.bayesian import BayesianPolicy
 from wgf.policies.gaussian import GaussianMixture, GaussianPolicy, MixturePolicy, noise_size
 
 
@@ -337,3 +338,32 @@ def test_squashed_mixture_integrates_to_one():
     policy, theta = mixture_policy(action=1)
     density = policy.law(theta, draw(2, 1, 3)).squashed_log_prob(u[:, None].expand(2, 1, 1000, 1)).exp()
     torch.testing.assert_close((w * density).sum(-1), torch.ones(2, 1), rtol=0.0, atol=1e-8)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.02, 0.15, 3.0])
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_network_that_gives_0_has_the_deviation_that_was_asked_for_and_others_lie_about_it_within_bounds(smooth, start):
+    raw = torch.tensor([0.0, 0.3, -0.3, 40.0, -40.0], dtype=torch.float64)
+    found = gaussian.log_stds(raw, smooth, start)
+    first = math.log(start or (math.exp(-4.0) if smooth else 1.0))
+    if smooth:
+        expected = [-4.0 + 6.0 * math.tanh(r + math.atanh((first + 4.0) / 6.0)) for r in raw.tolist()]
+    else:
+        expected = [first, first + 0.3, first - 0.3, 2.0, -20.0]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "made", [lambda s: MixturePolicy(MLP((1, 10)), 2, 2, True, s), lambda s: BayesianPolicy(MLP((1, 4)), 2, 2, True, s)]
+)
+def test_mixtures_begin_with_the_deviation_that_was_asked_for(made):
+    policy = made(0.15)
+    std = policy.law(torch.zeros(1, *policy.init(seeds(1)).shape[1:], dtype=torch.float64), torch.zeros(1, 3, 1, dtype=torch.float64)).std
+    torch.testing.assert_close(std, torch.full_like(std, 0.15), rtol=1e-12, atol=0.0)
+
+
+def test_a_gaussian_begins_with_the_deviation_that_was_asked_for():
+    policy = GaussianPolicy(MLP((1, 4)), start_std=0.15)
+    xi = draw(1, 3, 2)
+    u = policy.draw(torch.zeros(1, 8, dtype=torch.float64), torch.zeros(1, 3, 1, dtype=torch.float64), xi).u
+    torch.testing.assert_close(u, 0.15 * xi, rtol=1e-12, atol=0.0)
