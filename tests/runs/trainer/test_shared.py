@@ -82,7 +82,7 @@ def test_a_run_whose_ranks_have_environments_of_their_own_goes_on_with_as_many(p
     assert [code for code, _, _ in done] == [0, 0], done
     code, _, err = person("resume", "runs/main/wgf_CartPole-v0/ip-wgf/seed-0", "--steps", "600")
     assert (code, err.count("\n")) == (2, 1)
-    assert "its environments are those of 2 ranks, not of 1; go on with as many, by torchrun and shards" in err
+    assert "the environments in it are those of 2 ranks, not of 1; go on with as many, by torchrun and shards" in err
     lines, codes = said(started.copies(3, PROGRAM, *command("ip-wgf", "--shards", "True", "--steps", "600")))
     assert len(lines) == 1
     assert "those of 2 ranks, not of 3" in lines[0]
