@@ -9,7 +9,7 @@ with suppress(ImportError):
     import submitit  # noqa: F401 - its import closes all handlers of logging, and absl's, imported before, then closes pytest's own output
 
 torch.set_num_threads(1)
-gc.set_threshold(20_000, 10, 10)  # it took a fifth of the time of many a test
+gc.set_threshold(20_000, 10, 10)  # of test_contract.py it took a fifth of the time
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=12)  # the same examples on every machine
 settings.load_profile("repeatable")
 
@@ -23,6 +23,10 @@ def pytest_collection_finish():
     """Modules and tests stay to the end: the garbage collector need not look at them again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()  # or libraries tell of what is left at the end
 
 
 @pytest.fixture(scope="session")

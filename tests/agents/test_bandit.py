@@ -236,7 +236,7 @@ FALLING = (("wnpg", "paper"), ("wnpg", "bg-wnpg"))
 @pytest.mark.parametrize(("name", "preset"), [(n, p) for n in AGENTS for p in AGENTS[n] if p != "strong" and (n, p) not in FALLING])
 def test_every_preset_goes_to_the_best_action_at_the_bound(name, preset, device):
     """r = a: the best action is where tanh ends. Its law has r / alpha = 20 or an entropy far below -A, so that it lies there too."""
-    goes_to_the_bound(name, preset, 320 if preset == "strong-small" else 240, device)  # where Q has a law, its slope comes late
+    goes_to_the_bound(name, preset, 480 if preset == "strong-small" else 360, device)  # where Q has a law, its slope comes late
 
 
 BLOCKS = {"network": "residual"}

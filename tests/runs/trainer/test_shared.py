@@ -82,7 +82,7 @@ def test_a_run_whose_ranks_have_environments_of_their_own_goes_on_with_as_many(p
     assert [code for code, _, _ in done] == [0, 0], done
     code, _, err = person("resume", "runs/main/wgf_CartPole-v0/ip-wgf/seed-0", "--steps", "600")
     assert (code, err.count("\n")) == (2, 1)
-    assert "its environments are those of 2 ranks, not of 1; go on with as many, by torchrun and shards" in err
+    assert "the environments in it are those of 2 ranks, not of 1; go on with as many, by torchrun and shards" in err
     lines, codes = said(started.copies(3, PROGRAM, *command("ip-wgf", "--shards", "True", "--steps", "600")))
     assert len(lines) == 1
     assert "those of 2 ranks, not of 3" in lines[0]
@@ -103,11 +103,11 @@ def test_a_run_that_lost_a_rank_says_so_and_one_process_goes_on_with_it(person):
 def test_where_one_rank_is_asked_to_stop_all_stop_and_the_same_command_goes_on(person):
     assert person(*command("es", "--name", "one"))[0] == 0
     shared = [PROGRAM, *command("es", "--shards", "True")]
-    lines, codes = said(started.together(2, *shared, DIES=("1", "1"), AT=("2", "2"), SIGNAL=("SIGTERM", "SIGTERM")))
+    lines, codes = said(started.copies(2, *shared, DIES=("1", "1"), AT=("2", "2"), SIGNAL=("SIGTERM", "SIGTERM")))
     assert codes == [75, 75]
     assert len(lines) == 1
     assert lines[0].endswith("seeds 0, 1 interrupted; the same command goes on from here")
-    done = started.together(2, *shared)
+    done = started.copies(2, *shared)
     assert [code for code, _, _ in done] == [0, 0], done
     assert "from step 400 on" in done[0][1]
     assert written(person.folder, "main", "es") == written(person.folder, "one", "es")
