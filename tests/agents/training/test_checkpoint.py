@@ -21,6 +21,7 @@ from wgf.agents.training.protocol import Batch, Streams
 from wgf.agents.training.rollout import Rollout, Segment
 from wgf.agents.training.schedule import Schedule
 from wgf.agents.training.scores import Scores
+from wgf.shards import Shards
 
 CPU = torch.device("cpu")
 PRESETS = [(name, preset) for name in AGENTS for preset in AGENTS[name] if preset != "strong"]  # which is strong-small with other sizes
@@ -100,8 +101,8 @@ def test_every_parameter_and_every_moment_is_in_the_file(name, preset):
             assert {t.data_ptr() for t in vars(value).values() if isinstance(t, torch.Tensor)} <= pointers
         elif isinstance(value, torch.Tensor):
             assert value.data_ptr() in pointers
-        else:  # functions of theta hold no tensor
-            assert value is None or value is state.nets
+        else:  # functions of theta and the ranks' shares hold no tensor
+            assert value is None or value is state.nets or isinstance(value, Shards)
 
 
 def test_a_slice_is_its_seed():
