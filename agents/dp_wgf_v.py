@@ -21,7 +21,7 @@ from wgf.agents.training.memory import memory
 from wgf.agents.training.mixing import MixtureSettings, Nets, act, greedy
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import ACTOR, SMALL, STRONG, TODAY, ActorSettings
+from wgf.agents.training.settings import SMALL, STRONG, TODAY, ActorSettings
 from wgf.agents.training.targets import against, entropy_target, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
 from wgf.agents.training.trust import GENTLE, TrustSettings, follow_
 from wgf.policies.bayesian import BayesianPolicy
@@ -54,13 +54,11 @@ class Config(ActorSettings, MixtureSettings, TrustSettings):
 
 
 MODERN = Config(temperature="automatic", **TODAY, **GENTLE)
-# a component that begins as narrow as FlashSAC's policy, at e^-4, hardly widens: the kernel's repulsion in it falls with its deviation
-MIXED = {"particles": 8, "smooth": False, "start_std": ACTOR["entropy_std"]}
 PRESETS = {
     "paper": Config(),
     "modern": MODERN,
-    "strong": replace(MODERN, **STRONG | MIXED),
-    "strong-small": replace(MODERN, **SMALL | MIXED),
+    "strong": replace(MODERN, particles=8, **STRONG),
+    "strong-small": replace(MODERN, particles=8, **SMALL),
 }
 
 

@@ -18,7 +18,7 @@ from wgf.agents.training.descent import Adam, descend_, gradients, train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import ACTOR, SMALL, STRONG
+from wgf.agents.training.settings import SMALL, STRONG
 from wgf.agents.training.soft import SoftSettings, evaluate_, temper_
 from wgf.agents.training.targets import against, mean_square, speed, w2_velocity
 from wgf.agents.training.trust import GENTLE, TrustSettings, follow_
@@ -56,8 +56,6 @@ class Config(SoftSettings, TrustSettings):
 
 
 MODERN = Config(w2_scale=0.0, **GENTLE)
-# one that begins as narrow as FlashSAC's policy, at e^-4, hardly widens: the kernel's repulsion falls with its deviation
-BEGINS = {"smooth": False, "start_std": ACTOR["entropy_std"]}
 # paper: the networks and the flow of Zhang et al. 2018, Table 5 and App. E.3, that DP-WGF-V has
 PRESETS = {
     "paper": Config(
@@ -69,8 +67,8 @@ PRESETS = {
         particles=32,
     ),
     "modern": MODERN,
-    "strong": replace(MODERN, **STRONG | BEGINS),
-    "strong-small": replace(MODERN, **SMALL | BEGINS),
+    "strong": replace(MODERN, **STRONG),
+    "strong-small": replace(MODERN, **SMALL),
 }
 
 

@@ -108,6 +108,7 @@ CRITIC: dict[str, Any] = {
     "lr_fall": 1_000_000,
 }
 SMALL_CRITIC: dict[str, Any] = CRITIC | {"hidden": (128, 128), "expansion": 2, "batch": 128, "lr_fall": 100_000}
-ACTOR: dict[str, Any] = {"policy_hidden": (128, 128), "smooth": True, "alpha0": 0.01, "entropy_std": 0.15}
+# but for the start: FlashSAC's policy begins at e^-4, smooth; SAC and the kernel's agents learn sooner from where the temperature aims
+ACTOR: dict[str, Any] = {"policy_hidden": (128, 128), "start_std": 0.15, "alpha0": 0.01, "entropy_std": 0.15}
 STRONG: dict[str, Any] = CRITIC | ACTOR
 SMALL: dict[str, Any] = SMALL_CRITIC | ACTOR | {"policy_hidden": (64, 64)}

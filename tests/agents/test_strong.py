@@ -16,7 +16,8 @@ pytestmark = pytest.mark.usefixtures("double")
 D, A, B, ATOMS, BOUND, DELAY, LR = 3, 2, 5, 7, 2.0, 2, 1e-2
 TINY = {"hidden": (6, 6), "policy_hidden": (4,), "expansion": 2, "batch": B, "lr": LR, "lr_fall": 4, "tau": 0.2, "reward_scale": 0.7}
 STRONG = replace(sac.PRESETS["strong-small"], atoms=ATOMS, bound=BOUND, policy_delay=DELAY, **TINY)
-CHOICES = [STRONG, replace(STRONG, norm="layer"), replace(STRONG, unit=False, policy_delay=1), replace(STRONG, atoms=1, members=1)]
+FLASH = replace(STRONG, norm="layer", smooth=True, start_std=0.0)  # FlashSAC's deviation, which begins at e^-4
+CHOICES = [STRONG, FLASH, replace(STRONG, unit=False, policy_delay=1), replace(STRONG, atoms=1, members=1)]
 
 
 def minibatch(seeds, rows, step):
@@ -56,7 +57,8 @@ class ByHand:
 
     def act(self, obs, xi):
         mean, raw = self.policy(obs).chunk(2, -1)
-        law = Normal(mean, torch.exp(-10.0 + 6.0 * (1.0 + torch.tanh(raw))))
+        log_std = -10.0 + 6.0 * (1.0 + torch.tanh(raw)) if self.cfg.smooth else (raw + math.log(0.15)).clamp(-20.0, 2.0)
+        law = Normal(mean, log_std.exp())
         u = law.mean + law.stddev * xi
         return torch.tanh(u), (law.log_prob(u) - torch.log(1.0 - torch.tanh(u) ** 2)).sum(-1)
 
@@ -134,7 +136,7 @@ class ByHand:
         }
 
 
-@pytest.mark.parametrize("cfg", CHOICES, ids=["strong", "layer", "free weights", "a number"])
+@pytest.mark.parametrize("cfg", CHOICES, ids=["strong", "layer, smooth", "free weights", "a number"])
 def test_sac_with_the_strong_critic_by_hand(cfg):
     seeds = 2
     state = sac.init(cfg, D, A, [torch.Generator().manual_seed(k) for k in range(seeds)], torch.device("cpu"))
@@ -221,7 +223,7 @@ def test_a_delayed_policy_moves_once_and_its_critics_at_each_minibatch(agent):
 
 
 def test_sacs_presets_carry_the_numbers_of_their_sources():
-    """modern: Stable-Baselines3. strong: what it takes from FlashSAC, and nothing else."""
+    """modern: Stable-Baselines3. strong: what it takes from FlashSAC, but for where the deviation begins, and nothing else."""
     modern, strong = asdict(sac.PRESETS["modern"]), asdict(sac.PRESETS["strong"])
     plain = {"network": "mlp", "activation": "relu", "atoms": 1, "smooth": False, "reward_scale": 1.0}
     rates = {"lr": 3e-4, "lr_fall": 0, "gamma": 0.99, "tau": 0.005, "alpha0": 1.0, "entropy_std": 0.0, "start_std": 0.0}
@@ -229,12 +231,13 @@ def test_sacs_presets_carry_the_numbers_of_their_sources():
     blocks = {"expansion": 4, "norm": "batch", "unit": True, "bound": 5.0}  # which plain layers of a number do not have
     assert modern == {**plain, **rates, **sizes, **blocks}
     taken = {"network": "residual", "policy_hidden": (128, 128), "atoms": 101, "batch": 512, "tau": 0.01, "policy_delay": 2}
-    taken |= {"smooth": True, "alpha0": 0.01, "held": 16, "entropy_std": 0.15, "lr_fall": 1_000_000}
+    taken |= {"start_std": 0.15, "alpha0": 0.01, "held": 16, "entropy_std": 0.15, "lr_fall": 1_000_000}
     assert strong == modern | taken
     small = {"hidden": (128, 128), "policy_hidden": (64, 64), "expansion": 2, "batch": 128, "lr_fall": 100_000}
     assert asdict(sac.PRESETS["strong-small"]) == strong | small
-    wide = taken | small | {"smooth": False}
-    assert {name: getattr(dp_wgf_v.PRESETS["strong-small"], name) for name in wide} == wide
+    taken |= small
+    for agent in (dp_wgf_v, wgf_sac):
+        assert {name: getattr(agent.PRESETS["strong-small"], name) for name in taken} == taken
 
 
 @pytest.mark.parametrize(

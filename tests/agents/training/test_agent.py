@@ -358,11 +358,11 @@ def test_a_training_that_goes_on_asks_for_memory_and_machine_code_for_what_is_st
     assert asked == [("needs", 30), ("compiles", 30)]
 
 
-@pytest.mark.parametrize(("agent", "refused"), [("wgf-sac", True), ("sac", False)])
-def test_policies_of_a_preset_that_has_had_another_value_since_are_refused(tmp_path, agent, refused):
-    """As an earlier version wrote them, which had no such setting: SAC's preset leaves it at its default."""
+@pytest.mark.parametrize(("preset", "refused"), [("strong-small", True), ("modern", False)])
+def test_policies_of_a_preset_that_has_had_another_value_since_are_refused(tmp_path, preset, refused):
+    """As an earlier version wrote them, which had no such setting; `modern` leaves it at its default."""
     small = {"hidden": (4, 4), "policy_hidden": (4,), "batch": 4, "atoms": 5, "replay": 8, "eval_every": 10}
-    Agent(agent, "Pendulum-v1", preset="strong-small", **small).save(tmp_path)
+    Agent("sac", "Pendulum-v1", preset=preset, **small).save(tmp_path)
     path = tmp_path / "seed-0" / "policy.json"
     about = json.loads(path.read_text())
     del about["config"]["start_std"], about["seal"]
