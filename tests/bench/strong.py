@@ -93,7 +93,7 @@ def project(at: Tensor, mass: Tensor) -> Tensor:
 def act(policy: nn.Module, obs: Tensor, xi: Tensor) -> tuple[Tensor, Tensor]:
     """An action per row, and its log density."""
     mean, raw = policy(obs).chunk(2, -1)
-    std = torch.exp(-10.0 + 6.0 * (1.0 + torch.tanh(raw)))
+    std = (raw + math.log(CFG.start_std)).clamp(-20.0, 2.0).exp()
     u = mean + std * xi
     jacobian = 2.0 * (math.log(2.0) - u - softplus(-2.0 * u))
     return torch.tanh(u), (Normal(mean, std, validate_args=False).log_prob(u) - jacobian).sum(-1)
