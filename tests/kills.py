@@ -176,9 +176,9 @@ def case(args: list[str], kills: int, inside: int, rng: random.Random, folder: P
     ended(started(args, calm))
     seconds, moments = time.monotonic() - began, int((calm / "moments.txt").read_text())
     done = [0, 0]
-    plan = [True] * inside + [False] * (kills - inside)
-    rng.shuffle(plan)
-    for k, save in enumerate(plan):
+    rest = [True] * (inside - 1) + [False] * (kills - inside)
+    rng.shuffle(rest)
+    for k, save in enumerate([True, *rest]):  # the first one comes by a count of moments and not by the clock, so that there is one
         share = (kills - k) / (kills + 1)  # what is left of the training, about
         at, after = (rng.randint(1, max(1, int(share * moments))), None) if save else (0, rng.uniform(0.0, share * seconds))
         if ended(started(args, hard, at), after):

@@ -29,6 +29,8 @@ def test_a_command_is_still_understood(line, tmp_path, monkeypatch, capsys):
         sys.exit(0)
 
     monkeypatch.setattr(arguments, "parse", read)
+    for name in [name for name, module in sys.modules.items() if name.startswith("wgf.runs.studies") and hasattr(module, "parse")]:
+        monkeypatch.setattr(f"{name}.parse", read)  # another test may have imported it
     monkeypatch.setattr("wgf.runs.command.doctor.examine", lambda planned, say: 0)
     try:
         code = cli.run(line.split()[1:])

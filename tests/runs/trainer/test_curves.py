@@ -74,8 +74,8 @@ def test_the_figure_shows_each_seed_of_each_agent_on_a_page(tmp_path, monkeypatc
     three, one = np.array([[1.0, 2.0], [2.0, 3.0], [6.0, 4.0]]), np.array([[5.0, 7.0]])
     runs = [compare.Curves(label, np.array([10.0, 20.0]), evals, [], 1.0) for label, evals in (("sac", three), ("ddpg", one))]
     compare.draw(runs, "Swimmer-v5", tmp_path / "compare.png")
-    lines = [[3.0, 3.0], *three.tolist(), [5.0, 7.0], [5.0, 7.0]]
-    assert found == ["Swimmer-v5", "environment steps per seed", "evaluation return", caption(3), lines, (9.2, True)]
+    lines = [[3.0, 3.0], *three.tolist(), [5.0, 7.0]]
+    assert found == ["Swimmer-v5", "environment steps per seed", "evaluation return", caption(3, 1), lines, (9.2, True)]
 
 
 def test_a_threshold_that_was_given_comes_first(contest):
