@@ -106,17 +106,17 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
     squash, alpha = SQUASH[cfg.squash], state.log_alpha.theta.exp()[:, None, None]
     *others, (last, xi) = zip(batch.parts(cfg.batch), torch.split(noise, cfg.batch, 1), strict=True)
 
+    # Update Q function
+    def fit_(part: Batch) -> tuple[Tensor, Tensor]:
+        y = td_target(cfg.reward_scale * part.reward, part.discount, v(state.v_target, part.next_obs))
+        return train_(state.q, q, partial(QNetwork.fit, obs=part.obs, action=part.action, y=y))
+
     # Update value function by particles of the policy, which stand for E_{a ~ pi~}; update target
     def evaluate_(obs: Tensor, value: Tensor, log_prob: Tensor) -> Tensor:
         target = (entropy_value if cfg.backup == "entropy" else normalizer_value)(value, log_prob, alpha)
         loss, _ = train_(state.v, v, lambda v, theta: squared_error(v(theta, obs), target))
         state.v_target.lerp_(state.v.theta, cfg.tau)
         return loss
-
-    # Update Q function
-    def fit_(part: Batch) -> tuple[Tensor, Tensor]:
-        y = td_target(cfg.reward_scale * part.reward, part.discount, v(state.v_target, part.next_obs))
-        return train_(state.q, q, partial(QNetwork.fit, obs=part.obs, action=part.action, y=y))
 
     for part, draws in others:
         fit_(part)
