@@ -1,5 +1,6 @@
 """DP-WGF: direct policy learning as a Wasserstein gradient flow (Zhang et al. 2018, Sec. 4.2 and Algorithm 1, App. G)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
@@ -9,12 +10,20 @@ from torch import Tensor
 
 from wgf import svgd
 from wgf.agents.training import sampling
-from wgf.agents.training.descent import train_
+from wgf.agents.training.descent import Adam, descend_, train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.sampling import Nets, SamplingSettings, act, act_noise, evaluate_, greedy, networks
 from wgf.agents.training.settings import CRITIC, SMALL_CRITIC, TODAY
-from wgf.agents.training.targets import against, log_mean_exp, mean_square, soft_value, speed, w2_velocity
+from wgf.agents.training.targets import (
+    against,
+    entropy_target,
+    entropy_value,
+    log_mean_exp,
+    mean_square,
+    speed,
+    w2_velocity,
+)
 from wgf.agents.training.trust import GENTLE, TrustSettings, follow_
 from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
@@ -27,15 +36,24 @@ __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "
 class Config(SamplingSettings, TrustSettings):
     """DP-WGF with the settings of Zhang et al. 2018, Table 5."""
 
-    backup: Literal["normalizer", "soft", "expected"] = "normalizer"
+    backup: Literal["normalizer", "soft", "expected", "density"] = "normalizer"
     """Value of the next state. normalizer: log E_q[exp(Q) / q] - H(q) over uniform actions, as Sec. 4.2 writes it; soft: the same with the
-    entropy left in, A log 2 more, as soft Q-learning has it; expected: E_pi Q, Prop. 8's."""
+    entropy left in, A log 2 more, as soft Q-learning has it; expected: E_pi Q, Prop. 8's; density: E_pi [Q - alpha log pi], log pi by the
+    change of variables through the sampling network."""
+    temperature: Literal["fixed", "automatic"] = "fixed"
+    """alpha stays, or is tuned to an entropy, which takes the density."""
+    entropy_std: float = 0.0
+    """Deviation of a Gaussian whose entropy an automatic temperature aims at; 0: it aims at -A."""
+
+    def __post_init__(self) -> None:
+        if self.temperature == "automatic" and self.backup != "density":
+            raise ValueError(f"temperature is automatic with backup {self.backup}; it needs the policy's entropy: set backup density")
 
 
 MODERN = Config(backup="soft", squash="exact", **TODAY, **GENTLE)
-# strong: the temperature in units of a reward whose returns lie within the bounds, as SAC's starts there; so small a one makes Q too
+# strong: the temperature starts in units of a reward whose returns lie within the bounds, as SAC's does; so small a one makes Q too
 # peaked for a mean over uniform actions
-SHARP = {"particles": 8, "alpha": 0.01, "backup": "expected"}
+SHARP = {"particles": 8, "alpha": 0.01, "backup": "density", "temperature": "automatic", "entropy_std": 0.15}
 PRESETS = {
     "paper": Config(),
     "modern": MODERN,
@@ -46,13 +64,14 @@ PRESETS = {
 
 @dataclass
 class State(sampling.State):
-    """And the parameters of the previous policy, (S, P)."""
+    """And the parameters of the previous policy, (S, P), and log alpha, (S,)."""
 
     previous: Tensor = field(kw_only=True)
+    log_alpha: Adam = field(kw_only=True)
 
 
 class Noise(NamedTuple):
-    """xi ~ N(0, I) (S, B, M, A) of the particles, and the next states' (S, d B, M, A): N(0, I) for an expected value, else U(-1, 1)."""
+    """xi ~ N(0, I) (S, B, M, A) of the particles, and the next states' (S, d B, M, A): N(0, I) for draws of the policy, else U(-1, 1)."""
 
     policy: Tensor
     value: Tensor
@@ -63,34 +82,38 @@ def init(
 ) -> State:
     """Makes a fresh state of len(generators) seeds; the previous policy is the policy itself."""
     fresh = sampling.init(cfg, obs, action, generators, device, nets)
-    return State(**vars(fresh), previous=fresh.policy.theta.clone())
+    log_alpha = Adam(torch.full((len(generators),), math.log(cfg.alpha), device=device), cfg.lr, cfg.lr_fall // cfg.policy_delay)
+    return State(**vars(fresh), previous=fresh.policy.theta.clone(), log_alpha=log_alpha)
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     """Draws the noise of one update."""
     now, after = ((n, cfg.particles, action) for n in (cfg.batch, cfg.policy_delay * cfg.batch))
-    return Noise(draw.normal(*now), draw.normal(*after) if cfg.backup == "expected" else 2.0 * draw.uniform(*after) - 1.0)
+    return Noise(draw.normal(*now), draw.normal(*after) if cfg.backup in ("expected", "density") else 2.0 * draw.uniform(*after) - 1.0)
 
 
-def next_value(cfg: Config, state: State, obs: Tensor, value_noise: Tensor) -> Tensor:
-    """Returns V(s') (S, B) by the chosen backup."""
+def next_value(cfg: Config, state: State, obs: Tensor, value_noise: Tensor, alpha: Tensor) -> Tensor:
+    """Returns V(s') (S, B) by the chosen backup; alpha (S, 1, 1)."""
     policy, q = state.nets
+    if cfg.backup == "density":
+        after = policy.draw(state.policy.theta, obs, value_noise)
+        return entropy_value(q.least(state.q_target, obs, after.action), after.log_prob, alpha)
     if cfg.backup == "expected":
         return q.least(state.q_target, obs, torch.tanh(policy.particles(state.policy.theta, obs, value_noise))).mean(-1)
-    at_uniform = q.least(state.q_target, obs, value_noise)
+    integral = log_mean_exp(q.least(state.q_target, obs, value_noise) / alpha)
     if cfg.backup == "soft":
-        return soft_value(at_uniform, cfg.alpha, value_noise.shape[-1])
-    return cfg.alpha * log_mean_exp(at_uniform / cfg.alpha)
+        integral = integral + value_noise.shape[-1] * math.log(2.0)
+    return alpha[..., 0] * integral
 
 
 def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     """Takes one gradient step of Q on each of ``policy_delay`` minibatches, then one of the policy on the last."""
     policy, q = state.nets
-    squash = SQUASH[cfg.squash]
+    squash, alpha = SQUASH[cfg.squash], state.log_alpha.theta.exp()[:, None, None]
 
     # Update Q function; update target
     for last, after in zip(batch.parts(cfg.batch), torch.split(noise.value, cfg.batch, 1), strict=True):
-        q_loss, q_values = evaluate_(cfg, state, last, next_value(cfg, state, last.next_obs, after))
+        q_loss, q_values = evaluate_(cfg, state, last, next_value(cfg, state, last.next_obs, after, alpha))
 
     # Update prior policy parameters, after its last use
     x_prev = squash.coordinate(learning(policy).particles(state.previous, last.obs, noise.policy))
@@ -99,12 +122,19 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
     # Update policy: the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at its particles x, by the loss -<v, x>
     def flow(policy: SamplingNetwork, theta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         x = squash.coordinate(policy.particles(theta, last.obs, noise.policy))
-        value, score = squash.score(lambda a: q.least(state.q.theta, last.obs, a), x, cfg.alpha)
+        value, score = squash.score(lambda a: q.least(state.q.theta, last.obs, a), x, alpha)
         kl, w2 = svgd.unbiased(x.detach(), score), w2_velocity(cfg.w2, cfg.w2_scale, x.detach(), x_prev)
         return against(kl + w2, x), (x, value, kl, w2)
 
+    entropy: Tensor | None = None
+    if cfg.backup == "density":
+        entropy = -policy.draw(state.policy.theta, last.obs, noise.policy).log_prob.mean((1, 2))
     _, (x, value, kl, w2) = train_(state.policy, policy, flow)
 
+    # Update temperature: descend -log alpha (E[log pi] + target entropy)
+    if entropy is not None and cfg.temperature == "automatic":
+        missing = entropy - entropy_target(batch.action.shape[-1], cfg.entropy_std)
+        descend_(state.log_alpha, lambda log_alpha: log_alpha * missing)
     return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q_values,
@@ -113,4 +143,6 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         "flow/w2_speed": speed(w2),
         "flow/w2": mean_square(x - x_prev),
         "policy/spread": squash.action(x).std(-2, correction=0).mean((1, 2)),
+        "policy/alpha": alpha[:, 0, 0],
+        **({} if entropy is None else {"policy/entropy": entropy}),
     }

@@ -1,4 +1,4 @@
-"""The sampling network u = f(s, xi), a = tanh(u): a policy known by its draws alone (Zhang et al. 2018, Sec. 4.2)."""
+"""The sampling network u = f(s, xi), a = tanh(u): a policy known by its draws (Zhang et al. 2018, Sec. 4.2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,16 @@ from torch import Tensor
 
 from wgf.door import told
 from wgf.mlp import Network
+from wgf.policies.gaussian import Draw, squashed, standard_log_prob
 
 __all__ = ["SamplingNetwork"]
+
+LOG_DET = -20.0  # the least log-volume per action dimension, as the log std of a Gaussian policy is cut
 
 
 @dataclass(frozen=True)
 class SamplingNetwork:
-    """f(s, xi): M action particles per state; ``net`` takes s and xi, of ``noise`` numbers, together. It has no density. theta (S, P)."""
+    """f(s, xi): M action particles per state; ``net`` takes s and xi, of ``noise`` numbers, together. theta (S, P)."""
 
     net: Network
     noise: int
@@ -28,6 +31,23 @@ class SamplingNetwork:
     def particles(self, theta: Tensor, obs: Tensor, xi: Tensor) -> Tensor:
         """Particles u = f(s, xi) (S, B, M, A), before tanh, at states (S, B, D) for xi ~ N(0, I) (S, B, M, Z)."""
         return self.net(theta, obs[..., None, :], xi)
+
+    @told
+    def draw(self, theta: Tensor, obs: Tensor, xi: Tensor) -> Draw:
+        """Returns actions of the particles (S, B, M, A), held fixed, with log pi(a | s) by the change of variables, for as many noises as
+        an action has numbers:
+
+        log pi(a | s) = log N(xi; 0, I) - log |det du/dxi| - sum log(1 - tanh^2 u).
+
+        It is the density where f(s, .) meets each u once; where it folds, pi is larger, and -E log pi is an upper bound of the entropy.
+        log |det| is cut at -20 A. It takes A backward passes through the network.
+        """
+        at = xi.detach().requires_grad_()
+        with torch.enable_grad():
+            u = self.particles(theta.detach(), obs, at)
+            rows = [torch.autograd.grad(part.sum(), at, retain_graph=True)[0] for part in u.unbind(-1)]
+        volume = torch.linalg.slogdet(torch.stack(rows, -2)).logabsdet.clamp_min(LOG_DET * self.noise)
+        return squashed(u.detach(), standard_log_prob(xi, torch.zeros_like(xi)) - volume)
 
     @told
     def mode(self, theta: Tensor, obs: Tensor, candidates: int) -> Tensor:

@@ -23,7 +23,7 @@ from wgf.limits import free_memory, size
 
 __all__ = ["PRESET", "Enough", "Scale", "check", "modest", "shapes", "weight"]
 
-META, CALLS = torch.device("meta"), 2_000  # so many calls of torch are followed: an update that is longer repeats itself
+META, CALLS = torch.device("meta"), 4_000  # so many calls of torch are followed: an update that is longer repeats itself
 PRESET, OBSERVATION = 2**29, 400  # bytes that a seed of any preset takes at most, with so many numbers of an observation
 
 

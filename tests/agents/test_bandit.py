@@ -165,7 +165,7 @@ def test_on_the_strong_critic_particle_policies_keep_both_goals_at_a_temperature
     norm makes nothing of equal ones."""
     agent, cfg = find(name, "strong-small")
     sizes = {"hidden": (32, 32), "critic_hidden": (32, 32), "policy_hidden": (32,), "batch": 64, "lr": 3e-3, "tau": 0.05, "lr_fall": 0}
-    sizes |= {"alpha": 1.0} if name != "dp-wgf-v" else {"alpha0": 1.0, "temperature": "fixed"}
+    sizes |= {"alpha": 1.0, "alpha0": 1.0, "temperature": "fixed"}
     cfg = replace(cfg, **{f.name: sizes[f.name] for f in fields(cfg) if f.name in sizes})
     state, draw, info = trained(agent, cfg, two_goals, 300, device, spread=1.0)
     assert (near_both_goals(draws(agent, cfg, state, draw)) > 0.15).all()

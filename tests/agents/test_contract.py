@@ -315,7 +315,8 @@ def test_a_fresh_target_or_previous_policy_is_a_copy(agent, preset, device):
             assert torch.equal(p, q)
             assert p.data_ptr() != q.data_ptr()
     if hasattr(state, "log_alpha"):
-        close(state.log_alpha.theta.exp(), torch.full((2,), preset.alpha0, device=device))
+        start = preset.alpha0 if hasattr(preset, "alpha0") else preset.alpha
+        close(state.log_alpha.theta.exp(), torch.full((2,), start, device=device))
 
 
 # --- settings and names -----------------------------------------------------------------------------------------------

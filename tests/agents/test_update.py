@@ -321,10 +321,23 @@ def sampled(alone, name, obs, xi):
     )
 
 
-def soft_value(alone, obs, actions):
+def soft_value(alone, obs, actions, alpha):
     """alpha log of the integral of exp(min Q_target / alpha) over (-1, 1)^A, the mean over uniform actions times the volume 2^A."""
-    density = [torch.exp(alone.q(obs, a, "q_target").min() / alone.cfg.alpha) for a in actions]
-    return alone.cfg.alpha * torch.log(2.0**A * sum(density) / len(density))
+    density = [torch.exp(alone.q(obs, a, "q_target").min() / alpha) for a in actions]
+    return alpha * torch.log(2.0**A * sum(density) / len(density))
+
+
+def sampled_log_prob(alone, obs, xi):
+    """log pi of the sampling network's actions, (B, M), held fixed: log N(xi; 0, I) - log |det du/dxi| - sum log(1 - tanh^2 u)."""
+
+    def one(s, z):
+        def f(z):
+            return network(alone.p["policy"], torch.cat([s, z]), alone.cfg)
+
+        (a, b), (c, d) = torch.autograd.functional.jacobian(f, z)
+        return Normal(0.0, 1.0).log_prob(z).sum() - torch.log(torch.abs(a * d - b * c)) - jacobian(f(z))
+
+    return torch.stack([torch.stack([one(s, z) for z in each]) for s, each in zip(obs, xi, strict=True)]).detach()
 
 
 def spread(u):
@@ -334,7 +347,7 @@ def spread(u):
 
 
 def soft_q_by_hand(alone, batch, noise):
-    info = alone.fit_q(batch, lambda b: soft_value(alone, batch.next_obs[b], noise.value[b]))
+    info = alone.fit_q(batch, lambda b: soft_value(alone, batch.next_obs[b], noise.value[b], alone.cfg.alpha))
     u = sampled(alone, "policy", batch.obs, noise.policy)
     info |= flow(alone, batch, u, alone.cfg.alpha)
     alone.smooth("q_target", "q", alone.cfg.tau)
@@ -342,22 +355,33 @@ def soft_q_by_hand(alone, batch, noise):
 
 
 def dp_wgf_by_hand(alone, batch, noise):
-    def expected_value(b):
+    cfg, alpha = alone.cfg, alone.alpha()
+
+    def drawn(b):
+        """Q_target of the policy's draws at s'_b."""
         actions = torch.tanh(sampled(alone, "policy", batch.next_obs[b : b + 1], noise.value[b : b + 1]))[0]
-        return sum(alone.q(batch.next_obs[b], a, "q_target").min() for a in actions) / M
+        return torch.stack([alone.q(batch.next_obs[b], a, "q_target").min() for a in actions])
+
+    def density(b):
+        log_prob = sampled_log_prob(alone, batch.next_obs[b : b + 1], noise.value[b : b + 1])[0]
+        return (drawn(b) - alpha * log_prob).mean()
+
+    def soft(b):
+        return soft_value(alone, batch.next_obs[b], noise.value[b], alpha)
 
     def normalizer(b):
         """log E_u[exp(Q) / u] - H(u), u the uniform density 2^-A, whose entropy is A log 2."""
-        return soft_value(alone, batch.next_obs[b], noise.value[b]) - alone.cfg.alpha * A * math.log(2.0)
+        return soft(b) - alpha * A * math.log(2.0)
 
-    def soft(b):
-        return soft_value(alone, batch.next_obs[b], noise.value[b])
-
-    info = alone.fit_q(batch, {"soft": soft, "normalizer": normalizer, "expected": expected_value}[alone.cfg.backup])
-    u = sampled(alone, "policy", batch.obs, noise.policy)
-    info |= flow(alone, batch, u, alone.cfg.alpha, sampled(alone, "previous", batch.obs, noise.policy))
-    alone.smooth("q_target", "q", alone.cfg.tau)
-    return info | {"policy/spread": spread(u)}
+    value = {"soft": soft, "normalizer": normalizer, "expected": lambda b: drawn(b).mean(), "density": density}[cfg.backup]
+    info = alone.fit_q(batch, value)
+    u, info["policy/alpha"] = sampled(alone, "policy", batch.obs, noise.policy), alpha
+    log_prob = sampled_log_prob(alone, batch.obs, noise.policy) if cfg.backup == "density" else None
+    info |= flow(alone, batch, u, alpha, sampled(alone, "previous", batch.obs, noise.policy))
+    if cfg.temperature == "automatic":
+        alone.fit_alpha(log_prob)
+    alone.smooth("q_target", "q", cfg.tau)
+    return info | {"policy/spread": spread(u)} | ({} if log_prob is None else {"policy/entropy": -log_prob.mean()})
 
 
 class Mixture:
@@ -469,6 +493,8 @@ CASES = [
         {"w2": "exact", "squash": "exact", "backup": "expected"},
         {"w2": "entropic", "backup": "soft"},
         {"w2": "debiased", "squash": "exact"},
+        {"backup": "density", "squash": "exact"},
+        {"backup": "density", "temperature": "automatic", "members": 2, "w2": "common_noise"},
         {"w2_scale": 0.0},
     ),
     *variants(
@@ -658,6 +684,7 @@ LAWS = [
     (soft_q, {"particles": M, "value_particles": 5}, [("policy", NORMAL), ("value", SIGNED)]),
     (dp_wgf, {"particles": M}, [("policy", NORMAL), ("value", SIGNED)]),
     (dp_wgf, {"particles": M, "backup": "expected"}, [("policy", NORMAL), ("value", NORMAL)]),
+    (dp_wgf, {"particles": M, "backup": "density"}, [("policy", NORMAL), ("value", NORMAL)]),
     (dp_wgf_v, {"particles": M}, [(None, NORMAL)]),
     (wgf_sac, {"particles": M}, [("after", NORMAL), ("now", NORMAL)]),
     (wgf_sac, {"particles": M, "components": 2}, [("after", NORMAL), ("now", NORMAL)]),
