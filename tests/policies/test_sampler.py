@@ -1,6 +1,11 @@
 """The sampling network is a network of the state and the noise together."""
 
+import math
+from dataclasses import dataclass
+
+import pytest
 import torch
+from torch.distributions import MultivariateNormal
 
 from tests.policies.plain import close, draw, evaluate, leaf, seeds
 from wgf.mlp import MLP
@@ -54,3 +59,65 @@ def test_evaluation_chooses_among_actions_of_the_same_normal_noise_at_every_call
 def test_the_noise_has_the_type_of_the_observations():
     policy, theta = sampler()
     assert policy.mode(theta.float(), draw(S, B, D).float(), 3).dtype == torch.float32
+
+
+# --- the density ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OfNoise:
+    """u = function(xi), whatever the state."""
+
+    function: object
+
+    def __call__(self, theta, obs, xi):
+        return self.function(xi)
+
+
+def squash_volume(u):
+    return -2.0 * torch.log(torch.cosh(u)).sum(-1)
+
+
+def test_the_density_of_a_linear_network_is_its_gaussian():
+    """u = W' xi + V' s + b ~ N(V' s + b, W' W), and log pi(a) is less by sum log(1 - tanh^2 u)."""
+    policy = SamplingNetwork(MLP((D + 3, 3)), 3)
+    theta, obs, xi = policy.init(seeds(*range(S))) + 0.3 * draw(S, 1), draw(S, B, D), draw(S, B, M, 3, seed=1)
+    found, ((w, b),) = policy.draw(theta, obs, xi), policy.net.layers(theta)
+    for s in range(S):
+        mean, turned = obs[s] @ w[s, :D] + b[s], w[s, D:]
+        law = MultivariateNormal(mean[:, None], turned.mT @ turned)
+        u = mean[:, None] + xi[s] @ turned
+        close(found.u[s], u)
+        close(found.action[s], torch.tanh(u))
+        close(found.log_prob[s], law.log_prob(u) - squash_volume(u))
+
+
+def test_the_density_of_a_bent_map_is_that_of_the_change_of_variables():
+    """u = (sinh xi_1, xi_2 + xi_1^2): its volume is cosh xi_1, and that of the second row alone would be 1."""
+    xi = draw(S, B, M, 2)
+    bent = OfNoise(lambda x: torch.stack([torch.sinh(x[..., 0]), x[..., 1] + x[..., 0] ** 2], -1))
+    found = SamplingNetwork(bent, 2).draw(torch.zeros(S, 1), draw(S, B, D), xi)
+    normal = -0.5 * xi.square().sum(-1) - math.log(2.0 * math.pi)
+    close(found.log_prob, normal - torch.log(torch.cosh(xi[..., 0])) - squash_volume(found.u))
+
+
+def test_where_the_network_folds_the_density_is_too_small():
+    """u = |xi| meets each u twice, so that pi is twice what is said."""
+    xi = draw(S, B, M, 1)
+    found = SamplingNetwork(OfNoise(torch.abs), 1).draw(torch.zeros(S, 1), draw(S, B, D), xi)
+    half = -0.5 * xi[..., 0].square() + 0.5 * math.log(2.0 / math.pi)
+    close(found.log_prob, half - squash_volume(found.u) - math.log(2.0))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-12])
+def test_a_network_that_leaves_the_noise_out_has_a_density_all_the_same(scale):
+    """log |det du/dxi| is cut at -20 per dimension."""
+    xi = draw(S, B, M, 2)
+    found = SamplingNetwork(OfNoise(lambda x: scale * x), 2).draw(torch.zeros(S, 1), draw(S, B, D), xi)
+    close(found.log_prob, -0.5 * xi.square().sum(-1) - math.log(2.0 * math.pi) + 40.0 - squash_volume(found.u))
+
+
+def test_the_density_is_held_fixed():
+    policy = SamplingNetwork(MLP((D + A, 8, A)), A)
+    found = policy.draw(leaf(policy.init(seeds(*range(S)))), draw(S, B, D), draw(S, B, M, A, seed=1))
+    assert not any(t.requires_grad for t in found)
