@@ -9,21 +9,14 @@ import torch
 from torch import Tensor
 
 from wgf import svgd
-from wgf.agents.training import sampling
-from wgf.agents.training.descent import Adam, descend_, train_
+from wgf.agents.training import sampling, soft
+from wgf.agents.training.descent import Adam, train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.sampling import Nets, SamplingSettings, act, act_noise, evaluate_, greedy, networks
 from wgf.agents.training.settings import CRITIC, SMALL_CRITIC, TODAY
-from wgf.agents.training.targets import (
-    against,
-    entropy_target,
-    entropy_value,
-    log_mean_exp,
-    mean_square,
-    speed,
-    w2_velocity,
-)
+from wgf.agents.training.soft import temper_
+from wgf.agents.training.targets import against, log_mean_exp, mean_square, speed, w2_velocity
 from wgf.agents.training.trust import GENTLE, TrustSettings, follow_
 from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
@@ -38,8 +31,8 @@ class Config(SamplingSettings, TrustSettings):
 
     backup: Literal["normalizer", "soft", "expected", "density"] = "normalizer"
     """Value of the next state. normalizer: log E_q[exp(Q) / q] - H(q) over uniform actions, as Sec. 4.2 writes it; soft: the same with the
-    entropy left in, A log 2 more, as soft Q-learning has it; expected: E_pi Q, Prop. 8's; density: E_pi [Q - alpha log pi], log pi by the
-    change of variables through the sampling network."""
+    entropy left in, A log 2 more, as soft Q-learning has it; expected: E_pi Q, Prop. 8's; density: Q - alpha log pi of one draw, as SAC has
+    it, log pi by the change of variables through the sampling network; the others make a law of Q a number on its way."""
     temperature: Literal["fixed", "automatic"] = "fixed"
     """alpha stays, or is tuned to an entropy, which takes the density."""
     entropy_std: float = 0.0
@@ -63,15 +56,16 @@ PRESETS = {
 
 
 @dataclass
-class State(sampling.State):
-    """And the parameters of the previous policy, (S, P), and log alpha, (S,)."""
+class State(soft.State):
+    """And the parameters of the previous policy, (S, P)."""
 
+    nets: Nets
     previous: Tensor = field(kw_only=True)
-    log_alpha: Adam = field(kw_only=True)
 
 
 class Noise(NamedTuple):
-    """xi ~ N(0, I) (S, B, M, A) of the particles, and the next states' (S, d B, M, A): N(0, I) for draws of the policy, else U(-1, 1)."""
+    """xi ~ N(0, I) (S, B, M, A) of the particles, and the next states': N(0, I) (S, d B, A) for density, (S, d B, M, A) for expected, else
+    actions from U(-1, 1)."""
 
     policy: Tensor
     value: Tensor
@@ -88,16 +82,16 @@ def init(
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     """Draws the noise of one update."""
-    now, after = ((n, cfg.particles, action) for n in (cfg.batch, cfg.policy_delay * cfg.batch))
-    return Noise(draw.normal(*now), draw.normal(*after) if cfg.backup in ("expected", "density") else 2.0 * draw.uniform(*after) - 1.0)
+    now, rows = draw.normal(cfg.batch, cfg.particles, action), cfg.policy_delay * cfg.batch
+    if cfg.backup == "density":
+        return Noise(now, draw.normal(rows, action))
+    after = rows, cfg.particles, action
+    return Noise(now, draw.normal(*after) if cfg.backup == "expected" else 2.0 * draw.uniform(*after) - 1.0)
 
 
 def next_value(cfg: Config, state: State, obs: Tensor, value_noise: Tensor, alpha: Tensor) -> Tensor:
-    """Returns V(s') (S, B) by the chosen backup; alpha (S, 1, 1)."""
+    """Returns V(s') (S, B) by a backup without a density; alpha (S, 1, 1)."""
     policy, q = state.nets
-    if cfg.backup == "density":
-        after = policy.draw(state.policy.theta, obs, value_noise)
-        return entropy_value(q.least(state.q_target, obs, after.action), after.log_prob, alpha)
     if cfg.backup == "expected":
         return q.least(state.q_target, obs, torch.tanh(policy.particles(state.policy.theta, obs, value_noise))).mean(-1)
     integral = log_mean_exp(q.least(state.q_target, obs, value_noise) / alpha)
@@ -113,7 +107,10 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
 
     # Update Q function; update target
     for last, after in zip(batch.parts(cfg.batch), torch.split(noise.value, cfg.batch, 1), strict=True):
-        q_loss, q_values = evaluate_(cfg, state, last, next_value(cfg, state, last.next_obs, after, alpha))
+        if cfg.backup == "density":
+            q_loss, q_values = soft.evaluate_(cfg, state, last, after)
+        else:
+            q_loss, q_values = evaluate_(cfg, state, last, next_value(cfg, state, last.next_obs, after, alpha))
 
     # Update prior policy parameters, after its last use
     x_prev = squash.coordinate(learning(policy).particles(state.previous, last.obs, noise.policy))
@@ -126,15 +123,12 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         kl, w2 = svgd.unbiased(x.detach(), score), w2_velocity(cfg.w2, cfg.w2_scale, x.detach(), x_prev)
         return against(kl + w2, x), (x, value, kl, w2)
 
-    entropy: Tensor | None = None
-    if cfg.backup == "density":
-        entropy = -policy.draw(state.policy.theta, last.obs, noise.policy).log_prob.mean((1, 2))
+    log_prob = policy.draw(state.policy.theta, last.obs, noise.policy[:, :, 0]).log_prob if cfg.backup == "density" else None
     _, (x, value, kl, w2) = train_(state.policy, policy, flow)
 
     # Update temperature: descend -log alpha (E[log pi] + target entropy)
-    if entropy is not None and cfg.temperature == "automatic":
-        missing = entropy - entropy_target(batch.action.shape[-1], cfg.entropy_std)
-        descend_(state.log_alpha, lambda log_alpha: log_alpha * missing)
+    if log_prob is not None and cfg.temperature == "automatic":
+        temper_(state, log_prob, batch.action.shape[-1], cfg.entropy_std)
     return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q_values,
@@ -144,5 +138,5 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         "flow/w2": mean_square(x - x_prev),
         "policy/spread": squash.action(x).std(-2, correction=0).mean((1, 2)),
         "policy/alpha": alpha[:, 0, 0],
-        **({} if entropy is None else {"policy/entropy": entropy}),
+        **({} if log_prob is None else {"policy/entropy": -log_prob.mean(-1)}),
     }

@@ -96,7 +96,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Tensor) -> Info:
     loss, log_prob = train_(state.policy, policy, policy_loss)
 
     # Update temperature: descend -log alpha (E[log pi] + target entropy)
-    entropy = temper_(cfg, state, log_prob, batch.action.shape[-1])
+    entropy = temper_(state, log_prob, batch.action.shape[-1], cfg.entropy_std)
     return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q_values,

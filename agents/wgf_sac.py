@@ -178,7 +178,7 @@ def update(cfg: Config, state: State, batch: Batch, noise: Noise) -> Info:
         descend_(state.log_factor, lambda log_factor: log_factor * (cfg.w2_radius**2 - moved / x.shape[-1]))
 
     # Update temperature: descend -log alpha (E[log pi] + target entropy)
-    entropy = temper_(cfg, state, log_prob, batch.action.shape[-1])
+    entropy = temper_(state, log_prob, batch.action.shape[-1], cfg.entropy_std)
     return lambda: {
         "losses/q": q_loss,
         "losses/q_values": q_values,

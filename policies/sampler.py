@@ -34,20 +34,20 @@ class SamplingNetwork:
 
     @told
     def draw(self, theta: Tensor, obs: Tensor, xi: Tensor) -> Draw:
-        """Returns actions of the particles (S, B, M, A), held fixed, with log pi(a | s) by the change of variables, for as many noises as
-        an action has numbers:
+        """Returns actions (S, B, *n, A), held fixed, at states (S, B, D), for xi ~ N(0, I) (S, B, *n, A), of as many numbers as an action;
+        n is nothing or M. Their density is by the change of variables:
 
         log pi(a | s) = log N(xi; 0, I) - log |det du/dxi| - sum log(1 - tanh^2 u).
 
-        It is the density where f(s, .) meets each u once; where it folds, pi is larger, and -E log pi is an upper bound of the entropy.
+        It is right where f(s, .) meets each u once; where it folds, pi is larger, and -E log pi is an upper bound of the entropy.
         log |det| is cut at -20 A. It takes A backward passes through the network.
         """
-        at = xi.detach().requires_grad_()
+        at = xi.detach().reshape(*obs.shape[:-1], -1, self.noise).requires_grad_()
         with torch.enable_grad():
             u = self.particles(theta.detach(), obs, at)
             rows = [torch.autograd.grad(part.sum(), at, retain_graph=True)[0] for part in u.unbind(-1)]
-        volume = torch.linalg.slogdet(torch.stack(rows, -2)).logabsdet.clamp_min(LOG_DET * self.noise)
-        return squashed(u.detach(), standard_log_prob(xi, torch.zeros_like(xi)) - volume)
+        volume = torch.linalg.slogdet(torch.stack(rows, -2)).logabsdet.clamp_min(LOG_DET * self.noise).reshape(xi.shape[:-1])
+        return squashed(u.detach().reshape(xi.shape), standard_log_prob(xi, torch.zeros_like(xi)) - volume)
 
     @told
     def mode(self, theta: Tensor, obs: Tensor, candidates: int) -> Tensor:

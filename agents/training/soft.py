@@ -1,4 +1,4 @@
-"""What SAC and WGF-SAC share: SAC's critics and its temperature (Haarnoja et al. 2018b, arXiv 1812.05905)."""
+"""What SAC, WGF-SAC and DP-WGF share: SAC's critics and its temperature (Haarnoja et al. 2018b, arXiv 1812.05905)."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wgf.agents.training import sampling
 from wgf.agents.training.descent import Adam, descend_, train_
 from wgf.agents.training.protocol import Batch
 from wgf.agents.training.settings import ActorSettings, SmoothedSettings
@@ -27,16 +28,10 @@ class SoftSettings(ActorSettings, SmoothedSettings):
 
 
 @dataclass
-class State:
-    """What an update changes, every tensor with the seeds as its first axis; and the functions of theta, which it does not change.
-
-    ``nets`` has ``policy``, whose draws come with their log pi, and ``q``.
-    """
+class State(sampling.State):
+    """And log alpha, (S,). ``nets`` has ``policy``, whose draws come with their log pi, and ``q``."""
 
     nets: Any
-    policy: Adam
-    q: Adam
-    q_target: Tensor
     log_alpha: Adam
 
 
@@ -48,7 +43,7 @@ def begin(cfg: SoftSettings, nets: Any, generators: Sequence[torch.Generator], d
     return State(nets, Adam(policy, cfg.lr, fall), Adam(q, cfg.lr, cfg.lr_fall), q.clone(), Adam(log_alpha, cfg.lr, fall))
 
 
-def evaluate_(cfg: SoftSettings, state: State, part: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+def evaluate_(cfg: SmoothedSettings, state: State, part: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Takes one gradient step of Q on a minibatch, then moves its target; returns the loss and the mean Q, (S,) each.
 
     Descends E[(Q(s, a) - y)^2] / 2, y = r + discount (min Q_target(s', a') - alpha log pi(a' | s')), a' one draw by ``noise``.
@@ -63,11 +58,12 @@ def evaluate_(cfg: SoftSettings, state: State, part: Batch, noise: Tensor) -> tu
     return found
 
 
-def temper_(cfg: SoftSettings, state: State, log_prob: Tensor, action: int) -> Tensor:
+def temper_(state: State, log_prob: Tensor, action: int, entropy_std: float) -> Tensor:
     """Takes one step of the temperature down -log alpha (E[log pi] + target entropy); returns the entropy, (S,).
 
-    ``log_prob``: log pi of the policy's own draws, (S, ...); ``action``: how many numbers an action has. **Source** as above, Eq. 18.
+    ``log_prob``: log pi of the policy's own draws, (S, ...); ``action``: how many numbers an action has; ``entropy_std``: the deviation
+    of a Gaussian whose entropy is the target, 0: -A. **Source** as above, Eq. 18.
     """
-    entropy, aim = -log_prob.flatten(1).mean(-1), entropy_target(action, cfg.entropy_std)
+    entropy, aim = -log_prob.flatten(1).mean(-1), entropy_target(action, entropy_std)
     descend_(state.log_alpha, lambda log_alpha: log_alpha * (entropy - aim))
     return entropy

@@ -328,7 +328,7 @@ def soft_value(alone, obs, actions, alpha):
 
 
 def sampled_log_prob(alone, obs, xi):
-    """log pi of the sampling network's actions, (B, M), held fixed: log N(xi; 0, I) - log |det du/dxi| - sum log(1 - tanh^2 u)."""
+    """log pi of an action per state, (B,), held fixed: log N(xi; 0, I) - log |det du/dxi| - sum log(1 - tanh^2 u)."""
 
     def one(s, z):
         def f(z):
@@ -337,7 +337,7 @@ def sampled_log_prob(alone, obs, xi):
         (a, b), (c, d) = torch.autograd.functional.jacobian(f, z)
         return Normal(0.0, 1.0).log_prob(z).sum() - torch.log(torch.abs(a * d - b * c)) - jacobian(f(z))
 
-    return torch.stack([torch.stack([one(s, z) for z in each]) for s, each in zip(obs, xi, strict=True)]).detach()
+    return torch.stack([one(s, z) for s, z in zip(obs, xi, strict=True)]).detach()
 
 
 def spread(u):
@@ -358,13 +358,12 @@ def dp_wgf_by_hand(alone, batch, noise):
     cfg, alpha = alone.cfg, alone.alpha()
 
     def drawn(b):
-        """Q_target of the policy's draws at s'_b."""
-        actions = torch.tanh(sampled(alone, "policy", batch.next_obs[b : b + 1], noise.value[b : b + 1]))[0]
-        return torch.stack([alone.q(batch.next_obs[b], a, "q_target").min() for a in actions])
+        """Mean Q_target of the policy's draws at s'_b, of density one."""
+        actions = torch.tanh(sampled(alone, "policy", batch.next_obs[b : b + 1], noise.value[b].reshape(1, -1, A)))[0]
+        return torch.stack([alone.q(batch.next_obs[b], a, "q_target").min() for a in actions]).mean()
 
     def density(b):
-        log_prob = sampled_log_prob(alone, batch.next_obs[b : b + 1], noise.value[b : b + 1])[0]
-        return (drawn(b) - alpha * log_prob).mean()
+        return drawn(b) - alpha * sampled_log_prob(alone, batch.next_obs[b : b + 1], noise.value[b : b + 1])[0]
 
     def soft(b):
         return soft_value(alone, batch.next_obs[b], noise.value[b], alpha)
@@ -373,10 +372,10 @@ def dp_wgf_by_hand(alone, batch, noise):
         """log E_u[exp(Q) / u] - H(u), u the uniform density 2^-A, whose entropy is A log 2."""
         return soft(b) - alpha * A * math.log(2.0)
 
-    value = {"soft": soft, "normalizer": normalizer, "expected": lambda b: drawn(b).mean(), "density": density}[cfg.backup]
+    value = {"soft": soft, "normalizer": normalizer, "expected": drawn, "density": density}[cfg.backup]
     info = alone.fit_q(batch, value)
     u, info["policy/alpha"] = sampled(alone, "policy", batch.obs, noise.policy), alpha
-    log_prob = sampled_log_prob(alone, batch.obs, noise.policy) if cfg.backup == "density" else None
+    log_prob = sampled_log_prob(alone, batch.obs, noise.policy[:, 0]) if cfg.backup == "density" else None
     info |= flow(alone, batch, u, alpha, sampled(alone, "previous", batch.obs, noise.policy))
     if cfg.temperature == "automatic":
         alone.fit_alpha(log_prob)

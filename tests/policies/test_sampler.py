@@ -121,3 +121,11 @@ def test_the_density_is_held_fixed():
     policy = SamplingNetwork(MLP((D + A, 8, A)), A)
     found = policy.draw(leaf(policy.init(seeds(*range(S)))), draw(S, B, D), draw(S, B, M, A, seed=1))
     assert not any(t.requires_grad for t in found)
+
+
+def test_one_action_per_state_is_the_first_of_many():
+    policy, obs, xi = SamplingNetwork(MLP((D + A, 8, A)), A), draw(S, B, D), draw(S, B, M, A, seed=1)
+    theta = policy.init(seeds(*range(S)))
+    one, many = policy.draw(theta, obs, xi[:, :, 0]), policy.draw(theta, obs, xi)
+    for alone, among in zip(one, many, strict=True):
+        close(alone, among[:, :, 0])
