@@ -307,10 +307,13 @@ def _draw(task: Task, run: Training) -> Streams:
     return task.team.draw(run.streams) if task.team else run.streams
 
 
-def learn(task: Task, run: Training) -> None:
-    """Takes one update for each batch that the memory yields."""
+def learn(task: Task, run: Training) -> int:
+    """Takes one update for each batch that the memory yields; returns how many."""
+    updates = 0
     for batch in task.memory.batches():
         run.info = run.update(batch, task.agent.noise(task.cfg, task.envs.action_size, run.streams))
+        updates += 1
+    return updates
 
 
 def stop_broken(task: Task, run: Training, record: Record, rows: Mask) -> None:

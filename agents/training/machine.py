@@ -16,7 +16,7 @@ import torch
 from wgf.limits import free_memory as free_memory
 from wgf.shown import shown
 
-__all__ = ["about", "commit", "cores", "find_device", "find_threads", "tuned", "versions", "work"]
+__all__ = ["about", "commit", "cores", "find_device", "find_threads", "processor", "tuned", "versions", "work"]
 
 LARGE = 60e6
 PACKAGES = ("wgflow", "torch", "gymnasium", "mujoco", "numpy", "envpool", "mujoco-warp", "warp-lang", "dm-control", "gymtorax")
@@ -83,9 +83,17 @@ def versions() -> dict[str, str]:
     return found
 
 
+def processor() -> str:
+    """Returns the name of the processor, where the system tells it."""
+    with suppress(OSError):
+        if found := re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()):
+            return found[1]
+    return platform.processor() or platform.machine()
+
+
 def about(device: torch.device, threads: int) -> dict[str, Any]:
     """Returns what a run's config.json says about where it ran."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
         "device": str(device),
         "device_name": name,

@@ -20,6 +20,7 @@ Wasserstein gradient flows on particles: train and compare policies, fit Bayesia
   wgf train AGENT --env ENV      trains an agent; all its seeds are one stacked computation; a run that was stopped or killed goes on
   wgf resume RUN                 goes on with a run, by what it says about itself
   wgf compare --env ENV          trains what is missing, then writes a figure and a table of several agents
+  wgf bench AGENT ...            times agents on this machine: an update, a step, and what a whole training would take
   wgf sweep FILE.yaml            trains agents x settings x environments x seeds of a file side by side, or searches among them
   wgf eval RUN                   plays episodes with a saved policy: tells their returns, and films one if asked
   wgf export RUN FILE.onnx       writes a saved policy as an ONNX model
@@ -55,6 +56,7 @@ def run(args: Sequence[str]) -> int:
         "train": _train,
         "resume": _resume,
         "compare": _compare,
+        "bench": _bench,
         "sweep": _sweep,
         "eval": _eval,
         "export": _export,
@@ -190,20 +192,36 @@ def _resume(args: Sequence[str]) -> int:
 
 def _compare(args: Sequence[str]) -> int:
     from wgf.agents.training.schedule import Schedule
-    from wgf.runs.command.arguments import parse
-    from wgf.runs.command.options import Contest, Place, together
+    from wgf.runs.command.options import Contest, Place
 
-    path, settings = _file(args)
-    groups = _filled({"task": Contest(), "schedule": Schedule(), "place": Place()}, settings, path)
-    kind = together("Compare", groups)
-    try:
-        chosen = parse(kind, args, default=kind(**groups), prog="wgf compare")
-    except UsageError as error:
-        meant = "; settings of an agent follow its name, as in sac:lr=1e-3" if "is unknown (see" in str(error) else ""
-        raise UsageError(f"{error}{meant}") from None
+    chosen = _of_agents("Compare", {"task": Contest(), "schedule": Schedule(), "place": Place()}, args)
     from wgf.runs.trainer.compare import compare
 
     return compare(chosen.task, chosen.schedule, chosen.place, say)
+
+
+def _bench(args: Sequence[str]) -> int:
+    from wgf.agents.training.schedule import Schedule
+    from wgf.runs.command.options import Bench, Computer
+
+    chosen = _of_agents("Bench", {"task": Bench(), "schedule": Schedule(steps=1_000_000), "computer": Computer()}, args)
+    from wgf.runs.trainer.bench import bench
+
+    return bench(chosen.task, chosen.schedule, chosen.computer, say)
+
+
+def _of_agents(name: str, groups: dict[str, Any], args: Sequence[str]) -> Any:
+    """Returns the options of a command that takes several agents with their settings."""
+    from wgf.runs.command.arguments import parse
+    from wgf.runs.command.options import together
+
+    path, settings = _file(args)
+    groups, kind, prog = _filled(groups, settings, path), together(name, groups), f"wgf {name.lower()}"
+    try:
+        return parse(kind, args, default=kind(**groups), prog=prog)
+    except UsageError as error:
+        meant = "; settings of an agent follow its name, as in sac:lr=1e-3" if "is unknown (see" in str(error) else ""
+        raise UsageError(f"{error}{meant}") from None
 
 
 def _eval(args: Sequence[str]) -> int:

@@ -13,9 +13,10 @@ import tyro
 
 from wgf.agents import registry
 from wgf.agents.training.schedule import Schedule
+from wgf.runs.command import options
 from wgf.runs.command.arguments import CONFIG, REGISTRY
 from wgf.runs.command.excerpt import configuration, excerpt
-from wgf.runs.command.options import Completion, Contest, Export, Fetch, Ordered, Place, Resume, Shell, Show, Study, Sweep, What, together
+from wgf.runs.command.options import Place, Shell, What, together
 
 __all__ = ["ids", "script"]
 
@@ -31,25 +32,28 @@ def script(shell: Shell) -> str:
 
 def _commands() -> Any:
     """Returns a type whose command line is that of ``wgf``: a command, of train and doctor an agent, then options."""
-    groups = {"task": _named(Contest, env=ids()), "schedule": Schedule(), "place": Place()}
+    groups = {"task": _named(options.Contest, env=ids()), "schedule": Schedule(), "place": Place()}
     compare = together("Compare", groups)(**groups)
-    of_file = {"order": Ordered(), "task": Sweep(), "schedule": Schedule(), "place": Place()}
+    timed = {"task": _named(options.Bench, env=ids()), "schedule": Schedule(), "computer": options.Computer()}
+    bench = together("Bench", timed)(**timed)
+    of_file = {"order": options.Ordered(), "task": options.Sweep(), "schedule": Schedule(), "place": Place()}
     agents = _one_of({agent: _training(agent) for agent in registry.AGENTS})
     commands: dict[str, Any] = {
         "train": make_dataclass("Train", [("what", agents)]),
         "doctor": make_dataclass("Doctor", [("what", agents)]),
     }
     commands |= {
-        "resume": Resume,
+        "resume": options.Resume,
         "compare": compare,
+        "bench": bench,
         "sweep": together("Trainings", of_file)(**of_file),
-        "eval": Show,
-        "export": Export,
-        "bnn": Study,
-        "bnn-data": Fetch,
+        "eval": options.Show,
+        "export": options.Export,
+        "bnn": options.Study,
+        "bnn-data": options.Fetch,
     }
     commands |= {"multigoal": excerpt("wgf.runs.studies.multigoal", "Options")["Options"], "agents": make_dataclass("Agents", [])}
-    return _one_of({**commands, "completion": Completion})
+    return _one_of({**commands, "completion": options.Completion})
 
 
 def _training(agent: str) -> Any:

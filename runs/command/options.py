@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 __all__ = [
-    "LARGEST_SEED", "LONGEST_NAME", "Completion", "Contest", "Export", "Fetch", "Ordered", "Place", "Resume", "Shell", "Show",
-    "Study", "Sweep", "What", "check_place", "check_range", "check_some", "seeds", "together",
+    "LARGEST_SEED", "LONGEST_NAME", "Bench", "Completion", "Computer", "Contest", "Export", "Fetch", "Ordered", "Place", "Resume", "Shell",
+    "Show", "Study", "Sweep", "What", "check_place", "check_range", "check_some", "seeds", "together",
 ]  # fmt: skip
 
 Shell = Literal["bash", "zsh"]
@@ -81,6 +81,37 @@ class Contest:
 
 
 @dataclass(frozen=True)
+class Bench:
+    """Time how fast agents would train on this machine, in turns, and say what a whole training would take. Nothing is kept."""
+
+    agents: tyro.conf.Positional[tuple[str, ...]] = ("sac", "dp-wgf-v")
+    """Agents; the others are compared with the first. Settings follow after colons: dp-wgf-v:w2_scale=0, sac:preset=modern:hidden=64,64."""
+    env: str = "Hopper-v5"
+    """Gymnasium id of an environment with Box actions; MODULE:ID imports MODULE first."""
+    seeds: int = 1
+    """Seeds per agent, trained as one stack."""
+    preset: Annotated[str, tyro.conf.arg(metavar="NAME")] = "paper"
+    """paper: settings of each agent's paper; modern: settings used today; wgf agents lists each agent's."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A file with options, one in a line, as in "agents: [sac, wpo]". Options beside it count more."""
+    rounds: int = 10
+    """Rounds in which all agents take turns, each for a quarter of a second or one update."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
+    """Write the numbers, the machine and the versions into this file, too."""
+
+    def __post_init__(self) -> None:
+        check_some(self, "agents")
+        check_range(self, rounds=(2, None))
+        self.chosen()
+        if self.json is not None and (self.json.suffix != ".json" or not self.json.parent.is_dir()):
+            raise ValueError(f"json {str(self.json)!r} must be a .json file in a folder that exists")
+
+    def chosen(self) -> tuple[int, ...]:
+        """Returns the seeds. Raises ValueError where there is none."""
+        return seeds(self.seeds)
+
+
+@dataclass(frozen=True)
 class Sweep:
     """Train every agent and setting that a file names in every environment with every seed, side by side; what has finished stays."""
 
@@ -130,13 +161,9 @@ class Ordered:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the results go, and what computes them."""
+class Computer:
+    """What computes."""
 
-    out: str = "runs"
-    """Folder for the results; it is made if it is missing."""
-    name: str = "main"
-    """Name of the experiment; a run is written to OUT/NAME/ENV/AGENT/seed-K."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; auto takes a GPU if there is one."""
     threads: int = 0
@@ -149,8 +176,24 @@ class Place:
     device."""
 
     def __post_init__(self) -> None:
-        check_place(self)
         check_range(self, threads=(0, MOST_THREADS))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    out: str = "runs"
+    """Folder for the results; it is made if it is missing."""
+    name: str = "main"
+    """Name of the experiment; a run is written to OUT/NAME/ENV/AGENT/seed-K."""
+
+
+@dataclass(frozen=True)
+class Place(Computer, _Folder):
+    """Where the results go, and what computes them."""
+
+    def __post_init__(self) -> None:
+        check_place(self)
+        super().__post_init__()
 
 
 @dataclass(frozen=True)

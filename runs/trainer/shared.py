@@ -36,7 +36,7 @@ def spoken(command: Callable[[], int]) -> int:
 
 def shared(job: Job, say: Callable[[str], None]) -> int:
     """Trains what is missing of a job, whose policies the ranks share out; returns an exit code. Raises ValueError as ``complete`` does."""
-    torch.set_num_threads(machine.find_threads(job.place.threads, len(job.seeds), job.cfg))
+    torch.set_num_threads(job.threads())
     group = enlisted(job.agent, find(job.agent, job.preset)[0], job.schedule.normalize, machine.find_device(job.place.device))
     group.agree(facts({**job.identity(), "steps": job.schedule.steps, "seeds": list(job.seeds), **vars(job.place)}))
     with warnings.catch_warnings():

@@ -63,6 +63,18 @@ class Job:
         fixed = {name: value for name, value in vars(self.schedule).items() if name != "steps"}
         return {**vars(self.cfg), **fixed}
 
+    def threads(self) -> int:
+        """Returns how many threads compute it, where no run goes on."""
+        return machine.find_threads(self.place.threads, len(self.seeds), self.cfg)
+
+    def begun(self) -> Agent:
+        """Returns the agent before it learns. Raises ValueError as ``Agent`` does."""
+        place = self.place
+        return Agent(
+            self.agent, self.env, seeds=self.seeds, preset=self.preset, device=place.device, backend=place.backend, compile=place.compile,
+            shards=self.shards, **self.settings(),
+        )  # fmt: skip
+
     def identity(self) -> dict[str, Any]:
         """Returns what makes two runs the same experiment (all but the seed), in the form in which JSON gives it back."""
         about = {"agent": self.agent, "preset": self.preset, "env": self.env, "backend": self.place.backend}
@@ -82,13 +94,9 @@ def run(job: Job, say: Callable[[str], None], threads: int | None = None) -> lis
 
     Raises ValueError before anything is written.
     """
-    place = job.place
-    torch.set_num_threads(threads or machine.find_threads(place.threads, len(job.seeds), job.cfg))
-    agent = Agent(
-        job.agent, job.env, seeds=job.seeds, preset=job.preset, device=place.device, backend=place.backend, compile=place.compile,
-        shards=job.shards, **job.settings(),
-    )  # fmt: skip
-    folder = job.folder(0).parent
+    place, folder = job.place, job.folder(0).parent
+    torch.set_num_threads(threads or job.threads())
+    agent = job.begun()
     if threads is not None:
         agent.resume(folder)
     elif place.backend == "envpool":

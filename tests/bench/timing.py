@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import shlex
 import statistics
 import sys
@@ -10,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+
+from wgf.agents.training.machine import cores, processor
 
 Times = dict[str, list[float]]  # seconds a call, one a round
 
@@ -69,6 +70,4 @@ def report(out: Path | None, title: str, text: str, packages: Sequence[str]) -> 
 
 def machine() -> str:
     """Processor and the cores that this process may use."""
-    found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{found[1] if found else platform.processor()}, {cores} core(s), {platform.system()}"
+    return f"{processor()}, {cores()} core(s), {platform.system()}"

@@ -35,6 +35,7 @@ def imports(*args):
         ["train", "sac", "--help"],
         ["doctor", "dp-wgf-v", "--preset", "strong", "--help"],
         ["compare", "--help"],
+        ["bench", "--help"],
         ["sweep", "--help"],
         ["resume", "--help"],
         ["eval", "--help"],
@@ -86,6 +87,7 @@ def test_a_wrong_option_is_told_in_a_line_without_torch(tmp_path):
         ("train", "dp-wgf-v:particles=7"): "particles is 7; it must be a multiple of components, 4",
         ("train", "--config", str(tmp_path / "mine.yaml"), "--steps", "0"): "steps is 0; it must be at least 1",
         ("doctor", "sac", "--threads", "-1"): "threads is -1; it must be from 0",
+        ("bench", "sac", "--rounds", "many"): "--rounds is 'many'; it must be a whole number",
         ("multigoal", "--seeds", "0"): "seeds is 0; it must be at least 1",
         ("studies", "figure3", "--spectra", "9"): "spectra is 9; it must be from 1 to 5",
     }
@@ -132,7 +134,8 @@ def test_an_agents_help_lists_its_own_options_with_the_presets_values(person, ag
     [
         (
             ["trian"],
-            "is unknown; choose from train, resume, compare, sweep, eval, export, agents, doctor, multigoal, bnn, bnn-data, completion",
+            "is unknown; choose from train, resume, compare, bench, sweep, eval, export, agents, doctor, multigoal, bnn, bnn-data, "
+            "completion",
         ),
         (["agents", "x"], "agents takes no arguments, not 'x'"),
         (["eval"], "RUN is missing (see wgf eval --help)"),

@@ -23,6 +23,8 @@ LINES = {
     ("train", "dp-wgf", "--env", "Hop"): ["Hopper-v5"],
     ("doctor", "sac", "--env", "wgf/CartPoleS"): ["wgf/CartPoleSwingUp-v0"],
     ("compare", "--env", "Walk"): ["Walker2d-v5"],
+    ("bench", "sac", "--rou"): ["--rounds"],
+    ("bench", "--env", "Walk"): ["Walker2d-v5"],
     ("train", "sac", "--preset", "str"): ["strong", "strong-small"],
     ("train", "wpo", "--squ"): ["--squash"],
     ("train", "wpo", "--squash", ""): ["identity", "cbrt"],
