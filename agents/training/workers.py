@@ -6,10 +6,11 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import TimeoutError
+from multiprocessing.util import Finalize
 from typing import Any
 
 import gymnasium as gym
@@ -27,6 +28,7 @@ from wgf.snapshot import Snapshot
 __all__ = ["Row", "Trace", "Workers", "restarted"]
 CONTEXT = "fork" if sys.platform == "linux" else None  # a fork knows the program's functions, ids and modes; None: the system's usual way
 EACH = 2**24  # bytes that a process takes at least
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 _restarted = [0]
 
 
@@ -97,12 +99,47 @@ class Trace(Exception):
 def _worked(*args: Any) -> None:
     """AsyncVectorEnv's own worker, without the program's signals, its threads, and a word where the program is gone."""
     if hasattr(os, "setpgrp"):
-        os.setpgrp()  # Ctrl-C is for the program, which saves before it ends
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+        os.setpgrp()  # Ctrl-C is for the program, which saves before it ends: neither for this process nor for what its environment starts
+    for number in STOPS:  # nor is what a scheduler sends to every process
+        signal.signal(number, lambda *_: None)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     torch.set_num_threads(1)
     with suppress(EOFError, BrokenPipeError):
         _async_worker(*args)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Signals that ask to stop wait meanwhile: a process that is begun has the program's answers to them until it has its own."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ended(workers: list[Any], i: int, wait: float) -> int:
+    """Ends a process, by force where it is there after so many seconds; returns its exit code."""
+    worker, workers[i] = workers[i], None
+    (process,), (pipe,) = worker.processes, worker.parent_pipes
+    process.join(wait)
+    process.kill()
+    process.join()
+    pipe.close()
+    worker.closed = True
+    code: int = process.exitcode
+    return code
+
+
+def _dismissed(workers: list[Any]) -> None:
+    """Ends what was not closed, where the program ends or was interrupted."""
+    for i, worker in enumerate(workers):
+        if worker:
+            _ended(workers, i, wait=0.0)
 
 
 def restarted() -> int:
@@ -132,6 +169,7 @@ class Workers:
         self._limit = limit or None
         self._row = partial(Row, partial(Gymnasium, name, 1, factory), self.obs_size, self.action_size)
         self._workers: list[Any] = [None] * n
+        Finalize(self, _dismissed, (self._workers,), exitpriority=0)
         self._episodes: list[Episode | None] = [None] * n
         self._nothing = np.full((n, self.obs_size), np.nan, np.float32)
 
@@ -199,7 +237,7 @@ class Workers:
     def _make(self, rows: Iterable[int]) -> None:
         """Begins the processes that are not there; an environment that cannot be made in its own has a fault."""
         fresh = [i for i in rows if not self._workers[i]]
-        with quiet():
+        with quiet(), _unheard():
             for i in fresh:  # one for each: where its process ends, it alone is gone
                 self._workers[i] = AsyncVectorEnv([self._row], context=CONTEXT, worker=_worked, autoreset_mode=AutoresetMode.SAME_STEP)
         self._called("make", {i: () for i in fresh})
@@ -266,14 +304,7 @@ class Workers:
 
     def _end(self, i: int, wait: float = 1.0) -> str:
         """Ends a process, and says how it ended where it did so by itself; it is killed where it is there yet."""
-        worker, self._workers[i] = self._workers[i], None
-        (process,), (pipe,) = worker.processes, worker.parent_pipes
-        process.join(wait)
-        process.kill()
-        process.join()
-        pipe.close()
-        worker.closed = True
-        code = process.exitcode
+        code = _ended(self._workers, i, wait)
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"the process of environment {self.name!r} {how}"
 

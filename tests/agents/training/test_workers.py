@@ -243,26 +243,44 @@ def test_an_environment_that_cannot_be_closed_is_a_warning_here():
 PROGRAM = """
 import os, signal, sys
 import numpy as np
-from wgf.agents.training import envs
-signal.signal(signal.SIGINT, lambda *_: None)
+from wgf.agents.training import envs, workers
+leave = os.setpgrp
+
+def late():
+    for number in workers.STOPS:
+        os.kill(os.getpid(), number)  # to a process that has just begun, in the program's group and with its answers
+    leave()
+
+os.setpgrp = late
+for number in workers.STOPS:
+    signal.signal(number, lambda number, _: print("heard", int(number), flush=True))
 if __name__ == "__main__":
     side = envs.Source("my_task:Mine-v0", "async").simulators(2)
-    first = side.reset([0, 1])
+    side.reset([0, 1])
+    processes = [worker.processes[0].pid for worker in side._workers]
     os.killpg(0, signal.SIGINT)
+    for process in processes:
+        for number in workers.STOPS:
+            os.kill(process, number)
     side.step(np.zeros((2, 1), np.float32))
-    print(*side.faults, *(worker.processes[0].pid for worker in side._workers), flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+    print(*side.faults, *processes, flush=True)
+    if sys.argv[1] == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_processes_of_a_module_outlive_ctrl_c_and_end_in_silence_with_the_program(tmp_path):
+@pytest.mark.parametrize("end", ["is killed", "forgets to close them"])
+def test_processes_of_a_module_do_not_hear_what_stops_the_program_and_end_in_silence_with_it(tmp_path, end):
     (tmp_path / "my_task.py").write_text(
         "import gymnasium as gym\nfrom gymnasium.envs.classic_control import PendulumEnv\n"
         "gym.register('Mine-v0', entry_point=PendulumEnv, max_episode_steps=9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, start_new_session=True)
-    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
-    processes = [int(word) for word in done.stdout.split()]
+    command = [sys.executable, "-c", PROGRAM, end]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, start_new_session=True, timeout=300)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL if end == "is killed" else 0, "")
+    heard, found = done.stdout.splitlines()
+    assert heard == f"heard {signal.SIGINT:d}"  # by the program, once
+    processes = [int(word) for word in found.split()]
     assert len(processes) == 2
     until = time.monotonic() + 60.0
     while any(os.path.exists(f"/proc/{pid}") for pid in processes):

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,7 +49,9 @@ class Task(gym.Env):
         return np.zeros(2, np.float32), {}
     def step(self, action):
         Task.steps += 1
-        if self.fault == "hang" and Task.steps == 40: time.sleep(600.0)
+        if self.fault == "hang" and Task.steps == 40:
+            print(os.getpid(), file=open("hangs", "w"), flush=True)
+            time.sleep(600.0)
         if self.fault is True and Task.steps == 40: raise RuntimeError("the gearbox broke")
         if self.fault == "lock" and Task.steps == 58 and os.path.exists("lock"): lock()
         return np.zeros(2, np.float32), np.ones(1) if self.fault == "reward" else 1.0, False, False, {}
@@ -269,10 +272,10 @@ def test_a_machine_without_a_home_a_network_or_a_display_trains_and_draws(script
 PROMISE = "every seed is saved after this step, then the run stops; Ctrl-C again stops at once"
 
 
-def running(process, folder, tag=b"losses/q"):
-    """Waits until a training has logged a tag."""
+def running(process, folder, file="metrics.csv", tag=b"losses/q"):
+    """Waits until a training has logged a tag, or an environment has written something."""
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not ((folder / "metrics.csv").exists() and tag in (folder / "metrics.csv").read_bytes()):
+    while time.monotonic() < deadline and not ((folder / file).exists() and tag in (folder / file).read_bytes()):
         assert process.poll() is None
         time.sleep(0.05)
 
@@ -304,17 +307,22 @@ def test_a_signal_saves_the_policy_and_closes_the_log(script, tiny, tmp_path, na
     assert not list(tmp_path.rglob(".*.tmp"))
 
 
-@pytest.mark.parametrize(("first", "second"), [("SIGINT", "SIGINT"), ("SIGHUP", "SIGTERM")])
-def test_a_second_signal_stops_at_once_even_where_a_step_hangs_and_leaves_a_result(script, tiny, tmp_path, first, second):
+@pytest.mark.parametrize(
+    ("backend", "first", "second"),
+    [("gymnasium", "SIGINT", "SIGINT"), ("gymnasium", "SIGHUP", "SIGTERM"), ("async", "SIGINT", "SIGINT")],
+)
+def test_a_second_signal_stops_at_once_even_where_a_step_hangs_and_leaves_a_result(script, tiny, tmp_path, backend, first, second):
     (tmp_path / "my_task.py").write_text(MODULE)
-    process = script("train", "sac", "--env", "my_task:Hangs-v0", *tiny, "--eval-every", 1000)
+    options = ["--backend", backend, "--eval-every", 1000]
+    process = script("train", "sac", "--env", "my_task:Hangs-v0", *tiny, *options, start_new_session=True)
     folder = tmp_path / "runs" / "main" / "my_task:Hangs-v0" / "sac" / "seed-0"
-    running(process, folder, tag=b"30,")
-    process.send_signal(getattr(signal, first))
+    running(process, tmp_path, "hangs", b"\n")
+    os.killpg(process.pid, getattr(signal, first))  # as a terminal does
     assert PROMISE in process.stderr.readline()
-    process.send_signal(getattr(signal, second))
+    os.killpg(process.pid, getattr(signal, second))
     _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (75, "wgf: stopped\n")
+    assert not Path(f"/proc/{(tmp_path / 'hangs').read_text().strip()}").exists()  # a process of the environment, too
     ended = json.loads((folder / "result.json").read_text())
     assert ended["status"] == "interrupted"
     assert checkpoint.load(folder)[0]["step"] <= ended["step"]
