@@ -259,7 +259,7 @@ def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
     """Returns the centre's actions, (S, n, A); of several centres each acts on its share of the observations."""
     if state.who is None:
         return state.nets.policy.mode(state.policy.theta, obs)
-    return state.nets.policy.mode(state.policy.theta, obs.unflatten(1, (cfg.centres, -1))).flatten(1, 2)
+    return state.nets.policy.mode(state.policy.theta, torch.unflatten(obs, 1, (cfg.centres, -1))).flatten(1, 2)
 
 
 def centre(state: State) -> Tensor:
@@ -293,19 +293,19 @@ def update(cfg: Config, state: State, batch: Iteration, noise: Noise) -> Info:
     eps, now = up if cfg.rank else (up - down) / (2.0 * cfg.noise_std), returns.mean(-1)
 
     # Fitness (1 - beta) R + beta W, each shaped
-    shape, told = SHAPES[cfg.shaping], {}
+    shape, told, latest = SHAPES[cfg.shaping], {}, embedding
     fitness = shape(returns)
     if state.earlier is not None:
         if cfg.guide == "novelty":
             alone = batch.embedding[:, n:]
             sought, of_centres = novelty(cfg, batch.embedding, alone, state.earlier, updates(state)).tensor_split([n], 1)
-            told["population/novelty"] = sought.mean(-1)
+            told["population/novelty"], latest = sought.mean(-1), of_centre(state, alone)[:, None]
         elif state.scores is not None:
             sought = score(cfg, state.scores, embedding, state.earlier, state.policy.steps, noise)
         else:
             sought, told["flow/w2"] = distance(cfg, embedding, state.earlier, state.policy.steps)
         fitness = (1.0 - cfg.guide_weight) * fitness + cfg.guide_weight * shape(sought)
-        remember_(state.earlier, of_centre(state, alone)[:, None] if cfg.guide == "novelty" else embedding)
+        remember_(state.earlier, latest)
 
     # Gradient of E F(theta + sigma eps), Eq. 13; direction g - delta P g, Eq. 15
     gradient = slope(fitness, eps, cfg.noise_std, lowrank(cfg, state.nets) if cfg.rank else None)

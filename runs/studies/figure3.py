@@ -51,7 +51,7 @@ __all__ = ["Options", "correlations", "dense", "draw", "effect", "experience", "
 PLAIN, METRIC = "none", "wnpg"  # of figure2
 PLACES = (10, 100, 1000)  # of eigenvalues that the table tells, the largest being the first
 FRESH = 1_000_000  # added to a seed for a segment of its policy: no training has such a seed
-BLOCK = 64  # columns of a Hessian at once
+BLOCK = 16  # columns of a Hessian at once: of more, what lies between leaves the cache
 
 
 @dataclass(frozen=True)
