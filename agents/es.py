@@ -18,7 +18,12 @@ amplified, and nothing repels from an earlier policy. The damping is the same fo
 column. Pinned by tests/agents/test_es.py::test_wnes_amplifies_the_dense_damped_projection.
 
 Departs: the distance of ``guide="wasserstein"`` is Sinkhorn's, in the paper an ascent on 1,000 random features, which ends far below it;
-policies are dense and act without noise; in NSR-ES one centre is trained, there several, and its behaviour is the mean of its population's.
+policies are dense and act without noise.
+
+Departs: Conti et al. train several centres and draw the one to train next after its step, in proportion to novelty; here what it does after
+its step is seen with the next population, and it is drawn by what it did before. ``nsr-es`` has one centre, the budget of the other
+presets: Moskovitz et al., who name NSR-ES as a baseline, do not say how many theirs has. ``centres=5`` is the published code's. Pinned by
+tests/agents/test_es.py::test_of_several_centres_one_takes_the_step_and_the_next_is_drawn_by_novelty.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,12 +50,12 @@ from wgf.shards import ALONE, Shards
 from wgf.sinkhorn import sinkhorn
 
 __all__ = [
-    "PRESETS", "Config", "Damping", "Nets", "Noise", "State", "act", "act_noise", "distance", "explore", "greedy", "init", "memory",
-    "metric", "networks", "noise", "novelty", "picked", "ranks", "remember_", "score", "share", "slope", "update",
+    "PRESETS", "Config", "Damping", "Nets", "Noise", "State", "act", "act_noise", "centre", "distance", "explore", "greedy", "init",
+    "likely", "memory", "metric", "networks", "noise", "novelty", "picked", "ranks", "remember_", "score", "share", "slope", "update",
 ]  # fmt: skip
 
 SIGNS = {"dual": 1.0, "published": -1.0}  # of g in the guides that pairs teach
-LEAST = 1e-10  # of Sinkhorn's eps, for populations that all did the same
+LEAST = 1e-10  # of Sinkhorn's eps, and of a centre's novelty, where all did the same
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,9 @@ class Config:
     """Earlier policies that are remembered."""
     neighbours: int = 10
     """Nearest earlier behaviours whose mean distance is novelty."""
+    centres: int = 1
+    """M: centres of the guide novelty. An update moves one, the next by draw in proportion to novelty, so that each has some 1 / M of the
+    updates; all play an episode per update. Each is a policy that is evaluated. The published code of NSR-ES has 5."""
     smoothing: float = 0.1
     """eps of Sinkhorn, as a share of the mean squared distance between two populations."""
     features: int = 1000
@@ -113,6 +121,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.rank and self.metric == "kernel":
             raise ValueError(f"rank is {self.rank}; the metric kernel takes perturbations of every weight: give rank 0, or metric none")
+        if self.centres > 1 and (self.guide, self.rank, self.metric) != ("novelty", 0, "none"):
+            raise ValueError(f"centres is {self.centres}; several take the guide novelty, rank 0 and metric none: give these, or centres 1")
 
 
 PRESETS = {
@@ -143,10 +153,11 @@ class Damping:
 
 @dataclass
 class State:
-    """``policy`` moves the centre (S, P); ``population`` are the policies that play, theta + sigma eps first, (S, 2 N, P), or of a low
-    rank the factors of their eps, (S, 2 N, F).
+    """``policy`` moves the centre (S, P), or one of several (S, M, P); ``population`` are the policies that play, theta + sigma eps first,
+    (S, 2 N, P), or of a low rank the factors of their eps, (S, 2 N, F); behind them for novelty all centres, (S, 2 N + M, P).
 
-    ``earlier`` is what is remembered for a guide, the latest first: embeddings of populations (S, K, 2 N, d), or their means (S, K, 1, d).
+    ``earlier`` is what is remembered for a guide, the latest first: embeddings of populations (S, K, 2 N, d), or for novelty what centres
+    did that have moved since, (S, K, 1, d). ``who``: which of several centres the population is about, (S,).
     ``shards``: which of the population each rank plays; every rank has all of them.
     """
 
@@ -156,20 +167,24 @@ class State:
     earlier: Tensor | None = field(kw_only=True)
     scores: Scores | None = field(kw_only=True)
     damping: Damping | None = field(kw_only=True)
+    who: Tensor | None = field(kw_only=True)
     shards: Shards = field(default=ALONE, kw_only=True)
 
 
 class Noise(NamedTuple):
-    """U(0, 1) that picks a point and a coordinate for each function of the metric, (S, M), and the pairs that teach, (S, 2, K)."""
+    """U(0, 1) that picks a point and a coordinate for each function of the metric, (S, M), the pairs that teach, (S, 2, K), and the next
+    of several centres, (S, 1)."""
 
     points: Tensor
     axes: Tensor
     pairs: Tensor
+    who: Tensor
 
 
 def memory(cfg: Config, schedule: Schedule) -> Population:
     """They learn from whole episodes of a population."""
-    return Population(2 * cfg.pairs, cfg.horizon, cfg.gamma, cfg.embedding, partial(explore, cfg))
+    n = 2 * cfg.pairs + (cfg.centres if cfg.guide == "novelty" else 0)
+    return Population(n, cfg.horizon, cfg.gamma, cfg.embedding, partial(explore, cfg), cfg.centres)
 
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
@@ -182,7 +197,8 @@ def init(
 ) -> State:
     """Makes a fresh state of len(generators) seeds, whose population is the centre until it explores."""
     nets = nets or networks(cfg, obs, action)
-    theta = nets.policy.init(generators).to(device)
+    centres, several = [nets.policy.init(generators).to(device) for _ in range(cfg.centres)], cfg.centres > 1
+    theta = centres[0]
     seeds, size = len(theta), embedding_size(cfg.embedding, obs, action, cfg.horizon)
     each, last = {"none": 0, "novelty": 1}.get(cfg.guide, 2 * cfg.pairs), cfg.guide in SIGNS
     earlier = theta.new_zeros(seeds, 1 if last else cfg.earlier, each, size) if each else None
@@ -190,10 +206,13 @@ def init(
     damping = None
     if cfg.metric == "kernel":
         damping = Damping(*(theta.new_full((seeds,), value) for value in (cfg.damping, NONE, 0.0, 0.0)))
-    population = theta[:, None].repeat(1, 2 * cfg.pairs, 1)
+    n = memory(cfg, Schedule()).n
+    population = theta[:, None].repeat(1, n, 1)
     if cfg.rank:
-        population = theta.new_zeros(seeds, 2 * cfg.pairs, lowrank(cfg, nets).size)
-    return State(nets, Adam(theta, cfg.lr), population, earlier=earlier, scores=scores, damping=damping)
+        population = theta.new_zeros(seeds, n, lowrank(cfg, nets).size)
+    policy = Adam(torch.stack(centres, 1) if several else theta, cfg.lr, each=several)
+    who = torch.zeros(seeds, dtype=torch.int64, device=device) if several else None
+    return State(nets, policy, population, earlier=earlier, scores=scores, damping=damping, who=who)
 
 
 def share(state: State, shards: Shards) -> State:
@@ -202,15 +221,19 @@ def share(state: State, shards: Shards) -> State:
 
 
 def explore(cfg: Config, state: State, draw: Streams) -> None:
-    """Draws eps ~ N(0, I), (S, N, P), or its factors, before an iteration: theta + sigma eps and theta - sigma eps play it."""
-    theta = state.policy.theta
+    """Draws eps ~ N(0, I), (S, N, P), or its factors, before an iteration: theta + sigma eps and theta - sigma eps play it, and for novelty
+    all centres as they are."""
+    around, alone = state.population.tensor_split([2 * cfg.pairs], 1)
     if cfg.rank:
         factors = draw.normal(cfg.pairs, state.population.shape[-1])
-        torch.cat([factors, lowrank(cfg, state.nets).negative(factors)], 1, out=state.population)
+        around.copy_(torch.cat([factors, lowrank(cfg, state.nets).negative(factors)], 1))
         return
+    theta = centre(state)
     step = cfg.noise_std * draw.normal(cfg.pairs, theta.shape[-1])
-    for side, into in zip((torch.add, torch.sub), state.population.chunk(2, 1), strict=True):
+    for side, into in zip((torch.add, torch.sub), around.chunk(2, 1), strict=True):
         side(theta[:, None], step, out=into)
+    if cfg.guide == "novelty":
+        alone.copy_(state.policy.theta.view(alone.shape))
 
 
 def act_noise(cfg: Config, action: int, n: int, draw: Streams) -> None:
@@ -233,33 +256,56 @@ def lowrank(cfg: Config, nets: Nets) -> LowRank:
 
 
 def greedy(cfg: Config, state: State, obs: Tensor) -> Tensor:
-    """Returns the centre's actions, (S, n, A)."""
-    return state.nets.policy.mode(state.policy.theta, obs)
+    """Returns the centre's actions, (S, n, A); of several centres each acts on its share of the observations."""
+    if state.who is None:
+        return state.nets.policy.mode(state.policy.theta, obs)
+    return state.nets.policy.mode(state.policy.theta, torch.unflatten(obs, 1, (cfg.centres, -1))).flatten(1, 2)
+
+
+def centre(state: State) -> Tensor:
+    """Returns the centre that the population is about, (S, P)."""
+    theta = state.policy.theta
+    return of_centre(state, theta.view(len(theta), -1, theta.shape[-1]))
+
+
+def of_centre(state: State, x: Tensor) -> Tensor:
+    """Returns that of the centre that the population is about, (S, k), of what there is of each, x (S, M, k)."""
+    return x[:, 0] if state.who is None else x.gather(1, state.who[:, None, None].expand(-1, 1, x.shape[-1]))[:, 0]
+
+
+def updates(state: State) -> Tensor:
+    """Returns how many updates there were, of all centres together: a number, or of several centres (S, 1, 1), alike for all seeds."""
+    return state.policy.steps if state.who is None else state.policy.steps.sum(1, keepdim=True)
 
 
 def noise(cfg: Config, action: int, draw: Streams) -> Noise:
     """Draws the noise of one update."""
     functions, pairs = cfg.basis if cfg.metric == "kernel" else 0, cfg.taught if cfg.guide in SIGNS else 0
-    return Noise(draw.uniform(functions), draw.uniform(functions), draw.uniform(2, pairs))
+    several = 1 if cfg.centres > 1 else 0
+    return Noise(draw.uniform(functions), draw.uniform(functions), draw.uniform(2, pairs), draw.uniform(several))
 
 
 def update(cfg: Config, state: State, batch: Iteration, noise: Noise) -> Info:
     """Takes one step up the return of one iteration."""
-    theta, now = state.policy.theta.clone(), batch.returns.mean(-1)
-    up, down = state.population.chunk(2, 1)
-    eps = up if cfg.rank else (up - down) / (2.0 * cfg.noise_std)
+    theta, n = centre(state).clone(), 2 * cfg.pairs
+    around, (returns, embedding) = state.population[:, :n], (t[:, :n] for t in batch)
+    up, down = around.chunk(2, 1)
+    eps, now = up if cfg.rank else (up - down) / (2.0 * cfg.noise_std), returns.mean(-1)
 
     # Fitness (1 - beta) R + beta W, each shaped
-    shape, told = SHAPES[cfg.shaping], {}
-    fitness = shape(batch.returns)
+    shape, told, latest = SHAPES[cfg.shaping], {}, embedding
+    fitness = shape(returns)
     if state.earlier is not None:
-        if state.scores is not None:
-            sought = score(cfg, state.scores, batch.embedding, state.earlier, state.policy.steps, noise)
+        if cfg.guide == "novelty":
+            alone = batch.embedding[:, n:]
+            sought, of_centres = novelty(cfg, batch.embedding, alone, state.earlier, updates(state)).tensor_split([n], 1)
+            told["population/novelty"], latest = sought.mean(-1), of_centre(state, alone)[:, None]
+        elif state.scores is not None:
+            sought = score(cfg, state.scores, embedding, state.earlier, state.policy.steps, noise)
         else:
-            tag, guide = ("population/novelty", novelty) if cfg.guide == "novelty" else ("flow/w2", distance)
-            sought, told[tag] = guide(cfg, batch.embedding, state.earlier, state.policy.steps)
+            sought, told["flow/w2"] = distance(cfg, embedding, state.earlier, state.policy.steps)
         fitness = (1.0 - cfg.guide_weight) * fitness + cfg.guide_weight * shape(sought)
-        remember_(cfg, state.earlier, batch.embedding)
+        remember_(state.earlier, latest)
 
     # Gradient of E F(theta + sigma eps), Eq. 13; direction g - delta P g, Eq. 15
     gradient = slope(fitness, eps, cfg.noise_std, lowrank(cfg, state.nets) if cfg.rank else None)
@@ -268,31 +314,41 @@ def update(cfg: Config, state: State, batch: Iteration, noise: Noise) -> Info:
         ratio = 2.0 * (now - state.damping.before) / state.damping.promised
         rises = state.damping.promised > 0.0
         adapt_(state.damping.eps, state.damping.best, torch.where(rises, ratio, NONE), state.policy.steps)
-        rows = metric(cfg, theta, state.population, batch.embedding, noise)
+        rows = metric(cfg, theta, around, embedding, noise)
         direction = gradient - cfg.delta * rows.project(gradient, state.damping.eps)
     if cfg.clip_norm:
         direction = direction * (cfg.clip_norm / (direction.norm(dim=-1, keepdim=True) + 1e-12)).clamp_max(1.0)
 
     # Update the centre: up the direction
-    if cfg.optimiser == "adam":
-        state.policy.step(-direction)
-    else:
-        state.policy.theta.add_(direction, alpha=cfg.lr)
-        state.policy.steps += 1
-    moved = state.policy.theta - theta
+    ascend_(cfg, state, direction)
+    moved = centre(state) - theta
     if state.damping is not None:
         state.damping.before.copy_(now)
-        state.damping.promised.copy_((slope(batch.returns, eps, cfg.noise_std) * moved).sum(-1))
+        state.damping.promised.copy_((slope(returns, eps, cfg.noise_std) * moved).sum(-1))
         told["policy/damping"] = state.damping.eps.clone()
+    if state.who is not None:
+        state.who.copy_(likely(of_centres, noise.who))
     return lambda: {
         "population/return": now,
-        "population/return_std": batch.returns.std(-1, correction=0),
-        "population/return_best": batch.returns.amax(-1),
+        "population/return_std": returns.std(-1, correction=0),
+        "population/return_best": returns.amax(-1),
         "policy/gradient": gradient.norm(dim=-1),
         "policy/moved": moved.norm(dim=-1),
         "policy/cosine": torch.cosine_similarity(direction, gradient, -1),
         **told,
     }
+
+
+def ascend_(cfg: Config, state: State, direction: Tensor) -> None:
+    """Takes a step of the centre that the population is about up the direction, (S, P)."""
+    policy, only = state.policy, None
+    if state.who is not None:
+        direction, only = direction[:, None], (torch.arange(cfg.centres, device=direction.device) == state.who[:, None])[..., None]
+    if cfg.optimiser == "adam":
+        policy.step(-direction, only)
+    else:
+        policy.theta.add_(direction if only is None else only * direction, alpha=cfg.lr)
+        policy.steps += 1 if only is None else only
 
 
 def slope(fitness: Tensor, eps: Tensor, noise_std: float, low: LowRank | None = None) -> Tensor:
@@ -321,17 +377,27 @@ def ranks(x: Tensor) -> Tensor:
 SHAPES: dict[str, Callable[[Tensor], Tensor]] = {"standardised": standardised, "ranks": ranks}
 
 
-def novelty(cfg: Config, embedding: Tensor, earlier: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the mean distance of embeddings (S, n, d) to the k nearest of the latest ``count`` earlier ones (S, K, 1, d), (S, n).
+def novelty(cfg: Config, embedding: Tensor, centres: Tensor, earlier: Tensor, count: Tensor) -> Tensor:
+    """Returns the mean distance of embeddings (S, n, d) to the k nearest of the archive, (S, n).
 
-    And its mean, (S,). 0 where there is none. **Source** Conti et al. 2018, Sec. 3.1.
+    The archive is what every centre did: as they are, (S, M, d), and the latest ``count`` as they were before an update, (S, K, 1, d).
+    **Source** Conti et al. 2018, Sec. 3.1.
     """
     there = torch.arange(earlier.shape[1], device=earlier.device) < count
-    apart = squared_distances(embedding, earlier[:, :, 0]).sqrt()
-    nearest = torch.where(there, apart, torch.inf).topk(min(cfg.neighbours, earlier.shape[1]), -1, largest=False).values
+    now, then = (squared_distances(embedding, x).sqrt() for x in (centres, earlier[:, :, 0]))
+    apart = torch.cat([now, torch.where(there, then, torch.inf)], -1)
+    nearest = apart.topk(min(cfg.neighbours, apart.shape[-1]), -1, largest=False).values
     found = ~nearest.isposinf()
-    apart = torch.where(found, nearest, 0.0).sum(-1) / found.sum(-1).clamp_min(1)
-    return apart, apart.mean(-1)
+    return torch.where(found, nearest, 0.0).sum(-1) / found.sum(-1)
+
+
+def likely(weight: Tensor, uniform: Tensor) -> Tensor:
+    """Draws one of M in proportion to a weight >= 0, (S, M), each as likely where all are 0, by numbers uniform on (0, 1), (S, 1); (S,).
+
+    **Source** Conti et al. 2018, Eq. 1.
+    """
+    upto = weight.clamp_min(LEAST).cumsum(-1)
+    return (uniform * upto[:, -1:] >= upto[:, :-1]).sum(-1)
 
 
 def distance(cfg: Config, embedding: Tensor, earlier: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
@@ -366,9 +432,8 @@ def score(cfg: Config, scores: Scores, embedding: Tensor, earlier: Tensor, count
     return SIGNS[cfg.guide] * scores.g(embedding)
 
 
-def remember_(cfg: Config, earlier: Tensor, embedding: Tensor) -> None:
-    """Puts what a population did, (S, n, d), in front of what is remembered: all of it, or for novelty its mean."""
-    latest = embedding.mean(1, keepdim=True) if cfg.guide == "novelty" else embedding
+def remember_(earlier: Tensor, latest: Tensor) -> None:
+    """Puts the latest embeddings, (S, n, d), in front of what is remembered."""
     earlier.copy_(torch.cat([latest[:, None], earlier[:, :-1]], 1))
 
 

@@ -29,7 +29,7 @@ from wgf.agents.training.store import Store
 from wgf.bnn import BayesianRegressor, Settings, data
 from wgf.bnn.fit import Course
 from wgf.runs.command.options import Contest, Place, Study
-from wgf.runs.studies import bnn, bnn_diary, bnn_report
+from wgf.runs.studies import bnn, bnn_diary, bnn_report, figure3
 from wgf.runs.trainer import compare
 from wgf.runs.trainer.reuse import complete, missing
 from wgf.snapshot import parted
@@ -62,6 +62,9 @@ def made(home: Path) -> dict[str, Reader]:
     (home / "model").mkdir()
     model.save(home / "model" / "model.safetensors")
     begun(home / "half" / "fit")
+    metric = {"hidden": (2,), "horizon": 20, "batch": 10, "epochs": 1, "metric": "none", "normalize": "both", "device": "cpu"}
+    Agent("wnpg", "Pendulum-v1", **metric).learn(20).save(home / "metric")
+    figure3.spectra(home / "metric", (0,))
     runs = [f"main/Pendulum-v1/{seeds.name}/seed-{k}" for k in (0, 1)]
     return {
         "policy": Reader(seeds, ("seed-*/policy*",), policy),
@@ -70,6 +73,7 @@ def made(home: Path) -> dict[str, Reader]:
         "regressor": Reader(home / "model", ("*",), lambda folder: vars(BayesianRegressor.load(folder / "model.safetensors"))),
         "half a fit": Reader(home / "half", ("fit/training/*",), taken_up),
         "fit": Reader(home / "bnn" / "toy" / "svgd", ("*.csv", "*.json"), fitted),
+        "spectrum": Reader(home / "metric", (f"seed-0/{figure3.KEPT}",), lambda folder: figure3.spectra(folder, (0,))),
         "set": Reader(home / "plain", ("toy/*",), lambda folder: data.load(folder, "toy")),
         "packed set": Reader(home / "packed", ("toy/*",), lambda folder: data.load(folder, "toy")),
     }

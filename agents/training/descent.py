@@ -20,17 +20,23 @@ class Adam:
     """m <- .9 m + .1 g, v <- .999 v + .001 g^2, theta <- theta - lr m^ / (sqrt(v^) + 1e-8), m^ and v^ corrected for their start at 0.
 
     ``theta`` is what it moves, in place. ``fall``: steps over which lr falls by half a cosine to lr / 2, where it stays; 0: lr is constant.
+    ``each``: every vector of theta (*stack, P) counts its steps by itself, and may take one alone.
     **Source** Kingma & Ba 2015, Algorithm 1 with its defaults. On one tensor, by torch's fused
     kernel and without the bookkeeping of torch.optim, which costs more than the step of a small network.
     """
 
-    def __init__(self, theta: Tensor, lr: float, fall: int = 0) -> None:
+    def __init__(self, theta: Tensor, lr: float, fall: int = 0, each: bool = False) -> None:
         self.theta, self.lr, self.fall = theta, lr, fall
         self.m, self.v = torch.zeros_like(theta), torch.zeros_like(theta)
-        self.steps = torch.zeros((), device=theta.device, dtype=torch.float32)
+        self.steps = torch.zeros((*theta.shape[:-1], 1) if each else (), device=theta.device, dtype=torch.float32)
 
-    def step(self, gradient: Tensor) -> None:
-        """Takes one step down the gradient, shaped as theta. (The fused kernel reads memory in its order, whatever the strides.)"""
+    def step(self, gradient: Tensor, only: Tensor | None = None) -> None:
+        """Takes one step down the gradient, shaped as theta. (The fused kernel reads memory in its order, whatever the strides.)
+
+        ``only``, with ``each``: the vectors that take it, booleans (*stack, 1); the others stay as they are.
+        """
+        if only is not None:
+            return self._some(gradient, only)
         self.steps += 1
         if traced() or self.theta.is_meta:
             return self._plain(gradient)
@@ -44,6 +50,15 @@ class Adam:
         if not self.fall:
             return self.lr
         return self.lr * (0.75 + 0.25 * torch.cos(self.steps.double().clamp_max(self.fall) * (math.pi / self.fall)))
+
+    def _some(self, gradient: Tensor, only: Tensor) -> None:
+        """Takes the step of all, and takes back that of those who stay."""
+        moving = self.theta, self.m, self.v
+        before = [t.clone() for t in moving]
+        self.steps += only
+        self._plain(gradient)
+        for t, old in zip(moving, before, strict=True):
+            t.copy_(torch.where(only, t, old))
 
     def _plain(self, gradient: Tensor) -> None:
         """Does the same arithmetic, which a compiler makes one pass of."""

@@ -285,7 +285,7 @@ def collect(task: Task, run: Training, record: Record) -> None:
     if ended:
         returns, lengths = finished.mean()
         episodes = {"charts/episodic_return": returns, "charts/episodic_length": lengths}
-        if memory.policies > 1:
+        if finished.counts.shape[1] > 1:
             episodes["charts/episodic_return_best"] = finished.best()
         record.write(run.step, episodes, ended)
 

@@ -99,14 +99,16 @@ class Population:
     All begin in one start, another at each collection, which follows from the seed and the collection's number: nothing of an
     environment has to be saved. Rewards after an episode's end do not count. An episode is cut after ``horizon`` steps, or by the
     environment's own time limit where that comes first; a collection counts as ``n`` times so many steps, whether or not episodes end
-    before. ``explore`` draws the policies into the agent's state. Environments live beside the networks. Of several ranks each plays some
-    of the policies, and has the iteration of all.
+    before. ``explore`` draws the policies into the agent's state; ``policies`` of a seed are evaluated: the centres. Environments live
+    beside the networks. Of several ranks each plays some of the policies, and has the iteration of all.
     """
 
-    warmup, whole, policies = 0, False, 1  # one policy per seed is evaluated: the centre
+    warmup, whole = 0, False
 
-    def __init__(self, n: int, horizon: int, gamma: float, embedding: EmbeddingName, explore: Callable[[Any, Streams], None]) -> None:
-        self.n, self.horizon, self.gamma, self.embedding, self.explore = n, horizon, gamma, embedding, explore
+    def __init__(
+        self, n: int, horizon: int, gamma: float, embedding: EmbeddingName, explore: Callable[[Any, Streams], None], policies: int = 1
+    ) -> None:  # fmt: skip
+        self.n, self.horizon, self.gamma, self.embedding, self.explore, self.policies = n, horizon, gamma, embedding, explore, policies
         self.envs, self.size, self.team = n, n * horizon, Team()
 
     def updates(self, steps: int) -> int:

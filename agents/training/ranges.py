@@ -61,6 +61,7 @@ RANGES = {
     "rank": AT_LEAST_ZERO,
     "earlier": COUNT,
     "neighbours": COUNT,
+    "centres": COUNT,
     "features": COUNT,
     "length": POSITIVE,
     "taught": COUNT,

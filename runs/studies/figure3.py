@@ -13,7 +13,8 @@ these ratios are largest. It leaves the rest open. Here:
 - eigenvalues are ordered by their size, whatever their sign: no policy is at a minimum of L;
 - a gain is the difference of final returns in units of their deviation between seeds, since each task has returns of its own unit.
 
-Each method has its own best step size, as in figure2. A finished run is not trained again; the Hessians are always computed.
+Each method has its own best step size, as in figure2. A finished run is not trained again, and the eigenvalues of its policy are kept
+beside it, so that several processes may share the work, each with its own --tasks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from torch.nn.functional import one_hot
 
 from wgf import natural
 from wgf.agents import Agent
+from wgf.agents.training.checkpoint import read_json, read_sealed, write_sealed
 from wgf.agents.training.epochs import samples
 from wgf.agents.training.normal import Normalized
 from wgf.agents.training.onpolicy import standardised
@@ -51,7 +53,8 @@ __all__ = ["Options", "correlations", "dense", "draw", "effect", "experience", "
 PLAIN, METRIC = "none", "wnpg"  # of figure2
 PLACES = (10, 100, 1000)  # of eigenvalues that the table tells, the largest being the first
 FRESH = 1_000_000  # added to a seed for a segment of its policy: no training has such a seed
-BLOCK = 64  # columns of a Hessian at once
+KEPT = "spectrum.json"  # beside a policy
+BLOCK = 16  # columns of a Hessian at once: of more, what lies between leaves the cache
 
 
 @dataclass(frozen=True)
@@ -134,15 +137,31 @@ def experience(agent: Agent) -> Segment:
 
 
 def spectra(folder: Path, seeds: Sequence[int]) -> Values:
-    """Returns the eigenvalues of the saved policies of some seeds in a folder, (S, P), each on its own experience."""
-    agent = Agent.load(folder, seeds=seeds, device="cpu")
+    """Returns the eigenvalues of the saved policies of some seeds in a folder, (S, P), each on its own experience.
+
+    They are kept beside each policy, and computed again where that is another one. **Raises** ValueError, in one line, where what was kept
+    is damaged.
+    """
+    return np.stack([_kept(folder, seed) for seed in seeds])
+
+
+def _kept(folder: Path, seed: int) -> Values:
+    path, policy = folder / f"seed-{seed}" / KEPT, read_json(folder / f"seed-{seed}" / "policy.json").get("sha256")
+    if path.exists() and (found := read_sealed(path, lambda found: found.keys() == {"policy", "eigenvalues"}))["policy"] == policy:
+        return np.array(found["eigenvalues"])
+    eigenvalues = _of_policy(folder, seed)
+    write_sealed(path, {"policy": policy, "eigenvalues": eigenvalues.tolist()})
+    return eigenvalues
+
+
+def _of_policy(folder: Path, seed: int) -> Values:
+    agent = Agent.load(folder, seeds=(seed,), device="cpu")
     state = agent.state.inner
     policy, v = state.nets
     with torch.no_grad():
         obs, action, advantage, _ = samples(agent.cfg, lambda obs: v(state.v.theta, obs), experience(agent))
-    given = [t.double() for t in (state.policy.theta, obs, action, standardised(advantage))]
-    each = [[t[s : s + 1] for t in given] for s in range(len(seeds))]
-    return np.stack([spectrum(objective(policy, *mine), mine[0]) for mine in each])
+    theta, *given = (t.double() for t in (state.policy.theta, obs, action, standardised(advantage)))
+    return spectrum(objective(policy, theta, *given), theta)
 
 
 # --- what a person sees -----------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ minutes, which Figure 5 is about.
     python -m wgf.runs.studies figure4 --name figure4
     python -m wgf.runs.studies figure4 --task quadruped --name quadruped    # 40 million steps of MuJoCo per method and seed
 
-ES, BGES with beta 0.5 and 0.75, BG-WNES, WNES, NSR-ES, and ES whose gradient is clipped (by plain steps, since Adam divides a length out);
+ES, BGES with beta 0.5 and 0.75, BG-WNES, WNES, NSR-ES with one centre and five, whose returns are the mean of all, and ES whose gradient
+is clipped (by plain steps, since Adam divides a length out);
 beside them BGES by Sinkhorn's distance, in the place of the published code's score.
 Every run is one of `wgf compare`: it goes on where it was stopped, and a finished one is not trained again.
 """
@@ -61,6 +62,7 @@ METHODS = {
     "bges-sinkhorn": Method("BGES, Sinkhorn", "preset=bges:guide=wasserstein"),
     "bges-75": Method("BGES, beta = 0.75", "preset=bges:guide_weight=0.75"),
     "nsr-es": Method("NSR-ES", "preset=nsr-es"),
+    "nsr-es-5": Method("NSR-ES, five centres", "preset=nsr-es:centres=5"),
     "es-clip": Method("ES, clipped", "preset=paper:optimiser=sgd:lr=1.0:clip_norm=1.0"),
 }
 LOOKS = 20

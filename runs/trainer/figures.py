@@ -31,9 +31,9 @@ NAMES = {
 }
 # Of two curves neither colour, nor line and marker together, are the same; the colours are those of Okabe and Ito, which the colour-blind
 # can tell apart. A curve that is given some of the three and not the others takes these from the cycle, and moves it on.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "0.4", "#8C564B")
-LINES = ("-", "--", "-.", ":") * 2
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "0.4", "#8C564B", "0.0")
+LINES = (*("-", "--", "-.", ":") * 2, "-")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "p")
 STYLE = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "lines.markersize": 5}
 FEW = 10  # seeds that are drawn one by one
 CROWDED = 12  # points of a curve from which on not each has a marker

@@ -23,6 +23,8 @@ SMALL = {"hidden": (4,), "pairs": N, "horizon": 5, "earlier": 2, "neighbours": 2
 CHOICES = {"clipped sgd": {"optimiser": "sgd", "clip_norm": 0.5}, "to go": {"embedding": "reward_to_go", "guide": "wasserstein"}}
 CHOICES |= {"actions": {"embedding": "actions", "metric": "kernel"}}
 CHOICES |= {"rank 1": {"rank": 1}, "rank 2": {"rank": 2, "guide": "novelty"}}
+CHOICES |= {"centres": {"guide": "novelty", "shaping": "ranks", "centres": 3}}
+CHOICES |= {"centres sgd": {"guide": "novelty", "centres": 2, "optimiser": "sgd"}}
 CHOICES |= {"dual": {"guide": "dual"}, "sinkhorn": {"guide": "wasserstein"}}
 CASES = {name: replace(cfg, **SMALL) for name, cfg in es.PRESETS.items()}
 CASES |= {name: replace(es.Config(**SMALL), **settings) for name, settings in CHOICES.items()}
@@ -40,7 +42,8 @@ class World:
 
     def iteration(self):
         size = embedding_size(self.cfg.embedding, D, A, self.cfg.horizon)
-        returns, embedding = (torch.stack([torch.randn(2 * N, *d, generator=g) for g in self.data]).to(self.device) for d in ((), (size,)))
+        shapes = (self.memory.n,), (self.memory.n, size)
+        returns, embedding = (torch.stack([torch.randn(*d, generator=g) for g in self.data]).to(self.device) for d in shapes)
         return Iteration(returns, embedding)
 
     def update(self, steps=1, spoil=lambda batch: batch):
@@ -53,13 +56,16 @@ class World:
         return {name: t.clone() for name, t in checkpoint.tensors(self.state).items()}
 
     def played(self):
-        """The weights of the population, (S, 2 N, P)."""
+        """The weights of the population, (S, 2 N, P), and of all centres behind it for novelty."""
+        n = self.memory.n
         if not self.cfg.rank:
             return self.state.population
-        eps = es.lowrank(self.cfg, self.state.nets).mean(
-            torch.ones(len(self.data) * 2 * N, 1), self.state.population.flatten(0, 1)[:, None]
-        )
-        return self.state.policy.theta[:, None] + self.cfg.noise_std * eps.view(len(self.data), 2 * N, -1)
+        eps = es.lowrank(self.cfg, self.state.nets).mean(torch.ones(len(self.data) * n, 1), self.state.population.flatten(0, 1)[:, None])
+        return self.state.policy.theta[:, None] + self.cfg.noise_std * eps.view(len(self.data), n, -1)
+
+    def centres(self):
+        """The weights of the centres, (S, M, P)."""
+        return self.state.policy.theta.view(len(self.data), self.cfg.centres, -1)
 
     def obs(self, n=2 * N):
         return torch.randn(len(self.data), n, D, generator=torch.Generator().manual_seed(5)).to(self.device)
@@ -108,9 +114,9 @@ def test_info_is_finite_with_one_number_a_seed_and_everything_moves(cfg, device)
     still = ("scores.frequencies", "scores.phases", *(("policy.m", "policy.v") if cfg.optimiser == "sgd" else ()))
     for name, t in run.tensors().items():
         assert t.isfinite().all(), name
-        if t.ndim and name != "damping.eps":  # which may stay where it is
+        if t.ndim and name not in ("damping.eps", "who"):  # which may stay where they are
             assert all(torch.equal(t[s], before[name][s]) is (name in still) for s in range(3)), name
-    assert run.state.policy.steps == 8
+    assert (run.state.policy.steps.view(-1, cfg.centres).sum(1) == 8).all()
 
 
 @each
@@ -137,14 +143,15 @@ def test_nan_of_one_seed_does_not_reach_the_others(cfg, part, device):
 def test_each_policy_of_the_population_acts_by_itself_and_greedy_is_the_centre(cfg, device):
     run = World(cfg, (3, 4), device)
     run.update()
-    obs, net = run.obs(2 * N + 3), run.state.nets.policy.net
-    noise = es.act_noise(cfg, A, 2 * N + 3, run.draw)
+    n, each = run.memory.n, 6 if cfg.centres == 3 else 8
+    obs, net = run.obs(cfg.centres * each), run.state.nets.policy.net
+    noise = es.act_noise(cfg, A, cfg.centres * each, run.draw)
     acted, greedy = es.act(cfg, run.state, obs, noise), es.greedy(cfg, run.state, obs)
-    played = run.played()
-    for s, i in itertools.product(range(2), range(2 * N + 3)):
-        for action, theta in ((acted, played[s, i % (2 * N)]), (greedy, run.state.policy.theta[s])):
+    played, centres = run.played(), run.centres()
+    for s, i in itertools.product(range(2), range(cfg.centres * each)):
+        for action, theta in ((acted, played[s, i % n]), (greedy, centres[s, i // each])):
             torch.testing.assert_close(action[s, i], torch.tanh(net(theta[None], obs[s, i][None, None])[0, 0]))
-    assert torch.equal(es.act(cfg, run.state, obs[:, : 2 * N], noise), acted[:, : 2 * N])
+    assert torch.equal(es.act(cfg, run.state, obs[:, :n], noise), acted[:, :n])
 
 
 def test_a_population_is_the_centre_and_antithetic_draws_about_it(device):
@@ -224,18 +231,25 @@ def test_ranks_are_those_of_scipy_from_minus_to_plus_a_half():
     assert es.ranks(x)[2].tolist() == pytest.approx([0.5, 0.3, 0.1, -0.1, -0.3, -0.5])
 
 
-def test_novelty_is_the_mean_distance_to_the_nearest_that_are_remembered():
+def test_novelty_is_the_mean_distance_to_the_nearest_of_what_centres_do_and_did():
     g = torch.Generator().manual_seed(0)
-    embedding, earlier = torch.randn(2, 5, 3, generator=g), torch.randn(2, 4, 1, 3, generator=g)
-    cfg = es.Config(neighbours=2)
-    for count in (0, 1, 2, 3, 9):
-        found, mean = es.novelty(cfg, embedding, earlier, torch.tensor(float(count)))
-        torch.testing.assert_close(mean, found.mean(-1))
+    embedding, centres, earlier = (torch.randn(2, *shape, 3, generator=g) for shape in ((5,), (2,), (4, 1)))
+    cfg = es.Config(neighbours=4)
+    for count, m in itertools.product((0, 1, 2, 3, 9), (1, 2)):
+        found = es.novelty(cfg, embedding, centres[:, :m], earlier, torch.tensor(float(count)))
         for s, i in itertools.product(range(2), range(5)):
-            apart = sorted(np.linalg.norm(embedding[s, i].numpy() - earlier[s, j, 0].numpy()) for j in range(min(count, 4)))[:2]
-            assert found[s, i].item() == pytest.approx(sum(apart) / max(1, len(apart)), abs=1e-12)
-    alone = es.novelty(replace(cfg, neighbours=10), embedding, earlier, torch.tensor(9.0))[0]  # more than are remembered: all of them
-    torch.testing.assert_close(alone[0, 0], (embedding[0, 0] - earlier[0, :, 0]).norm(dim=-1).mean())
+            archive = [*centres[s, :m], *earlier[s, : min(count, 4), 0]]
+            apart = sorted(np.linalg.norm(embedding[s, i].numpy() - x.numpy()) for x in archive)[:4]
+            assert found[s, i].item() == pytest.approx(sum(apart) / len(apart), abs=1e-12)
+    every = es.novelty(replace(cfg, neighbours=10), embedding, centres, earlier, torch.tensor(9.0))  # more than there are: all of them
+    archive = torch.cat([centres[0], earlier[0, :, 0]])
+    torch.testing.assert_close(every[0, 0], (embedding[0, 0] - archive).norm(dim=-1).mean())
+
+
+def test_one_of_several_is_drawn_in_proportion_to_its_weight():
+    u = ((torch.arange(800) + 0.5) / 800).view(-1, 1)
+    for weight, shares in (((1.0, 5.0, 2.0), (100, 500, 200)), ((0.0, 3.0, 1.0), (0, 600, 200)), ((0.0, 0.0), (400, 400))):
+        assert es.likely(torch.tensor([weight]).expand(800, -1), u).bincount(minlength=len(shares)).tolist() == list(shares)
 
 
 def test_the_guide_is_the_derivative_of_the_distance_in_a_members_weight():
@@ -305,11 +319,15 @@ def test_fitness_mixes_the_shaped_return_with_the_shaped_guide_and_the_latest_co
             eps = (run.state.population[:, :N] - theta[:, None]) / cfg.noise_std
             memory = torch.stack([*reversed(seen), *[torch.zeros_like(run.state.earlier[:, 0])] * 2], 1)[:, :2]
             torch.testing.assert_close(run.state.earlier, memory)
-            guide = (es.distance if name == "sinkhorn" else es.novelty)(cfg, batch.embedding, memory, torch.tensor(float(k)))[0]
+            done, count = batch.embedding, torch.tensor(float(k))
+            if name == "sinkhorn":
+                guide = es.distance(cfg, done, memory, count)[0]
+            else:
+                guide = es.novelty(cfg, done, done[:, 2 * N :], memory, count)[:, : 2 * N]
             es.update(cfg, run.state, batch, es.noise(cfg, A, run.draw))
             for s in range(2):
                 parts = []
-                for values in (batch.returns[s], guide[s]):
+                for values in (batch.returns[s, : 2 * N], guide[s]):
                     if shape == "ranks":
                         parts.append(es.ranks(values[None])[0])
                     else:
@@ -317,7 +335,48 @@ def test_fitness_mixes_the_shaped_return_with_the_shaped_guide_and_the_latest_co
                 fitness = 0.7 * parts[0] + 0.3 * parts[1]
                 expected = theta[s] + 0.5 * torch.from_numpy(plain_slope(fitness.numpy(), eps[s].numpy(), cfg.noise_std))
                 torch.testing.assert_close(run.state.policy.theta[s], expected, rtol=1e-7, atol=1e-9)
-            seen.append(batch.embedding if name == "sinkhorn" else batch.embedding.mean(1, keepdim=True))
+            seen.append(done if name == "sinkhorn" else done[:, 2 * N :])
+
+
+def test_of_several_centres_one_takes_the_step_and_the_next_is_drawn_by_novelty(device):
+    """Twelve updates by hand, seed by seed: Adam of each centre by itself, an archive, and a draw among three."""
+    cfg = CASES["centres"]
+    run, drawn = World(cfg, (3, 4), device), set()
+    centres = [[{"x": x.clone(), "m": 0.0 * x, "v": 0.0 * x, "t": 0} for x in mine] for mine in run.centres()]
+    assert not torch.equal(run.centres()[:, 0], run.centres()[:, 1])
+    archives, who = [[], []], [0, 0]
+    for _ in range(12):
+        es.explore(cfg, run.state, run.draw)
+        batch, noise, played = run.iteration(), es.noise(cfg, A, run.draw), run.state.population.clone()
+        es.update(cfg, run.state, batch, noise)
+        for s in range(2):
+            assert torch.equal(played[s, 2 * N :], torch.stack([c["x"] for c in centres[s]]))
+            mine, did = centres[s][who[s]], batch.embedding[s]
+            eps = (played[s, :N] - mine["x"]) / cfg.noise_std
+            torch.testing.assert_close(played[s, N : 2 * N], mine["x"] - cfg.noise_std * eps)
+            archive = [*did[2 * N :], *archives[s][-cfg.earlier :]]
+            apart = torch.tensor([sum(sorted((x - y).norm().item() for y in archive)[: cfg.neighbours]) / cfg.neighbours for x in did])
+            fitness = 0.5 * es.ranks(batch.returns[s, None, : 2 * N])[0].cpu() + 0.5 * es.ranks(apart[None, : 2 * N])[0]
+            g = torch.from_numpy(plain_slope(fitness.numpy(), eps.cpu().numpy(), cfg.noise_std)).to(device)
+            mine["t"] += 1
+            mine["m"], mine["v"] = 0.9 * mine["m"] + 0.1 * g, 0.999 * mine["v"] + 0.001 * g * g
+            m, v = mine["m"] / (1.0 - 0.9 ** mine["t"]), mine["v"] / (1.0 - 0.999 ** mine["t"])
+            mine["x"] = mine["x"] + cfg.lr * m / (v.sqrt() + 1e-8)
+            archives[s].append(did[2 * N + who[s]])
+            torch.testing.assert_close(run.centres()[s], torch.stack([c["x"] for c in centres[s]]), rtol=1e-7, atol=1e-9)
+            centres[s] = [{**c, "x": x.clone()} for c, x in zip(centres[s], run.centres()[s], strict=True)]
+            upto = (apart[2 * N :].cumsum(0) / apart[2 * N :].sum()).tolist()
+            who[s] = sum(noise.who[s].item() >= edge for edge in upto[:-1])
+            drawn.add((s, who[s]))
+        assert run.state.who.tolist() == who
+        assert es.centre(run.state).equal(torch.stack([run.centres()[s, who[s]] for s in range(2)]))
+    assert len(drawn) == 6  # every centre of each seed came to its turn
+
+
+@pytest.mark.parametrize("wrong", [{"guide": "published"}, {"guide": "novelty", "rank": 1}, {"guide": "novelty", "metric": "kernel"}])
+def test_several_centres_take_novelty_alone(wrong):
+    with pytest.raises(ValueError, match=r"^centres is 2; several take the guide novelty, rank 0 and metric none: give these, or "):
+        es.Config(centres=2, **wrong)
 
 
 def test_wnes_amplifies_the_dense_damped_projection(device):

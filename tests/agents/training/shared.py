@@ -24,6 +24,7 @@ TRAININGS = {
     "es": ES,
     "es paper, wide": ES | {"hidden": (64, 64), "pairs": 3},
     "es nsr-es": ES | {"preset": "nsr-es"},
+    "es centres": ES | {"preset": "nsr-es", "centres": 3},
     "es bges": ES | {"preset": "bges"},
     "es wasserstein": ES | {"guide": "wasserstein", "embedding": "actions"},
     "es bg-wnes": ES | {"preset": "bg-wnes", "embedding": "reward_to_go"},

@@ -51,6 +51,7 @@ def same(one, other):
         ("wpo", "Pendulum-v1", TINY | {"critic_hidden": (8, 8), "samples": 2, "copy_every": 5, "fisher": 4, "n_step": 1}),
         ("ppo", "Pendulum-v1", ROLLOUT | {"horizon": 20, "hidden": (8,), "epochs": 2, "normalize": "observations"}),
         ("ip-wgf", "wgf/CartPole-v0", ROLLOUT | {"particles": 3, "weight_noise": 0.1, "inner_steps": 2}),
+        ("es", "wgf/PointWall-v0", ROLLOUT | {"preset": "nsr-es", "centres": 3, "pairs": 1, "horizon": 1, "hidden": (4,)}),
     ],
 )
 def test_a_training_that_was_stopped_three_times_is_the_one_that_was_not(agent, env, settings, tmp_path):

@@ -62,6 +62,20 @@ def test_the_plain_steps_that_a_compiler_sees_are_the_fused_ones(fall, device):
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("fall", [0, 3])
+def test_a_vector_that_goes_alone_counts_its_steps_by_itself_and_the_others_stay(fall, device):
+    theta, slopes = draw(2, 3, P).to(device), draw(6, 2, 1, P, seed=1).to(device)
+    every = Adam(theta.clone(), 0.01, fall, each=True)
+    alone = [[Adam(t.clone(), 0.01, fall) for t in row] for row in theta]
+    for k, slope in enumerate(slopes):
+        goes = k % 3, (k + 1) % 2
+        every.step(slope, (torch.arange(3, device=device) == torch.tensor(goes, device=device)[:, None])[..., None])
+        for s, i in enumerate(goes):
+            alone[s][i].step(slope[s, 0])
+        for found, expected in zip(_held(every), zip(*(_held(adam) for row in alone for adam in row), strict=True), strict=True):
+            torch.testing.assert_close(found, torch.stack(expected).view(found.shape), rtol=1e-12, atol=1e-14)
+
+
 def _held(adam):
     return adam.theta, adam.m, adam.v, adam.steps
 

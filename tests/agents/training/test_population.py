@@ -201,6 +201,20 @@ def test_a_population_says_what_it_needs():
         assert embed(trajectory).shape == (2, N, embedding_size(name, 5, 2, T))
 
 
+def test_of_several_centres_each_is_evaluated_as_a_policy():
+    agent, seen = Agent("es", "wgf/PointWall-v0", seeds=2, preset="nsr-es", centres=3, pairs=2, hidden=(4,), horizon=20), []
+    agent.learn(1_400, callback=lambda step, metrics, _: seen.append((step, metrics)))  # ten updates of four policies and three centres
+    assert agent.policies == 3
+    step, metrics = seen[-1]
+    assert step == 1_400
+    each = agent.evaluate(agent.schedule.eval_episodes).returns.reshape(2, 3, -1).mean(-1)
+    np.testing.assert_allclose(metrics["eval/return"], each.mean(1), rtol=1e-5)
+    np.testing.assert_allclose(metrics["eval/return_best"], each.max(1), rtol=1e-5)
+    assert "charts/episodic_return_best" not in metrics  # these are the population's
+    first, last = (agent.predict(np.ones(6), policy=i) for i in (0, 2))
+    assert not np.array_equal(first, last)
+
+
 def test_it_trains_logs_returns_and_evaluates_the_centre():
     seen = []
     agent = Agent("es", "wgf/PointWall-v0", seeds=2, pairs=3, hidden=(4,), log_every=1, eval_every=600, eval_episodes=1, horizon=20)

@@ -112,6 +112,23 @@ def test_spectra_are_those_of_each_saved_policy_on_its_own_advantages(tmp_path):
         np.testing.assert_allclose(row, expected[order], rtol=0.0, atol=1e-4 * np.abs(expected).max())
 
 
+def test_a_spectrum_is_kept_beside_its_policy_and_computed_again_for_another(tmp_path, monkeypatch):
+    agent = Agent("wnpg", "Pendulum-v1", seeds=2, **TINY).learn(60)
+    agent.save(tmp_path)
+    first = figure3.spectra(tmp_path, (0,))
+    both = figure3.spectra(tmp_path, (0, 1))
+    np.testing.assert_array_equal(both[:1], first)
+    with monkeypatch.context() as patch:
+        patch.setattr(figure3, "spectrum", None)
+        np.testing.assert_array_equal(figure3.spectra(tmp_path, (1, 0)), both[::-1])
+    agent.learn(30).save(tmp_path)
+    assert not np.array_equal(figure3.spectra(tmp_path, (0, 1)), both)
+    path = tmp_path / "seed-0" / figure3.KEPT
+    path.write_text(path.read_text().replace("1", "2"))
+    with pytest.raises(ValueError, match=r"spectrum\.json is damaged or was edited"):
+        figure3.spectra(tmp_path, (0,))
+
+
 def test_the_table_tells_ratios_gains_and_how_their_orders_agree():
     falling = np.array([[-8.0, 4.0, *[2.0] * 7, 1.0, -0.5], [6.0, 3.0, *[2.0] * 7, 1.0, 0.25]])
     np.testing.assert_array_equal(figure3.ratios(falling, 2), [2.0, 2.0])

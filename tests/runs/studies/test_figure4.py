@@ -22,6 +22,7 @@ def test_each_method_is_es_with_what_its_name_says():
         "es": {},
         "es-clip": {"optimiser": "sgd", "lr": 1.0, "clip_norm": 1.0},
         "nsr-es": {"guide": "novelty", "shaping": "ranks", "earlier": 1000},
+        "nsr-es-5": {"guide": "novelty", "shaping": "ranks", "earlier": 1000, "centres": 5},
         "bges": published,
         "bges-75": {**published, "guide_weight": 0.75},
         "bges-sinkhorn": {"guide": "wasserstein"},
