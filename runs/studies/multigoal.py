@@ -35,8 +35,9 @@ __all__ = ["Options", "Policy", "draw", "load", "main", "wander"]
 ENV, CPU = "wgf/MultiGoal-v0", torch.device("cpu")
 STATES = ((-2.5, 0.0), (0.0, 0.0), (2.5, 2.5))
 # DP-WGF-V values a state by its own policy's draws, so a goal that the policy leaves is valued less and less. The public SAC code of 2017
-# has the same trouble and keeps its goals by a slow target, tau = 1e-4; DP-WGF values states by uniform actions and needs no such care.
-TAU = {"dp-wgf": 0.01, "dp-wgf-v": 1e-3}
+# has the same trouble and keeps its goals by a slow target, tau = 1e-4; DP-WGF values states by uniform actions and needs no such care,
+# but by its density.
+TAU, SLOW = 0.01, 1e-3
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ class Options:
     """Environment steps per seed."""
     episodes: int = 20
     """Episodes per seed in which the goals are counted; the policy explores in them."""
-    backup: Literal["soft", "normalizer"] = "soft"
-    """DP-WGF's value of the next state. soft: that of soft Q-learning, whose settings these are. normalizer: the paper's own."""
+    backup: Literal["soft", "normalizer", "density"] = "soft"
+    """DP-WGF's value of the next state. soft: that of soft Q-learning, whose settings these are. normalizer: the paper's own. density: that
+    of the policy's draws, by their density."""
     place: Place = field(default_factory=lambda: Place(name="multigoal", threads=1))
 
     def __post_init__(self) -> None:
@@ -64,7 +66,8 @@ class Options:
 
     def job(self, name: str) -> Job:
         """An agent's training: its paper preset with ReLU networks, reward scale 0.1 and the trust region of common noise."""
-        own: dict[str, Any] = {"activation": "relu", "reward_scale": 0.1, "w2": "common_noise", "squash": "exact", "tau": TAU[name]}
+        tau = SLOW if name == "dp-wgf-v" or self.backup == "density" else TAU
+        own: dict[str, Any] = {"activation": "relu", "reward_scale": 0.1, "w2": "common_noise", "squash": "exact", "tau": tau}
         own |= {"backup": self.backup} if name == "dp-wgf" else {}
         schedule = Schedule(steps=self.steps, warmup=2_000, eval_every=self.steps, eval_episodes=1)
         return Job(
