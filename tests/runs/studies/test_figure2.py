@@ -56,6 +56,7 @@ def test_the_table_has_the_papers_returns_beside_ours():
         (["--lrs", "0"], "lr is 0.0; it must be above 0"),
         (["--choosing", "0"], "choosing is 0; it must be at least 1"),
         (["--steps", "10"], "steps is 10; it must be at least 20"),
+        (["--first-seed", "999994"], "first-seed is 999994; seeds must lie from 0 to 999,999"),  # five that are reported, two that choose
     ],
 )
 def test_mistakes_are_named(args, words, capsys, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from wgf.mlp import MLP
 from wgf.policies.diagonal import DiagonalPolicy
 from wgf.runs.studies import figure2, figure3
 from wgf.runs.studies.main import run
+from wgf.runs.trainer.figures import figure
 
 TINY = {"hidden": (4,), "horizon": 30, "batch": 10, "epochs": 1, "metric": "none", "normalize": "both"}
 COMMAS, PLAIN = "horizon=20,batch=10,epochs=1,hidden=2", "wnpg,preset=paper,metric=none"
@@ -149,6 +151,24 @@ def test_the_table_tells_ratios_gains_and_how_their_orders_agree():
     assert told.count("tau = 1.00, p = 0.33") == 3  # of six orders two are as far from none
     assert "tau = -1.00" in figure3.correlations(found, gains[::-1])
     assert figure3.correlations({"A": falling}, gains[:1]) == "A rank correlation takes at least three tasks."
+
+
+def test_the_figure_has_the_ratios_of_each_task_and_one_of_them_beside_the_gain(tmp_path, monkeypatch):
+    seen = []
+
+    @contextmanager
+    def kept(path, columns):
+        with figure(path, columns=columns) as axes:
+            yield axes
+            seen.extend([[line.get_xydata() for line in axis.lines] for axis in axes[0]])
+
+    monkeypatch.setattr(figure3, "figure", kept)
+    falling = np.array([[-8.0, 4.0, -0.5], [6.0, 3.0, 0.25], [1.0, -0.5, 0.125]])
+    figure3.draw({"A": falling, "B": falling[:1] ** 2}, [0.5, 2.0], tmp_path / "a.png")
+    (first, second), (one, other) = seen
+    np.testing.assert_array_equal(first, [[1.0, 1.0], [2.0, 2.0], [3.0, 16.0]])
+    np.testing.assert_array_equal(second, [[1.0, 1.0], [2.0, 4.0], [3.0, 256.0]])
+    assert (one.tolist(), other.tolist()) == ([[16.0, 0.5]], [[256.0, 2.0]])
 
 
 @pytest.mark.parametrize(
