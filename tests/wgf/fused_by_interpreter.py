@@ -3,13 +3,17 @@
 Triton chooses its interpreter as it is imported, for the whole process.
 """
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wgf import fused, trusted
+from wgf import fused, transport, trusted
 from wgf import sinkhorn as solver
+from wgf.agents import Agent
+from wgf.agents.training.checkpoint import tensors
 from wgf.sinkhorn import sinkhorn
 
 
@@ -88,3 +92,26 @@ def test_it_is_asked_for_by_name_and_needs_its_package(monkeypatch):
         sinkhorn(x, y, 1.0)
     monkeypatch.delenv("TRITON_INTERPRET")
     sinkhorn(x, y, 1.0)  # a CPU has the iterations in torch
+
+
+@pytest.mark.filterwarnings("ignore:.*stopped short of their tolerance")
+@pytest.mark.parametrize(("name", "w2", "plans"), [("dp-wgf-v", "entropic", 1), ("wgf-sac", "debiased", 2)])
+def test_a_training_with_it_ends_where_one_with_as_many_iterations_in_torch_does(monkeypatch, name, w2, plans):
+    small = {"env": "wgf/CartPole-v0", "seeds": 1, "device": "cpu", "hidden": (6,), "particles": 4, "batch": 1, "warmup": 10}
+    asked, ends = [], []
+    monkeypatch.setattr(fused, "solve", lambda *args, solve=fused.solve: asked.append(args[0].cost.shape) or solve(*args))
+    monkeypatch.setattr(transport, "sinkhorn", partial(sinkhorn, tol=1e-12, max_iters=9))  # which a plan needs more than
+    torch.set_default_dtype(torch.float64)
+    try:
+        for on, scale in (("1", 0.4), ("0", 0.4), ("0", 0.0)):
+            monkeypatch.setenv("WGF_FUSED_SINKHORN", on)
+            agent = Agent(name, w2=w2, w2_scale=scale, eval_episodes=1, compile=False, **small).learn(13)
+            ends.append(tensors(agent.state))
+            agent.close()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert asked == [(1, 4, 4)] * 4 * plans  # of four updates with it, none without
+    quick, plain, without = ends
+    for key, t in quick.items():
+        torch.testing.assert_close(t, plain[key], rtol=0.0, atol=1e-12, msg=key)
+    assert max((t - without[key]).abs().max() for key, t in quick.items()) > 1e-6  # the plans do count

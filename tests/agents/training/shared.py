@@ -33,7 +33,7 @@ TRAININGS = {
     "ip-wgf exact": IP | {"w2": "exact", "w2_scale": 0.1, "inner_steps": 2, "weight_noise": 0.1, "sigma": "learned", "preset": "modern"},
     "ip-wgf debiased": IP | {"w2": "debiased", "weight_noise": 0.1, "prior": 1.0},
     "ip-wgf without": IP | {"w2_scale": 0.0},
-    "ip-wgf gymnasium": IP | {"env": "Pendulum-v1"},
+    "ip-wgf gymnasium": IP | {"env": "Hopper-v5"},
     "es gymnasium": ES | {"env": "Pendulum-v1", "gamma": 0.9},
 }
 
