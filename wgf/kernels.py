@@ -352,7 +352,9 @@ def _many_axes(x: Tensor, w: Tensor) -> tuple[_Rows, Callable[[Tensor], _Move]]:
 
     def move_by(lengthscale: Tensor) -> _Move:
         slope = lengthscale.double() ** -2
-        drive = p * -slope + w  # w in float32 is not copied
+        wide = w.to(torch.float64, copy=True)  # the one copy; inside a transform p may have axes that w has not
+        mapped = torch._C._are_functorch_transforms_active()
+        drive = torch.addcmul(wide, p, -slope) if mapped else wide.addcmul_(p, -slope)
 
         def move(rows: slice, a: Tensor) -> Tensor:
             wide = a.double()

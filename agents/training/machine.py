@@ -55,17 +55,18 @@ def work(seeds: int, cfg: Any) -> int:
 
 
 @contextmanager
-def tuned() -> Iterator[None]:
+def tuned(*, keeps: bool = True) -> Iterator[None]:
     """Makes updates on a CPU faster, by settings of the process; results change by about 1e-38 at most.
 
     Numbers below the normal range count as zero: the moments of units that have died fall there, and make Adam five times slower. And
-    glibc keeps what is freed: else each large temporary is fetched from the system anew.
+    glibc ``keeps`` what is freed: else each large temporary is fetched from the system anew.
     """
     torch.set_flush_denormal(True)
     with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
-        mallopt(-3, 2**26)  # M_MMAP_THRESHOLD
+        if keeps:
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+            mallopt(-3, 2**26)  # M_MMAP_THRESHOLD
     try:
         yield
     finally:

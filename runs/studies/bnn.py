@@ -86,7 +86,7 @@ def fitted(study: Options, group: Group, say: Callable[[str], None]) -> int:
     folder, tasks, device = group.together(lambda: planned(study))
     place = Path(study.out) / study.name
     torch.set_num_threads(study.threads)
-    with held(place, group), stop_signals(PROMISE, muted=group.rank > 0) as stopping, machine.tuned():
+    with held(place, group), stop_signals(PROMISE, muted=group.rank > 0) as stopping, machine.tuned(keeps=group.size == 1):
         complete = group.first(lambda: all([finished(task) for task in tasks]))
         for task in tasks:
             if not group.first(lambda task=task: finished(task)):  # type: ignore[misc]

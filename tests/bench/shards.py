@@ -6,7 +6,7 @@ Two things take turns: all ranks take one step of M particles together, and each
 independent processes do, at the same time. The efficiency is the time of the independent steps over ranks times that of the shared one:
 1 where P ranks take P times as many shared steps as one process beside the others does. A step has the score, the velocity and the
 update, in float32. Two scores: that of a standard normal, which costs nothing, and that of networks, particles of Bayesian regression
-on a minibatch of 100 rows, whose units take memory as a fit's do.
+on a minibatch of 100 rows, whose units take memory as a fit's do. ``--rounds 0`` measures the memory alone.
 """
 
 import argparse
@@ -135,25 +135,30 @@ def main() -> None:
         return
     rows = []
     for score in ("normal", "networks"):
-        shared, alone, middle, low, high, count = started(args, args.ranks, "speed", score)[0]
-        one = started(args, 1, "memory", score)[0][0]
-        each = max(found[0] for found in started(args, args.ranks, "memory", score))
-        rows.append(
-            {
-                "score": score,
+        row = {"score": score}
+        if args.rounds:
+            shared, alone, middle, low, high, count = started(args, args.ranks, "speed", score)[0]
+            row |= {
                 "shared step, s": f"{shared:.2f}",
                 "independent step, s": f"{alone:.2f}",
                 "efficiency": f"{middle:.2f} [{low:.2f}, {high:.2f}]",
                 "collectives": f"{count:.0f}",
-                "one process, MiB": f"{one / 2**20:.0f}",
-                "each rank, MiB": f"{each / 2**20:.0f}",
-                "ranks x each / one": f"{args.ranks * each / one:.2f}",
             }
-        )
+        one = started(args, 1, "memory", score)[0][0]
+        each = max(found[0] for found in started(args, args.ranks, "memory", score))
+        row |= {
+            "one process, MiB": f"{one / 2**20:.0f}",
+            "each rank, MiB": f"{each / 2**20:.0f}",
+            "ranks x each / one": f"{args.ranks * each / one:.2f}",
+        }
+        rows.append(row)
         print(rows[-1], flush=True)
+    times = f""" {args.rounds} rounds in turns after one to warm up. Times are medians; the efficiency is the median over rounds, with its
+middle half."""
     text = f"""{args.ranks} ranks on as many cores by gloo, {args.particles:,} particles x {args.dim:,} dimensions, float32, one thread
-each; {args.rounds} rounds in turns after one to warm up. Times are medians; the efficiency is the median over rounds, with its middle half.
-Memory is the peak of two steps beyond what a process held before it had particles. Beside it ran: {args.beside}.
+each.{times if args.rounds else ""}
+Memory is the peak of two steps beyond what a process held before it had particles; the one process, too, gives large blocks back to the
+system as the ranks do. Beside it ran: {args.beside}.
 
 {table(rows)}"""
     report(args.out, f"SVGD in {args.ranks} shards", text, ("torch", "numpy"))

@@ -1,5 +1,6 @@
 """Particles of several processes: real ones, joined by gloo, against one process."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,39 @@ def test_a_back_end_that_this_torch_lacks_is_named(monkeypatch):
     monkeypatch.setitem(ranks.BACKENDS, "cpu", ("gloo", lambda: False))
     with pytest.raises(ValueError, match="shards on cpu need the back end gloo, which this torch lacks"):
         ranks.joined(torch.device("cpu"))
+
+
+MEMORY = """
+from pathlib import Path
+import torch
+from wgf import ranks, svgd
+from wgf.shards import ALONE, Shards
+
+def status(name):
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+
+def score(x):  # of something that takes memory: twelve numbers for each of x
+    return -x.repeat(1, 12).view(len(x), 12, -1).mean(1)
+
+torch.set_num_threads(1)
+group = ranks.joined(torch.device("cpu"))
+for shards in (ALONE, Shards.even(group, 2100)):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = status("VmRSS")
+    x = torch.randn(2100 // len(shards.counts), 1000)
+    for _ in range(2):
+        x.add_(shards.velocity(svgd.velocity, x, score(x)), alpha=1e-7)
+    print(status("VmHWM") - before)
+    del x
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the peak of a process cannot be begun anew here")
+def test_each_of_two_ranks_takes_about_half_the_memory_where_the_score_takes_some(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(MEMORY)
+    for code, out, said in started.together(2, program):
+        assert code == 0, said
+        one, each = map(int, out.split())
+        assert one > 14 * 2100 * 1000 * 4 / 1024  # the score's numbers and their source
+        assert each < 0.6 * one

@@ -77,3 +77,12 @@ def test_tiny_numbers_count_as_zero_while_tuned_and_not_after():
     with machine.tuned():
         assert (tiny * 0.5).item() == 0.0
     assert (tiny * 0.5).item() > 0.0
+
+
+def test_memory_that_is_freed_is_kept_unless_the_ranks_of_shards_want_it_back(monkeypatch):
+    asked = []
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=lambda *what: asked.append(what)))
+    with machine.tuned(keeps=False):
+        assert asked == []
+    with machine.tuned():
+        assert asked == [(-1, 2**30), (-3, 2**26)]
