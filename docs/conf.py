@@ -20,13 +20,14 @@ from wgf.agents.registry import AGENTS
 gc.set_threshold(100_000, 50, 50)  # pages are trees, which the garbage collector walks again and again: a sixth of the time
 project, author, copyright = "wgf", "The wgf authors", "the wgf authors"
 release = version = installed("wgflow")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
 html_math_renderer = "mathml"  # which browsers draw themselves, without a network
 root_doc = "docs/index"
 include_patterns = ["docs/**", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "runs/results/**"]
 exclude_patterns = ["docs/_build/**"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # notebooks hold their answers: python -m tests.notebooks
 suppress_warnings = ["toc.not_included"]  # tables of results, which the pages link; tests/test_site.py holds that the pages are there
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True  # "svgd.blob", not "<function blob>"

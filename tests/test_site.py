@@ -31,7 +31,8 @@ def test_no_page_needs_a_network(site):
 
 def test_every_page_is_in_a_table_of_contents(site):
     menus = "".join((site / f"{page}.html").read_text() for page in ("docs/index", "docs/agents/index", "docs/api/index"))
-    pages = {page.relative_to(DOCS).with_suffix(".html").name for page in DOCS.rglob("*.md") if page.name != "index.md"}
+    found = [page for kind in ("md", "ipynb") for page in DOCS.rglob(f"*.{kind}") if page.name != "index.md"]
+    pages = {page.relative_to(DOCS).with_suffix(".html").name for page in found}
     assert {page for page in pages if f"{page}#" not in menus and f'{page}"' not in menus} == set()
 
 
