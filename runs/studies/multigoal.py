@@ -4,7 +4,7 @@
 
 Trains both and draws, for each, trajectories with the four goals, and the level curves of Q over actions at three states with the
 policy's draws. Settings as in the public soft Q-learning code of Haarnoja et al. 2017. Departs: DP-WGF's target keeps the entropy that
-Sec. 4.2 of the paper takes off, A log 2 per step; without it three of five seeds end at one or two goals (``--backup normalizer``).
+Sec. 4.2 of the paper takes off, A log 2 per step; ``--backup normalizer`` is the paper's.
 """
 
 from collections.abc import Callable
