@@ -175,12 +175,15 @@ def case(args: list[str], kills: int, inside: int, rng: random.Random, folder: P
     began = time.monotonic()
     ended(started(args, calm))
     seconds, moments = time.monotonic() - began, int((calm / "moments.txt").read_text())
-    done = [0, 0]
-    rest = [True] * (inside - 1) + [False] * (kills - inside)
+    done, ahead = [0, 0], moments
+    rest = [True] * (inside - 2) + [False] * (kills - inside)
     rng.shuffle(rest)
-    for k, save in enumerate([True, *rest]):  # the first one comes by a count of moments and not by the clock, so that there is one
+    for k, save in enumerate([True, True, *rest]):
         share = (kills - k) / (kills + 1)  # what is left of the training, about
         at, after = (rng.randint(1, max(1, int(share * moments))), None) if save else (0, rng.uniform(0.0, share * seconds))
+        if k < 2:  # by a count, of the moments that are left at least, so that there are two
+            at = rng.randint(1, max(1, ahead // 2))
+            ahead -= at
         if ended(started(args, hard, at), after):
             done[save] += 1
     ended(started(args, hard))

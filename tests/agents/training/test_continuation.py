@@ -75,9 +75,8 @@ def test_a_training_that_was_stopped_three_times_is_the_one_that_was_not(agent, 
 )
 def test_a_training_that_was_killed_ends_in_the_same_bytes(agent, env, seeds, tmp_path):
     """tests/kills.py does this for all agents and a few hundred kills."""
-    moments, saves, odd = kills.case(kills.command(agent, env, seeds, steps=160), 6, 3, random.Random(0), tmp_path)
-    assert moments + saves >= 2  # the others came after its end
-    assert saves >= 1
+    _, saves, odd = kills.case(kills.command(agent, env, seeds, steps=160), 6, 3, random.Random(0), tmp_path)
+    assert saves >= 2  # by a count of writes; the clock's may come after its end
     assert odd == []
 
 
