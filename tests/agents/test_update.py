@@ -521,7 +521,7 @@ CASES = [
 def named(case):
     agent, cfg = case
     changed = {f.name: getattr(cfg, f.name) for f in fields(cfg) if getattr(cfg, f.name) != getattr(agent.Config(), f.name)}
-    return "-".join([agent.__name__.split(".")[1], *(f"{k}={v}" for k, v in changed.items() if k not in (*TINY, "particles"))])
+    return "-".join([agent.__name__.split(".")[-1], *(f"{k}={v}" for k, v in changed.items() if k not in (*TINY, "particles"))])
 
 
 def started(agent, cfg, seeds):
