@@ -75,6 +75,8 @@ def test_another_package_that_wrote_files_of_wgf_stops_and_one_beside_it_is_a_no
     monkeypatch.setattr(doctor, "_elsewhere", lambda name, here: None)
     for name, file in (("games", "wgf/game.py"), ("worse", "wgf/__init__.py")):
         (info := tmp_path / f"{name}-0.1.1.dist-info").mkdir()
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()  # from Python 3.12 on files that are not there do not count
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.1\n")
         (info / "RECORD").write_text(f"{file},,\n{name}-0.1.1.dist-info/METADATA,,\n")
         (info / "top_level.txt").write_text("wgf\n")
