@@ -70,9 +70,9 @@ class Pace:
         agent.needs(steps)
         self.agent = agent
         self.task, self.run = agent._prepared(replace(agent.schedule, steps=steps, warmup=min(agent.schedule.warmup, WARMUP)))
-        first, self.again = self.turn(), self.turn()
-        once = first.learning - self.again.learning * first.updates / self.again.updates
-        once += first.stepping - self.again.stepping * first.steps / self.again.steps
+        first, again = self.turn(), self.turn()
+        once = first.learning - again.learning * first.updates / again.updates
+        once += first.stepping - again.stepping * first.steps / again.steps
         self.compiling = once if self.task.compile else math.nan
 
     def turn(self) -> Spent:
