@@ -70,16 +70,23 @@ def machine_code(function: Callable[..., Any], *args: Any) -> Callable[..., Any]
     """``function`` for arguments of the shapes and layouts of ``args``, tensors or tuples of them, with every tensor that it changes among
     them; equal to it but for rounding. Takes seconds, and runs the function once.
 
-    Whole or not at all: None, with a RuntimeWarning, where there is no C++ compiler or where the function looks at numbers.
+    Whole or not at all: None, with a RuntimeWarning, where there is no C++ compiler or where the function looks at numbers. Torch keeps
+    machine code in a folder for temporary files: a later process with the same kind of processor and number of threads takes it.
     """
     import torch._inductor.inductor_prims  # which `settled` needs while it is recorded
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+    shapes = FakeTensorMode(shape_env=ShapeEnv(assume_static_by_default=True))  # without one torch keeps no more than single loops
+    tag = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
     try:
         recorded = make_fx(function, {_aten.tanh.default: tanh, _aten.tanh_.default: tanh_})(*args)
         for operator in LEFT:
             for node in recorded.graph.find_nodes(op="call_function", target=operator):
                 node.meta["custom"] = {"fallback_to_eager": node.meta["val"].is_cpu}
-        return torch._inductor.compile(recorded, list(args))  # type: ignore[no-any-return]
+        with tracing(TracingContext(shapes)), torch.compiler.config.patch(cache_key_tag=tag):  # type: ignore[attr-defined]
+            return torch._inductor.compile(recorded, list(args))  # type: ignore[no-any-return]
     except RuntimeError as error:
         _failed[0] += 1
         warnings.warn(f"not compiled: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=2)

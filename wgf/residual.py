@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
+from wgf.compiler import settled
+from wgf.door import traced
 from wgf.mlp import first, orthogonal, spread
 
 __all__ = ["Learning", "Norm", "ResidualNetwork", "learner", "learning"]
@@ -95,19 +97,20 @@ class ResidualNetwork:
 
     def settle_(self, theta: Tensor, statistics: Tensor) -> None:
         """What follows a step of the optimiser, in place: scales weights back, and moves what is remembered by 1 % to the statistics."""
+        if self.unit:
+            views = self._views(settled(theta) if traced() else theta)
+            for name, view in views.items():
+                if name in ("in", "out") or name[0] == "w":
+                    views[name] = view * view.square().sum(-2, keepdim=True).rsqrt()
+                elif name.startswith("gain"):
+                    pair = [part for part in (name, f"offset{name[4:]}") if part in views]
+                    length = sum(views[part].square() for part in pair).sum(-1, keepdim=True)  # type: ignore[union-attr]
+                    for part in pair:
+                        views[part] = views[part] * (math.sqrt(view.shape[-1]) * length.rsqrt())
+            # in one piece: of a change of each part the compiler makes a loop over all of them, for each
+            theta.copy_(torch.cat([view.flatten(1) for view in views.values()], -1).view(theta.shape))
         if statistics.shape[-1]:
             theta[..., -statistics.shape[-1] :].lerp_(statistics, MOMENTUM)
-        if not self.unit:
-            return
-        views = self._views(theta)
-        for name, view in views.items():
-            if name in ("in", "out") or name[0] == "w":
-                view.mul_(view.square().sum(-2, keepdim=True).rsqrt())
-            elif name.startswith("gain"):
-                offset = views[f"offset{name[4:]}"] if name[4:] else torch.zeros_like(view)
-                scale = math.sqrt(view.shape[-1]) * (view.square() + offset.square()).sum(-1, keepdim=True).rsqrt()
-                view.mul_(scale)
-                offset.mul_(scale)
 
     def init(self, stack: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
         """A fresh theta (*stack, P): orthogonal matrices, scaled as ``settle_`` does; gains and variances 1, offsets and means 0."""

@@ -80,7 +80,8 @@ def piece(function: _F) -> _F:
 
 
 def update(agent: AnyAgent, cfg: Any, state: Any, *, compile: bool, whole: bool = True) -> Update:
-    """Returns ``agent.update`` of one state; compiled at its first call, which takes up to a minute, or with a RuntimeWarning not at all.
+    """Returns ``agent.update`` of one state; compiled at its first call, which takes a minute or two where nothing is kept
+    from before, or with a RuntimeWarning not at all.
 
     ``whole``: as one piece of machine code, else its ``piece``s alone.
     """

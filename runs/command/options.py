@@ -169,7 +169,7 @@ class Computer:
     threads: int = 0
     """Number of CPU threads; 0 lets the size of an update decide."""
     compile: Literal["auto"] | bool = "auto"
-    """Updates as machine code: faster, after up to a minute of compiling; this needs a C++ compiler.
+    """Updates as machine code: faster, after a minute or two of compiling, once on a machine; this needs a C++ compiler.
     auto compiles where the updates are many and large enough to save more than twice that time."""
     backend: Literal["gymnasium", "async", "envpool", "warp"] = "gymnasium"
     """What steps the environments: Gymnasium, one after another; async, Gymnasium with a process for each; EnvPool; or MuJoCo Warp, on the

@@ -113,7 +113,7 @@ def finish(agent: Agent, label: str, schedule: Schedule, folder: Path, say: Call
     threads, gone = torch.get_num_threads(), f", from step {agent.step:,} on" if agent.step else ""
     say(f"{label} on {agent.source.name}: {words(agent.seeds)}, {text}{gone}, {agent.device}, {threads} thread{'s' * (threads > 1)}")
     if agent.compile == "auto" and agent.compiles(schedule.steps):
-        say("updates run as machine code, which takes up to a minute to compile; --compile False does without")
+        say("updates run as machine code: a minute or two to compile, seconds where it was done before; --compile False does without")
     muted = agent.group.rank > 0
     with stop_signals(PROMISE, muted=muted) as stopping, Progress(label, steps, len(agent.seeds), agent.step, muted=muted) as progress:
         endings = agent.train(schedule.steps, lambda step, metrics, _: progress.tell(Tick(step, metrics)), folder, stopping)

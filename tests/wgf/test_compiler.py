@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from uuid import uuid4
 
 import pytest
 import torch
@@ -90,6 +91,20 @@ def test_recorded_tanh_has_the_slope_of_tanh_also_in_place(dtype, recordings):
     targets = {node.target for node in recordings[0].graph.nodes}
     left = {torch.ops.aten.tanh.default, torch.ops.aten.tanh_.default}
     assert left.issubset(targets) if dtype == torch.float64 else not left & targets
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+def test_what_was_compiled_once_is_found_again(monkeypatch):
+    """By another function of the same operators and numbers, of which one is new; not for another kind of processor."""
+    from torch._dynamo.utils import counters
+
+    x, new = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), uuid4().int / 2**128
+    for kind, found in (("AVX2", 0), ("AVX2", 1), ("AVX512", 0)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda kind=kind: kind)
+        counters.clear()
+        quick = machine_code(lambda x: torch.expm1(x.mT @ x) + new, x)
+        assert counters["aot_autograd"]["autograd_cache_hit"] == found
+        torch.testing.assert_close(quick(2.0 * x), torch.expm1(4.0 * x.mT @ x) + new)
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
