@@ -12,7 +12,7 @@ from wgf.agents.training.descent import Adam, train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import CRITIC, SMALL_CRITIC, DelayedSettings, PaperSettings
+from wgf.agents.training.settings import SMALL, STRONG, PaperSettings, PolicySettings
 from wgf.policies.critics import Pairs, QNetwork
 from wgf.policies.deterministic import DeterministicPolicy
 
@@ -20,7 +20,7 @@ __all__ = ["PRESETS", "Config", "State", "act", "act_noise", "greedy", "init", "
 
 
 @dataclass(frozen=True)
-class Config(PaperSettings, DelayedSettings):
+class Config(PaperSettings, PolicySettings):
     """The networks of Zhang et al. 2018, Sec. 6.3; what that paper leaves open is from Lillicrap et al. 2016, Sec. 7.
 
     Departs: no weight decay of Q, and normal noise in place of an Ornstein-Uhlenbeck process, both as today's implementations have it.
@@ -43,8 +43,8 @@ RATES = {"lr": 3e-4, "critic_lr": 3e-4, "members": 2}
 PRESETS = {
     "paper": Config(),
     "modern": Config(hidden=(400, 300), activation="relu", batch=256, lr=1e-3, tau=0.005),
-    "strong": Config(**CRITIC | RATES),
-    "strong-small": Config(**SMALL_CRITIC | RATES),
+    "strong": Config(**STRONG | RATES),
+    "strong-small": Config(**SMALL | RATES),
 }
 
 
@@ -68,7 +68,7 @@ class State:
 
 def networks(cfg: Config, obs: int, action: int) -> Nets:
     """Makes the networks of a configuration, for so many numbers of an observation and of an action."""
-    policy = DeterministicPolicy(body(cfg, obs, cfg.hidden, action, cfg.activation))
+    policy = DeterministicPolicy(body(cfg, obs, cfg.policy_hidden or cfg.hidden, action, cfg.activation))
     return Nets(policy, critic(cfg, obs + action, cfg.hidden, cfg.activation))
 
 

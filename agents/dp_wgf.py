@@ -14,7 +14,7 @@ from wgf.agents.training.descent import Adam, train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.sampling import Nets, SamplingSettings, act, act_noise, evaluate_, greedy, networks
-from wgf.agents.training.settings import CRITIC, SMALL_CRITIC, TODAY
+from wgf.agents.training.settings import ACTOR, SMALL, STRONG, TODAY
 from wgf.agents.training.soft import temper_
 from wgf.agents.training.targets import against, log_mean_exp, mean_square, speed, w2_velocity
 from wgf.agents.training.trust import GENTLE, TrustSettings, follow_
@@ -46,12 +46,12 @@ class Config(SamplingSettings, TrustSettings):
 MODERN = Config(backup="soft", squash="exact", **TODAY, **GENTLE)
 # strong: the temperature starts in units of a reward whose returns lie within the bounds, as SAC's does; so small a one makes Q too
 # peaked for a mean over uniform actions
-SHARP = {"particles": 8, "alpha": 0.01, "backup": "density", "temperature": "automatic", "entropy_std": 0.15}
+SHARP = {"particles": 8, "alpha": ACTOR["alpha0"], "entropy_std": ACTOR["entropy_std"], "backup": "density", "temperature": "automatic"}
 PRESETS = {
     "paper": Config(),
     "modern": MODERN,
-    "strong": replace(MODERN, **CRITIC | SHARP),
-    "strong-small": replace(MODERN, **SMALL_CRITIC | SHARP),
+    "strong": replace(MODERN, **STRONG | SHARP),
+    "strong-small": replace(MODERN, **SMALL | SHARP),
 }
 
 

@@ -21,7 +21,7 @@ from wgf.agents.training.memory import memory
 from wgf.agents.training.mixing import MixtureSettings, Nets, act, greedy
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import SMALL, STRONG, TODAY, ActorSettings
+from wgf.agents.training.settings import ACTOR, SMALL, STRONG, TODAY, ActorSettings
 from wgf.agents.training.targets import against, entropy_target, entropy_value, mean_square, normalizer_value, speed, td_target, w2_velocity
 from wgf.agents.training.trust import GENTLE, TrustSettings, follow_
 from wgf.policies.bayesian import BayesianPolicy
@@ -57,8 +57,8 @@ MODERN = Config(temperature="automatic", **TODAY, **GENTLE)
 PRESETS = {
     "paper": Config(),
     "modern": MODERN,
-    "strong": replace(MODERN, particles=8, **STRONG),
-    "strong-small": replace(MODERN, particles=8, **SMALL),
+    "strong": replace(MODERN, particles=8, **STRONG | ACTOR),
+    "strong-small": replace(MODERN, particles=8, **SMALL | ACTOR),
 }
 
 

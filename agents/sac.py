@@ -15,7 +15,7 @@ from wgf.agents.training.descent import train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import SMALL, STRONG
+from wgf.agents.training.settings import ACTOR, SMALL, STRONG
 from wgf.agents.training.soft import SoftSettings, evaluate_, temper_
 from wgf.policies.critics import QNetwork
 from wgf.policies.gaussian import GaussianPolicy
@@ -28,7 +28,7 @@ class Config(SoftSettings):
     """Today's SAC. The defaults are those of Stable-Baselines3."""
 
 
-PRESETS = {"modern": Config(), "strong": Config(**STRONG), "strong-small": Config(**SMALL)}
+PRESETS = {"modern": Config(), "strong": Config(**STRONG | ACTOR), "strong-small": Config(**SMALL | ACTOR)}
 
 
 class Nets(NamedTuple):

@@ -11,7 +11,7 @@ from wgf.agents.training.descent import train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.protocol import Batch, Info, Streams
 from wgf.agents.training.sampling import SamplingSettings, State, act, act_noise, evaluate_, greedy, init, networks
-from wgf.agents.training.settings import CRITIC, SMALL_CRITIC, TODAY
+from wgf.agents.training.settings import SMALL, STRONG, TODAY
 from wgf.agents.training.targets import against, soft_value, speed
 from wgf.policies.sampler import SamplingNetwork
 from wgf.policies.squash import SQUASH
@@ -38,8 +38,8 @@ SHARP = {"particles": 8, "alpha": 0.01}
 PRESETS = {
     "paper": Config(),
     "modern": MODERN,
-    "strong": replace(MODERN, **CRITIC | SHARP),
-    "strong-small": replace(MODERN, **SMALL_CRITIC | SHARP),
+    "strong": replace(MODERN, **STRONG | SHARP),
+    "strong-small": replace(MODERN, **SMALL | SHARP),
 }
 
 

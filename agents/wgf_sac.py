@@ -18,7 +18,7 @@ from wgf.agents.training.descent import Adam, descend_, gradients, train_
 from wgf.agents.training.memory import memory
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Info, Streams
-from wgf.agents.training.settings import SMALL, STRONG
+from wgf.agents.training.settings import ACTOR, SMALL, STRONG
 from wgf.agents.training.soft import SoftSettings, evaluate_, temper_
 from wgf.agents.training.targets import against, mean_square, speed, w2_velocity
 from wgf.agents.training.trust import GENTLE, TrustSettings, follow_
@@ -67,8 +67,8 @@ PRESETS = {
         particles=32,
     ),
     "modern": MODERN,
-    "strong": replace(MODERN, **STRONG),
-    "strong-small": replace(MODERN, **SMALL),
+    "strong": replace(MODERN, **STRONG | ACTOR),
+    "strong-small": replace(MODERN, **SMALL | ACTOR),
 }
 
 

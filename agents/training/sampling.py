@@ -11,7 +11,7 @@ from torch import Tensor
 from wgf.agents.training.descent import Adam, train_
 from wgf.agents.training.networks import body, critic
 from wgf.agents.training.protocol import Batch, Streams
-from wgf.agents.training.settings import DelayedSettings, PaperSettings
+from wgf.agents.training.settings import PaperSettings, PolicySettings
 from wgf.agents.training.targets import td_target
 from wgf.policies.critics import QNetwork
 from wgf.policies.sampler import SamplingNetwork
@@ -20,7 +20,7 @@ __all__ = ["Nets", "SamplingSettings", "State", "act", "act_noise", "evaluate_",
 
 
 @dataclass(frozen=True)
-class SamplingSettings(PaperSettings, DelayedSettings):
+class SamplingSettings(PaperSettings, PolicySettings):
     """Settings of agents whose policy is a sampling network."""
 
     members: int = 1
@@ -52,7 +52,7 @@ class State:
 
 def networks(cfg: SamplingSettings, obs: int, action: int) -> Nets:
     """Makes the networks of a configuration; the noise has as many numbers as an action."""
-    policy = SamplingNetwork(body(cfg, obs + action, cfg.hidden, action, cfg.activation), action)
+    policy = SamplingNetwork(body(cfg, obs + action, cfg.policy_hidden or cfg.hidden, action, cfg.activation), action)
     return Nets(policy, critic(cfg, obs + action, cfg.hidden, cfg.activation))
 
 

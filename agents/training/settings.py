@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 __all__ = [
-    "ACTOR", "CRITIC", "SMALL", "SMALL_CRITIC", "STRONG", "TODAY", "ActorSettings", "DelayedSettings", "PaperSettings", "ReplaySettings",
-    "SmoothedSettings",
+    "ACTOR", "CRITIC", "SMALL", "SMALL_CRITIC", "STRONG", "TODAY", "ActorSettings", "DelayedSettings", "PaperSettings", "PolicySettings",
+    "ReplaySettings", "SmoothedSettings",
 ]  # fmt: skip
 
 
@@ -79,11 +79,17 @@ class DelayedSettings:
 
 
 @dataclass(frozen=True)
-class ActorSettings(DelayedSettings):
-    """Settings of those whose policy has a density and a temperature of its own."""
+class PolicySettings(DelayedSettings):
+    """Settings of those whose policy may have a size of its own."""
 
     policy_hidden: tuple[int, ...] = ()
     """Hidden units of the policy; none given: as ``hidden``."""
+
+
+@dataclass(frozen=True)
+class ActorSettings(PolicySettings):
+    """Settings of those whose policy has a density and a temperature of its own."""
+
     smooth: bool = False
     """Whether log std is kept between -10 and 2 by tanh, else it is cut to -20 ... 2."""
     start_std: float = 0.0
@@ -96,7 +102,8 @@ class ActorSettings(DelayedSettings):
 
 # the defaults of ReplaySettings and SmoothedSettings and twin Q, for agents whose own defaults are a paper's
 TODAY: dict[str, Any] = {"hidden": (256, 256), "activation": "relu", "batch": 256, "tau": 0.005, "members": 2}
-# FlashSAC's (Kim et al. 2026), and the same in a size for a processor: of every agent, and of those with a temperature
+# FlashSAC's (Kim et al. 2026), and the same in a size for a processor: its critic, with the policy beside it, and what an actor with a
+# temperature has as well
 CRITIC: dict[str, Any] = {
     "hidden": (256, 256),
     "network": "residual",
@@ -108,7 +115,7 @@ CRITIC: dict[str, Any] = {
     "lr_fall": 1_000_000,
 }
 SMALL_CRITIC: dict[str, Any] = CRITIC | {"hidden": (128, 128), "expansion": 2, "batch": 128, "lr_fall": 100_000}
+STRONG: dict[str, Any] = CRITIC | {"policy_hidden": (128, 128)}
+SMALL: dict[str, Any] = SMALL_CRITIC | {"policy_hidden": (64, 64)}
 # but for the start: FlashSAC's policy begins at e^-4, smooth; SAC and the kernel's agents learn sooner from where the temperature aims
-ACTOR: dict[str, Any] = {"policy_hidden": (128, 128), "start_std": 0.15, "alpha0": 0.01, "entropy_std": 0.15}
-STRONG: dict[str, Any] = CRITIC | ACTOR
-SMALL: dict[str, Any] = SMALL_CRITIC | ACTOR | {"policy_hidden": (64, 64)}
+ACTOR: dict[str, Any] = {"start_std": 0.15, "alpha0": 0.01, "entropy_std": 0.15}

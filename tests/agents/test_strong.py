@@ -238,6 +238,21 @@ def test_sacs_presets_carry_the_numbers_of_their_sources():
     taken |= small
     for agent in (dp_wgf_v, wgf_sac):
         assert {name: getattr(agent.PRESETS["strong-small"], name) for name in taken} == taken
+    sizes = {
+        name: taken[name] for name in ("hidden", "policy_hidden", "network", "expansion", "atoms", "batch", "tau", "policy_delay", "held")
+    }
+    for agent in (ddpg, dp_wgf, soft_q):
+        assert {name: getattr(agent.PRESETS["strong-small"], name) for name in sizes} == sizes
+
+
+@pytest.mark.parametrize("agent", [ddpg, dp_wgf, dp_wgf_v, sac, soft_q, wgf_sac], ids=lambda agent: agent.__name__.split(".")[-1])
+def test_a_policy_may_have_a_size_of_its_own(agent):
+    cfg = replace(agent.PRESETS["modern"], hidden=(7, 6), policy_hidden=(5,))
+    alike, nets = agent.networks(replace(cfg, policy_hidden=()), D, A), agent.networks(cfg, D, A)
+    assert (nets.policy.net.sizes[1:-1], alike.policy.net.sizes[1:-1]) == ((5,), (7, 6))
+    assert nets.policy.net.sizes[-1] == alike.policy.net.sizes[-1]
+    assert nets.policy.net.sizes[0] == alike.policy.net.sizes[0]
+    assert nets.q.net.sizes == alike.q.net.sizes == (D + A, 7, 6, 1)
 
 
 @pytest.mark.parametrize(
