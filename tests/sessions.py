@@ -35,7 +35,9 @@ SESSIONS = {
         f"wgf resume {RUN} --steps 2500",
         f"wgf train sac {SMALL} --steps 2500 --seeds 2",
     ],
-    "How fast it would be, and how fast something else": [f"wgf bench sac ddpg {SMALL} --rounds 3 --steps 100000"],
+    "How fast agents would train": [
+        "wgf bench sac:hidden=32,32 ddpg:hidden=32,32 --env wgf/CartPole-v0 --preset modern --rounds 3 --steps 2000"
+    ],
     "What is done with a policy": [f"wgf eval {RUN} --episodes 3", f"wgf export {RUN} cartpole.onnx"],
     "A comparison does not mix settings": [
         "wgf compare --name two --agents sac ddpg --seeds 2 --steps 600 --env wgf/CartPole-v0 --preset modern --warmup 300"
