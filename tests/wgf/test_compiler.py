@@ -95,12 +95,13 @@ def test_recorded_tanh_has_the_slope_of_tanh_also_in_place(dtype, recordings):
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
 def test_what_was_compiled_once_is_found_again(monkeypatch):
-    """By another function of the same operators and numbers, of which one is new; not for another kind of processor."""
+    """By another function of the same operators and numbers, of which one is new; not for another kind of processor or number of threads."""
     from torch._dynamo.utils import counters
 
     x, new = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), uuid4().int / 2**128
-    for kind, found in (("AVX2", 0), ("AVX2", 1), ("AVX512", 0)):
+    for kind, threads, found in (("AVX2", 1, 0), ("AVX2", 1, 1), ("AVX512", 1, 0), ("AVX2", 2, 0)):
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda kind=kind: kind)
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         counters.clear()
         quick = machine_code(lambda x: torch.expm1(x.mT @ x) + new, x)
         assert counters["aot_autograd"]["autograd_cache_hit"] == found
