@@ -68,7 +68,7 @@ def tanh_(x: Tensor) -> Tensor:
 
 def machine_code(function: Callable[..., Any], *args: Any) -> Callable[..., Any] | None:
     """``function`` for arguments of the shapes and layouts of ``args``, tensors or tuples of them, with every tensor that it changes among
-    them; equal to it but for rounding. Takes seconds, or for a large one minutes, and runs the function once.
+    them; equal to it but for rounding. Takes seconds, or minutes for a large one, and runs the function once.
 
     Whole or not at all: None, with a RuntimeWarning, where there is no C++ compiler or where the function looks at numbers. Torch keeps
     machine code in a folder for temporary files: a later process with the same kind of processor and number of threads takes it.

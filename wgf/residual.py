@@ -107,7 +107,7 @@ class ResidualNetwork:
                     length = sum(views[part].square() for part in pair).sum(-1, keepdim=True)  # type: ignore[union-attr]
                     for part in pair:
                         views[part] = views[part] * (math.sqrt(view.shape[-1]) * length.rsqrt())
-            # theta is written once: of parts that are changed in place, one after another, the compiler makes loops of thousands of lines
+            # theta is written once: of parts that are changed in place in turn the compiler makes loops of thousands of lines
             theta.copy_(torch.cat([view.flatten(1) for view in views.values()], -1).view(theta.shape))
         if statistics.shape[-1]:
             theta[..., -statistics.shape[-1] :].lerp_(statistics, MOMENTUM)
