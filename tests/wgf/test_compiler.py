@@ -95,7 +95,7 @@ def test_recorded_tanh_has_the_slope_of_tanh_also_in_place(dtype, recordings):
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
 def test_what_was_compiled_once_is_found_again(monkeypatch):
-    """By another function of the same operators and numbers, of which one is new; not for another kind of processor or number of threads."""
+    """By another function of the same operators and numbers, of which one is new; not for another processor or number of threads."""
     from torch._dynamo.utils import counters
 
     x, new = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), uuid4().int / 2**128
