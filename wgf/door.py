@@ -173,11 +173,11 @@ def _values(name: str, value: torch.Tensor, rule: str) -> None:
     largest = (
         torch.finfo(value.dtype).max / (16 * (value.shape[-1] if value.ndim else 1))
     ) ** 0.5  # 16 d largest^2, which bounds four costs, is finite
-    if not value.abs().amax() <= largest:  # true of nan, too
+    if not (value.amax() <= largest and value.amin() >= -largest):  # true of nan, too
         bad = int((~value.isfinite()).sum())
         if bad:
             raise ValueError(f"{name} holds {bad} non-finite values of {value.numel()}; all must be finite")
-        top = value.abs().amax().item()
+        top = max(value.amax().item(), -value.amin().item())
         raise ValueError(f"{name} holds a value of size {top:g}; squared distances overflow {value.dtype} beyond {largest:g}")
     if rule.startswith("positive") and not (value > 0).all():
         raise ValueError(f"{name} must be above 0 everywhere; its least entry is {value.min().item():g}")

@@ -28,7 +28,7 @@ LARGE = 2**25  # and elsewhere, where every block costs a launch: 128 MiB in flo
 FEW = 6  # axes up to which squared differences are summed axis by axis on a CPU
 FEWER = 3  # and pulls, of which every axis is a sum of its own: here products in float64 are as quick
 MANY = 32  # axes up to which both go axis by axis elsewhere, where float64 may cost 32 to 64 times float32
-SUBSAMPLE = 2048  # particles a median looks at
+SUBSAMPLE = 1024  # particles a median looks at: of 4,096 normal ones it is 2.0 % off in 1 axis, .7 in 10 (2,048: 1.6, .5)
 WORTH = 4096  # numbers from which on compiled code had better leave its own to call numpy
 
 
@@ -368,7 +368,7 @@ def _many_axes(x: Tensor, w: Tensor) -> tuple[_Rows, Callable[[Tensor], _Move]]:
 def _centred(x: Tensor) -> tuple[Tensor, Callable[[slice, slice], Tensor]]:
     """x less its mean, in float64, and (rows, columns) -> |x_i - x_j|^2 of them, in the dtype of x."""
     p = x.to(torch.float64, copy=True).sub_(x.mean(-2, keepdim=True).double())
-    norms = torch.linalg.vecdot(p, p)
+    norms = by_rows(x, x, lambda rows: torch.linalg.vecdot(p[..., rows, :], p[..., rows, :])[..., None])[..., 0]
 
     def distances(rows: slice, columns: slice) -> Tensor:
         product = (p[..., rows, :] @ p[..., columns, :].mT).mul_(-2.0)
