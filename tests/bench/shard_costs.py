@@ -31,7 +31,7 @@ from shards import peak, resident, step
 from timing import report, table
 
 from wgf import ranks
-from wgf.kernels import SUBSAMPLE
+from wgf.kernels import BLOCK, SUBSAMPLE
 from wgf.runs.trainer.figures import figure
 from wgf.shards import ALONE, Shards
 
@@ -47,18 +47,19 @@ def counts(m: int, d: int, p: int) -> dict[str, float]:
     few = m <= SUBSAMPLE  # then the median looks at all, and their distances are the kernel's
     return {
         "multiply-adds": d * (own * m + (m * m if few else own * m + n * n / 2)),
-        "pairs": own * m + (m * m if few else n * n / 2),
+        "pairs": own * m * (1 if few else 2),  # their distances, and what is made of them
         "numbers": float(m * d),
         "gathered": 2.0 * m * d * (p > 1),
         "pairs of the median": float(m * m if few else n * n / 2),
         "own numbers": own * d,
+        "block": min(own * m, BLOCK),
         "step": 1.0,
         "collective": float(p > 1),
     }
 
 
-TIME = ("step", "multiply-adds", "pairs", "numbers", "collective", "gathered")
-MEMORY = ("step", "numbers", "own numbers", "gathered", "pairs of the median")
+TIME = ("step", "multiply-adds", "pairs", "pairs of the median", "numbers", "collective", "gathered")
+MEMORY = ("step", "numbers", "own numbers", "gathered", "pairs of the median", "block")
 
 
 def fitted(names: Sequence[str], found: Mapping[tuple[int, int, int], float]) -> dict[str, float]:
@@ -80,7 +81,7 @@ def rank(rounds: int) -> None:
     torch.set_num_threads(1)
     group, trim = ranks.joined(torch.device("cpu")), ctypes.CDLL(None).malloc_trim
     times: dict[tuple[int, int, int], list[float]] = {}
-    held: dict[tuple[int, int, int], int] = {}
+    held: dict[tuple[int, int, int], list[int]] = {}
     for turn in range(rounds + 1):
         for m, d in [*SIZES, *HELD_OUT]:
             for shards in (ALONE, Shards.even(group, m)):
@@ -95,10 +96,10 @@ def rank(rounds: int) -> None:
                 spent = time.process_time() - start
                 if turn:  # the first warms up
                     times.setdefault(size, []).append(spent)
-                    held[size] = max(held.get(size, 0), peak() - before)
+                    held.setdefault(size, []).append(peak() - before)
                 del x
     if group.rank == 0:
-        print(json.dumps([[*size, statistics.median(spent), held[size]] for size, spent in times.items()]))
+        print(json.dumps([[*size, statistics.median(spent), statistics.median(held[size])] for size, spent in times.items()]))
 
 
 def measured(rounds: int) -> list[list[float]]:
