@@ -157,14 +157,14 @@ def test_sac_with_the_strong_critic_by_hand(cfg):
                 torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.parametrize("agent", [ddpg, wpo], ids=["ddpg", "wpo"])
-def test_the_critic_of_an_actor_without_temperature_sees_both_halves_in_one_minibatch(agent):
+@pytest.mark.parametrize(("agent", "law_of_wpo"), [(ddpg, ""), (wpo, "gaussian"), (wpo, "squashed")], ids=["ddpg", "wpo", "wpo squashed"])
+def test_the_critic_of_an_actor_without_a_density_sees_both_halves_in_one_minibatch(agent, law_of_wpo):
     """Its loss by torch's layers, with the action that the target policy takes next, and for WPO the entropy of its law there."""
     sizes = {"critic_hidden": (6, 6)} if agent is wpo else {}
     cfg = replace(
         agent.PRESETS["strong-small"], atoms=ATOMS, bound=BOUND, **{k: v for k, v in TINY.items() if k != "policy_hidden"}, **sizes
     )
-    cfg = replace(cfg, policy_delay=1, **({"entropy": 0.3} if agent is wpo else {}))
+    cfg = replace(cfg, policy_delay=1, **({"entropy": 0.3, "policy": law_of_wpo} if agent is wpo else {}))
     state = agent.init(cfg, D, A, [torch.Generator().manual_seed(k) for k in range(2)], torch.device("cpu"))
     for name in ("policy_target", "q_target"):
         theta = getattr(state, name)
@@ -175,8 +175,10 @@ def test_the_critic_of_an_actor_without_temperature_sees_both_halves_in_one_mini
         action, bonus = state.nets.policy.mode(state.policy_target, batch.next_obs), torch.zeros(2, B)
     else:
         law = state.nets.policy.law(state.policy_target, batch.next_obs)
-        action = (law.mean + law.std * noise.after)[:, :, 0].clamp(-1.0, 1.0)
-        bonus = 0.3 * (0.5 * math.log(2.0 * math.pi * math.e) + law.std.log()).sum((-2, -1))
+        u = (law.mean + law.std * noise.after)[:, :, 0]
+        action = u.tanh() if law_of_wpo == "squashed" else u.clamp(-1.0, 1.0)
+        spread = 0.5 * math.log(2.0 * math.pi * math.e) + law.std.log()[:, :, 0]
+        bonus = 0.3 * (spread + ((1.0 - action.square()).log() if law_of_wpo == "squashed" else 0.0)).sum(-1)
     info = agent.update(cfg, state, batch, noise)()
     for s, one in enumerate(alone):
         loss, mean = one.loss(Batch(*(t[s] for t in batch)), action[s], bonus[s])
