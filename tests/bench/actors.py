@@ -37,6 +37,7 @@ def main() -> None:
         "wgf-sac, W2 common_noise": update("wgf-sac", "strong-small", compile=True, w2_scale=0.4),
         "wgf-sac, W2 eq9_sum": update("wgf-sac", "strong-small", compile=True, w2="eq9_sum", w2_scale=0.4),
         "dp-wgf-v": update("dp-wgf-v", "strong-small", compile=True),
+        "wpo": update("wpo", "strong-small", compile=True),
         "dp-wgf": update("dp-wgf", "strong-small", compile=True),
         "dp-wgf, policy 128-128": update("dp-wgf", "strong-small", compile=True, policy_hidden=(128, 128)),
     }
