@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ from torch.nn.functional import log_softmax
 
 from wgf.door import told
 from wgf.mlp import Network
-from wgf.residual import learning
+from wgf.residual import Learning, learner
 
-__all__ = ["CategoricalQ", "Pairs", "QNetwork", "VNetwork", "coupled", "squared_error"]
+__all__ = ["CategoricalQ", "Pairs", "QNetwork", "VNetwork", "squared_error"]
 
 
 class Pairs(NamedTuple):
@@ -70,7 +70,7 @@ class QNetwork:
     def error(self, theta: Tensor, pairs: Pairs, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss of Q(s, a) beside y of ``backup``, and the mean Q, as ``fit`` does."""
         net = self.net
-        now = _halves(net, theta, pairs)[0] if coupled(net) else net(theta, *_inputs(pairs.obs, pairs.action))
+        now = _half(net, theta, pairs, 0) if _coupled(net) else net(theta, *_inputs(pairs.obs, pairs.action))
         return self._loss(now, y)
 
     def fit(self, theta: Tensor, obs: Tensor, action: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,8 +80,9 @@ class QNetwork:
 
     def _after(self, theta: Tensor, pairs: Pairs) -> Tensor:
         """What the network gives for (s', a'), (S, E, B, out)."""
-        if coupled(self.net):
-            return _halves(learning(self).net, theta, pairs)[1]
+        net = learner(self.net)
+        if _coupled(net):
+            return _half(net, theta, pairs, 1)
         return self.net(theta, *_inputs(pairs.next_obs, pairs.next_action))
 
     def _target(self, after: Tensor, reward: Tensor, discount: Tensor, bonus: Tensor) -> Tensor:
@@ -138,9 +139,9 @@ class CategoricalQ(QNetwork):
         return -(y[:, None] * log_softmax(now, -1)).sum(-1).mean(-1).sum(1), self.value(now.detach()).flatten(1).mean(1)
 
 
-def coupled(net: Network) -> bool:
-    """Says whether a network mixes the rows that it learns from."""
-    return getattr(net, "coupled", False)
+def _coupled(net: Network) -> TypeGuard[Learning]:
+    """Says whether a network, in its learning mode, mixes the rows of a minibatch."""
+    return isinstance(net, Learning) and net.coupled
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,10 +153,11 @@ def squared_error(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return 0.5 * error.square().mean(-1).reshape(len(error), -1).sum(-1), prediction.flatten(1).mean(1)
 
 
-def _halves(net: Network, theta: Tensor, pairs: Pairs) -> tuple[Tensor, ...]:
-    """What a network gives for (s, a) and for (s', a') in one batch of both, (S, E, B, out) each."""
+def _half(net: Learning, theta: Tensor, pairs: Pairs, k: int) -> Tensor:
+    """What a network gives for (s, a), k = 0, or (s', a'), k = 1, in one batch of both, (S, E, B, out)."""
     obs, action = (torch.cat(both, 1) for both in ((pairs.obs, pairs.next_obs), (pairs.action, pairs.next_action)))
-    return net(theta, *_inputs(obs, action)).chunk(2, 2)
+    b = pairs.obs.shape[1]
+    return net(theta, *_inputs(obs, action), rows=slice(k * b, (k + 1) * b))
 
 
 def _inputs(obs: Tensor, action: Tensor) -> tuple[Tensor, ...]:

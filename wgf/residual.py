@@ -83,8 +83,11 @@ class ResidualNetwork:
             x = x + self._remembered(views, k + 1, self._remembered(views, k, x))
         return _last(views, x).view(*stack, *inputs[-1].shape[len(stack) : -1], -1)
 
-    def learning(self, theta: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The same with the mean and variance of its own rows in every batch norm, and these, (*stack, R): what ``settle_`` remembers."""
+    def learning(self, theta: Tensor, *inputs: Tensor, rows: slice | None = None) -> tuple[Tensor, Tensor]:
+        """The same with the mean and variance of its own rows in every batch norm, and these, (*stack, R): what ``settle_`` remembers.
+
+        ``rows``: of inputs (*stack, n, d_k) those to give, where the others are for the mean and variance alone.
+        """
         stack, rest = theta.shape[:-1], inputs[-1].shape[theta.ndim - 1 : -1]
         x = torch.cat([x.expand(*stack, *rest, x.shape[-1]) for x in inputs], -1).reshape(stack.numel(), -1, self.sizes[0])
         views, seen = self._views(theta), list[Tensor]()
@@ -93,6 +96,9 @@ class ResidualNetwork:
             h = self._seen(views, k, x @ views[f"w{k}"], seen).relu()
             x = x + self._seen(views, k + 1, h @ views[f"w{k + 1}"], seen).relu()
         statistics = torch.cat([t.detach() for t in seen], -1) if seen else x.new_zeros(len(x), 1, 0)
+        if rows is not None:
+            x = x[:, rows]
+            rest = x.shape[1:2]
         return _last(views, x).view(*stack, *rest, -1), statistics.view(*stack, -1)
 
     def settle_(self, theta: Tensor, statistics: Tensor) -> None:
@@ -199,9 +205,9 @@ class Learning:
         """Says whether it mixes rows."""
         return self.net.coupled
 
-    def __call__(self, theta: Tensor, *inputs: Tensor) -> Tensor:
-        """inputs (*stack, *rest, d_k) each -> (*stack, *rest, out)."""
-        y, statistics = self.net.learning(theta, *inputs)
+    def __call__(self, theta: Tensor, *inputs: Tensor, rows: slice | None = None) -> Tensor:
+        """inputs (*stack, *rest, d_k) each -> (*stack, *rest, out); ``rows`` as in ``ResidualNetwork.learning``."""
+        y, statistics = self.net.learning(theta, *inputs, rows=rows)
         self.seen.append(statistics)
         return y
 
