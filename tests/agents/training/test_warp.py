@@ -97,6 +97,17 @@ def test_by_itself_a_robot_goes_where_gymnasiums_goes_until_rounding_has_grown()
     assert max(row[1] for row in rows) < 1e-3
 
 
+def test_actions_beyond_the_bounds_are_those_at_the_bounds():
+    side, controls = fleet(1), []
+    for action in (1.0, 3.0, -1.0, -3.0):
+        side.reset([0])
+        side.step(torch.full((1, 1, side.action_size), action))
+        controls.append(side._ctrl.clone())
+    torch.testing.assert_close(controls[1], controls[0], rtol=0.0, atol=0.0)
+    torch.testing.assert_close(controls[3], controls[2], rtol=0.0, atol=0.0)
+    assert not controls[0].equal(controls[2])
+
+
 def test_float32_takes_mujocos_own_c_past_a_millionth_of_itself_in_twenty_steps():
     """Its state rounded after each step of physics, and nothing else."""
     env, rng = gym.make(CHEETAH).unwrapped, np.random.default_rng(0)
