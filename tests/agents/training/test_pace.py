@@ -42,7 +42,7 @@ class Short(Level):
 
 def by_a_clock(pace):
     """Each part of a training moves the clock on, and the clock is all that is looked at."""
-    now, task, update = [7.0], pace.task, pace.run.update
+    now, task, update = [3000.0], pace.task, pace.run.update
 
     def moving(function, seconds):
         def moved(*args, **kwargs):
@@ -106,10 +106,10 @@ def test_steps_as_machine_code_are_one_piece_and_are_compiled_in_the_first_turn(
 
 
 def test_compiling_is_what_the_first_turn_took_beyond_the_second(monkeypatch):
-    turns = iter([Spent(math.nan, 50.0, 70.0, 6, 3), Spent(math.nan, 4.0, 5.0, 2, 1)])
+    turns = iter([Spent(math.nan, 50.0, 70.0, 6, 3), Spent(math.nan, 4.0, 6.0, 2, 2)])
     monkeypatch.setattr(Pace, "turn", lambda self: next(turns))
     pace = Pace(Agent("sac", Level, **TINY | {"compile": True}, batch=8), 10_000)
-    assert pace.compiling == (70.0 - 3 * 5.0) + (50.0 - 3 * 4.0)
+    assert pace.compiling == (70.0 - 3 * 3.0) + (50.0 - 3 * 4.0)
 
 
 def test_what_is_not_compiled_has_no_time_of_compiling():
