@@ -97,8 +97,8 @@ class Config(ReplaySettings, DelayedSettings):
 
 # fewer actions weigh less against the KL, so that its weights are a fifth as well
 MODERN = Config(hidden=(256, 256), critic_hidden=(256, 256), samples=4, n_step=1, bootstrap="mean", members=2, kl_mean=0.139, kl_std=2e3)
-# rewards are divided there, on Hopper-v5 by about 50, and the KL's weights with them; that of the deviation is light, since one that is held
-# lets the temperature rise without end. The deviation begins where the temperature aims
+# rewards are divided there, on Hopper-v5 by about 50, and the KL's weights with them; the deviation's is light, since one that is held lets
+# the temperature rise without end. It begins where the temperature aims
 STRONG = {
     "policy": "squashed",
     "bootstrap": "draw",
