@@ -11,7 +11,7 @@ __all__ = ["catalogue", "first_line", "summary"]
 DEFAULT = """
 The default is --preset paper: the settings of the agent's paper (for most agents Zhang et al. 2018, Tables 4 to 6).
 --preset modern takes settings used today: wider ReLU networks, larger minibatches, twin Q networks, advantages that bootstrap.
---preset strong takes the critic of FlashSAC (2026): residual blocks with batch norm and a law of Q; give --warmup 5000 or more.
+--preset strong takes the critic of FlashSAC (2026): residual blocks with batch norm and a law of Q.
 --preset strong-small is the same for a processor without a GPU.
 --preset bgpg and bg-wnpg, of wnpg, add the behaviour-guided penalty of its paper, without and with the natural gradient.
 wgf train AGENT --help lists the value of each setting.
