@@ -1,4 +1,4 @@
-"""WGF-SAC: SAC (Haarnoja et al. 2018b) whose policy takes DP-WGF-V's step (Zhang et al. 2018, Sec. 4.2) in the place of its own.
+"""WGF-SAC: SAC whose policy takes DP-WGF-V's step in the place of its own (Haarnoja et al. 2018b; Zhang et al. 2018, Sec. 4.2).
 
 Critics, backup and temperature are SAC's. The policy, an explicit mixture pi(a | s) = (1/K) sum_k N_squashed(a; mean_k(s), std_k(s)),
 follows the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at M action particles per state. ``kl="density"`` and no W2

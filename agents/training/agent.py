@@ -245,7 +245,8 @@ class Agent(Description):
         return found
 
     def save(self, folder: str | Path, training: bool = False) -> None:
-        """Writes every seed's policy and optimisers to folder/seed-K, as safetensors and JSON; what was there before is replaced.
+        """Writes every seed's policy and optimisers to folder/seed-K, as safetensors and JSON; what was there before is replaced. Those of
+        other seeds stay.
 
         ``training`` adds everything else that the next step depends on, replay and environments too: loaded again, the agent goes on as
         if it had not been away. **Raises** ValueError where it has not learned yet.

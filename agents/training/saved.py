@@ -11,7 +11,7 @@ from torch import Tensor
 from wgf.agents import registry
 from wgf.agents.training import checkpoint, weight
 from wgf.agents.training.description import Description
-from wgf.agents.training.folder import seed_folder
+from wgf.agents.training.folder import difference, identity, seed_folder
 from wgf.agents.training.ranges import whole
 from wgf.shown import shown
 
@@ -59,9 +59,14 @@ class Policies(NamedTuple):
         return {"agent": agent, "env": env, "seeds": [other["seed"] for other in self.about], "nets": nets, "settings": settings, **same}
 
     def check(self, found: Description) -> None:
-        """Raises ValueError where the environment has other sizes than in training, where the preset has had a value since that its
-        policies were not trained with, or where an agent too large to be made has other tensors."""
+        """Raises ValueError where seeds were trained with different settings, where the environment has other sizes than in training,
+        where the preset has had a value since that its policies were not trained with, or where an agent too large to be made has
+        other tensors."""
         about = self.about[0]
+        for other in self.about[1:]:
+            if change := difference(identity(about), identity(other)):
+                words = f"seeds of different trainings: {other['seed']} has {change} as {about['seed']} has"
+                raise ValueError(f"{self.first.parent} holds {words}; name those of one, as in seeds=[{about['seed']}]")
         since = [f for f in fields(found.cfg) if f.name not in about["config"] and getattr(found.cfg, f.name) != f.default]
         if since:
             raise ValueError(

@@ -13,6 +13,7 @@ The default is --preset paper: the settings of the agent's paper (for most agent
 --preset modern takes settings used today: wider ReLU networks, larger minibatches, twin Q networks, advantages that bootstrap.
 --preset strong takes the critic of FlashSAC (2026): residual blocks with batch norm and a law of Q.
 --preset strong-small is the same for a processor without a GPU.
+--preset nsr-es, bges, wnes and bg-wnes, of es, add novelty, a guide by what was done, the natural gradient of that, and both.
 --preset bgpg and bg-wnpg, of wnpg, add the behaviour-guided penalty of its paper, without and with the natural gradient.
 wgf train AGENT --help lists the value of each setting.
 """

@@ -87,7 +87,7 @@ def read(path: Path, env: str | None, agent: str | None) -> dict[str, Any]:
 
     ``env`` and ``agent`` are what a person named on the command line: only these may be of a module that is imported.
 
-    **Raises** ValueError, in one line, for what is no such file, and OSError where there is none.
+    **Raises** ValueError, in one line, for what is no such file.
     """
     found = _parsed(path)
     if "seal" in found:
@@ -113,7 +113,10 @@ def read(path: Path, env: str | None, agent: str | None) -> dict[str, Any]:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    data = contents(path, LARGEST)
+    try:
+        data = contents(path, LARGEST)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}; give a YAML file of settings") from None
     try:
         found = yaml.load(data.decode(), _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or a number that is too long

@@ -266,6 +266,10 @@ class Resume:
     agent: str | None = None
     """The agent where it is one of your own, MODULE:NAME."""
 
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            check_range(self, steps=(1, None))
+
 
 @dataclass(frozen=True)
 class Completion:

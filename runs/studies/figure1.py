@@ -126,7 +126,7 @@ def main(options: Options, say: Callable[[str], None]) -> int:
     head = ["task", "learning", "agent", "alpha", "return over training of each seed", "chosen"]
     tables.write_rows(folder / "choices.csv", head, choices(tried))
     trials = [(plan, tried[key][alpha]) for key, mine in early.items() for alpha, plan in mine.items()]
-    write_rows(folder / "evaluations.csv", [*trials, *zip(plans.values(), learnt.values(), strict=True)])
+    write_rows(folder / "evaluations.csv", [*trials, *zip(plans.values(), learnt.values(), strict=True)], options.known)
     draw(found, alphas, options.seeds, folder / "figure1.png")
     say(f"table: {folder / 'figure1.md'} .csv .txt\nrows: {folder / 'evaluations.csv'}\nfigure: {folder / 'figure1.png'} .pdf")
     return 0

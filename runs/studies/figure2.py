@@ -143,7 +143,7 @@ def main(options: Options, say: Callable[[str], None]) -> int:
         folder / "choices.csv", ["task", "method", "lr", "return over training of each seed", "chosen"], choices(learnt.tried)
     )
     trials = [(plan, learnt.tried[key][lr]) for key, mine in learnt.early.items() for lr, plan in mine.items()]
-    write_rows(folder / "evaluations.csv", [*trials, *zip(learnt.plans.values(), learnt.curves.values(), strict=True)])
+    write_rows(folder / "evaluations.csv", [*trials, *zip(learnt.plans.values(), learnt.curves.values(), strict=True)], options.known)
     with figure(folder / "figure2.png", columns=len(found), note=caption(options.seeds)) as axes:
         for axis, (task, curves) in zip(axes[0], found.items(), strict=True):
             for method, c in curves.items():

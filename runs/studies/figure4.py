@@ -132,7 +132,7 @@ def main(options: Options, say: Callable[[str], None]) -> int:
         return code
     folder = tables.writable(Path(options.place.out) / options.place.name)
     say(tables.write(folder / "figure4", rows(list(curves.values())), f"{COVERAGE} {TESTS}"))
-    write_rows(folder / "evaluations.csv", zip(plans.values(), curves.values(), strict=True))
+    write_rows(folder / "evaluations.csv", zip(plans.values(), curves.values(), strict=True), options.known)
     timed = all(np.isfinite(c.seconds).all() for c in curves.values())  # Figure 5
     with figure(folder / "figure4.png", columns=1 + timed, note=caption(options.seeds), panel=(6.0, 5.0)) as axes:
         by_iterations, *by_minutes = axes[0]

@@ -124,7 +124,7 @@ def main(options: Options, say: Callable[[str], None]) -> int:
         return code
     folder = tables.writable(Path(options.place.out) / options.place.name)
     say(tables.write(folder / "ladder", rows(curves), NOTE))
-    write_rows(folder / "evaluations.csv", zip(plans.values(), curves.values(), strict=True))
+    write_rows(folder / "evaluations.csv", zip(plans.values(), curves.values(), strict=True), options.known)
     with figure(folder / "ladder.png", note=caption(options.seeds), panel=(7.0, 5.0)) as axes:
         for rung, c in curves.items():
             returns(axes[0, 0], c.steps, c.evals, rung)

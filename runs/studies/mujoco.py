@@ -167,7 +167,7 @@ def main(options: Options, say: Callable[[str], None]) -> int:
     folder = Path(options.place.out) / options.place.name
     note = f"{COVERAGE} {TESTS}"
     say(tables.write(tables.writable(folder) / options.table, [line for task in tasks for line in rows(options, task, curves[task])], note))
-    write_rows(folder / "evaluations.csv", zip(plans.values(), learnt.values(), strict=True))
+    write_rows(folder / "evaluations.csv", zip(plans.values(), learnt.values(), strict=True), options.known)
     with figure(folder / f"{options.table}.png", columns=len(tasks), note=caption(options.seeds)) as axes:
         for axis, (task, found) in zip(axes[0], curves.items(), strict=True):
             for c in found.values():

@@ -50,6 +50,8 @@ def gather(plans: Mapping[K, Plan], known: Path | None, say: Callable[[str], Non
         if mine:
             say(f"{known}: {job.label}, {words(mine)} known")
         rest.append(replace(job, seeds=tuple(seed for seed in job.seeds if seed not in mine)))
+    if known and [job for job, _ in plans.values()] == rest:
+        say(f"{known} has none of these trainings")
     if code := complete([job for job in rest if job.seeds], say):
         return code, {}
     return 0, {key: _together(plan.job, job, stored) for (key, plan), job in zip(plans.items(), rest, strict=True)}
@@ -108,17 +110,22 @@ def read_rows(path: Path) -> Stored:
             looks[step] = value
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, csv.Error):
+    except KeyError as column:
+        raise ValueError(f"{path} is no file of evaluations: it has no column {column}; give one with {', '.join(HEAD)}") from None
+    except (ValueError, TypeError, csv.Error):
         raise ValueError(f"{path} is no file of evaluations, with the columns {', '.join(HEAD)}") from None
     return found
 
 
-def write_rows(path: Path, found: Iterable[tuple[Plan, Curves]]) -> None:
-    """Writes every evaluation of every seed."""
-    rows = (
-        (job.env, job.label, settings, seed, int(step), f"{value:.9g}")
-        for (job, settings), c in found
-        for seed, evals in zip(job.seeds, c.evals.tolist(), strict=True)
-        for step, value in zip(c.steps.tolist(), evals, strict=True)
+def write_rows(path: Path, found: Iterable[tuple[Plan, Curves]], known: Path | None = None) -> None:
+    """Writes every evaluation of every seed, those of a file that were not asked for as well: it may be the same file."""
+    rows = read_rows(known) if known else {}
+    for (job, settings), c in found:
+        for seed, evals in zip(job.seeds, c.evals.tolist(), strict=True):
+            rows[job.env, job.label, seed] = settings, dict(zip(c.steps.tolist(), evals, strict=True))
+    lines = (
+        (env, label, settings, seed, int(step), f"{value:.9g}")
+        for (env, label, seed), (settings, looks) in rows.items()
+        for step, value in looks.items()
     )
-    tables.write_rows(path, HEAD, rows)
+    tables.write_rows(path, HEAD, lines)

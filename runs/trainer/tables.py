@@ -2,13 +2,14 @@
 
 import csv
 import errno
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from wgf.agents.training.checkpoint import named
+from wgf.agents.training.checkpoint import replace
 
 __all__ = ["Row", "filled", "markdown", "text", "writable", "write", "write_rows", "write_text"]
 
@@ -60,14 +61,14 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Writes a text; an OSError names the file."""
-    with named(path):
-        path.write_text(content, encoding="utf-8")
+    """Writes a text, whole or not at all; an OSError names the file."""
+    replace(path, content.encode())
 
 
 def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a CSV file with a head."""
-    with named(path), path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(head)
-        writer.writerows(rows)
+    """Writes a CSV file with a head, whole or not at all."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(head)
+    writer.writerows(rows)
+    replace(path, file.getvalue().encode())

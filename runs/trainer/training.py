@@ -131,7 +131,7 @@ def resume(run: Path, steps: int | None, say: Callable[[str], None], env: str | 
     schedule = config.get("schedule")
     stack: Any = config.get("stack")
     threads: Any = config.get("threads")
-    total: Any = steps or (schedule.get("steps") if isinstance(schedule, dict) else None)
+    total: Any = schedule.get("steps") if steps is None and isinstance(schedule, dict) else steps
     numbers = isinstance(stack, list) and stack and all(type(n) is int and n < LARGEST for n in (*stack, threads, total))
     if not numbers or not 1 <= threads <= MANY_THREADS or total < 1:
         raise ValueError(f"{run / 'config.json'} does not say which seeds, threads and steps: it was not written by wgf train")
@@ -139,6 +139,8 @@ def resume(run: Path, steps: int | None, say: Callable[[str], None], env: str | 
         raise ValueError(f"{run} is being written by another process; wait for it")
     torch.set_num_threads(threads)
     learner = Agent.load(run.parent, env, agent, seeds=stack, device=str(config.get("device", "auto"))).resume(run.parent)
+    if steps is not None and steps < learner.step:
+        raise ValueError(f"steps is {steps:,}; {run} is at step {learner.step:,}: give more, or leave --steps out")
     endings = finish(learner, run.parent.name, replace(learner.schedule, steps=total), run.parent, say)
     return report(run.parent, stack, endings)
 

@@ -71,17 +71,19 @@ def test_what_a_run_leaves_that_died_at_once_is_moved(tmp_path, capsys):
 
 
 def test_a_table_on_a_full_disk_names_its_file(tmp_path):
-    (tmp_path / "table.csv").symlink_to("/dev/full")
+    (tmp_path / "table.csv").write_text("a\n0\n")
+    (tmp_path / ".table.csv.tmp").symlink_to("/dev/full")  # what is written before it is renamed
     with pytest.raises(OSError, match="No space left") as error:
         write_rows(tmp_path / "table.csv", ["a"], [[1]])
     assert error.value.filename == str(tmp_path / "table.csv")
+    (tmp_path / ".table.csv.tmp").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path / "table", [{"a": "1"}])
+    assert (tmp_path / "table.csv").read_text() == "a\n0\n"
 
 
 def test_a_study_on_a_full_disk_is_one_line_and_the_folder_that_cannot_be_written_is_named_before_the_work(person):
-    for name in ("natural.md", "natural.txt"):
-        (person.folder / name).symlink_to("/dev/full")
+    (person.folder / ".natural.md.tmp").symlink_to("/dev/full")
     from wgf.runs.studies.main import main
 
     code, _, err = person("natural", "--updates", 1, "--out", ".", main=main)

@@ -7,6 +7,7 @@ import pytest
 
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place
+from wgf.runs.trainer import tables
 from wgf.runs.trainer.compare import Curves, plan
 from wgf.runs.trainer.evaluations import HEAD, best, choices, gather, planned, read_rows, sweep, write_rows
 
@@ -106,9 +107,41 @@ def test_a_file_of_anything_else_is_one_line(tmp_path, text):
         assert read_rows(file) == {}
         return
     with pytest.raises(
-        ValueError, match=r"rows.csv is no file of evaluations, with the columns environment, label, settings, seed, step, return$"
+        ValueError, match=r"rows.csv is no file of evaluations[:,].* with (the columns )?environment, label, settings, seed, step, return$"
     ):
         read_rows(file)
+
+
+def test_a_file_without_a_column_says_which(tmp_path):
+    (file := tmp_path / "rows.csv").write_text("environment,label,seed,step,return\nP,one,0,20,1.0\n")
+    with pytest.raises(ValueError, match=r"rows.csv is no file of evaluations: it has no column 'settings'; give one with environment, "):
+        read_rows(file)
+
+
+def test_rows_that_were_not_asked_for_stay_where_the_known_file_is_written_again(tmp_path):
+    mine = plans(tmp_path / "a", 1)
+    _, found = gather(mine, None, print)
+    file = tmp_path / "evaluations.csv"
+    write_rows(file, [(mine[key], found[key]) for key in mine], None)
+    whole = file.read_text()
+    write_rows(file, [(mine["two"], found["two"])], file)
+    assert file.read_text() == whole
+    write_rows(file, [(mine["two"], found["two"])], None)
+    assert set(read_rows(file)) == {("Pendulum-v1", "two", 0)}
+
+
+def test_a_file_that_has_none_of_the_trainings_is_told(tmp_path):
+    (file := tmp_path / "rows.csv").write_text(",".join(HEAD) + "\nP,one,s,0,20,1.0\n")
+    told = []
+    gather(plans(tmp_path, 1), file, told.append)
+    assert told[0] == f"{file} has none of these trainings"
+
+
+def test_rows_that_cannot_be_made_leave_the_old_file(tmp_path):
+    (file := tmp_path / "rows.csv").write_text("a\n1\n")
+    with pytest.raises(ZeroDivisionError):
+        tables.write_rows(file, ["a"], ([1 / n] for n in (1, 0)))
+    assert [(path, path.read_text()) for path in tmp_path.iterdir()] == [(file, "a\n1\n")]
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):

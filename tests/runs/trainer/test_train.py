@@ -447,6 +447,11 @@ def test_what_cannot_be_resumed_is_one_line(person, tiny):
         code, _, err = person("resume", agent / "seed-0")
     assert code == 2
     assert err == f"wgf: {agent / 'seed-0'} is being written by another process; wait for it\n"
+    before = (agent / "seed-0" / "config.json").read_bytes()
+    code, _, err = person("resume", agent / "seed-0", "--steps", 40)
+    assert code == 2
+    assert err == f"wgf: steps is 40; {agent / 'seed-0'} is at step 60: give more, or leave --steps out\n"
+    assert (agent / "seed-0" / "config.json").read_bytes() == before
     config = checkpoint.read_sealed(agent / "seed-0" / "config.json")
     for change in ({"threads": 0}, {"threads": 10**9}, {"schedule": [60]}, {"stack": [[0, 1]]}, {"stack": []}, {"schedule": {"steps": 0}}):
         checkpoint.write_sealed(agent / "seed-0" / "config.json", config | change)
