@@ -108,7 +108,7 @@ def _thin_out(ax: Any) -> None:
     """Leaves some markers of each crowded curve, at even distances, and not at the same places as on other curves."""
     crowded = [line for line in ax.lines if line.get_linestyle() != "None" and len(line.get_xdata()) > CROWDED]
     for k, line in enumerate(crowded):
-        line.set_markevery((0.02 * (k % len(MARKERS)), 0.16))
+        line.set_markevery((0.02 * (k % len(MARKERS)), 0.02 * len(MARKERS)))
 
 
 def _below(drawn: Any, axes: Any, note: str) -> None:

@@ -348,7 +348,7 @@ def test_of_several_centres_one_takes_the_step_and_the_next_is_drawn_by_novelty(
     for _ in range(12):
         es.explore(cfg, run.state, run.draw)
         batch, noise, played = run.iteration(), es.noise(cfg, A, run.draw), run.state.population.clone()
-        es.update(cfg, run.state, batch, noise)
+        told = es.update(cfg, run.state, batch, noise)()
         for s in range(2):
             assert torch.equal(played[s, 2 * N :], torch.stack([c["x"] for c in centres[s]]))
             mine, did = centres[s][who[s]], batch.embedding[s]
@@ -356,6 +356,7 @@ def test_of_several_centres_one_takes_the_step_and_the_next_is_drawn_by_novelty(
             torch.testing.assert_close(played[s, N : 2 * N], mine["x"] - cfg.noise_std * eps)
             archive = [*did[2 * N :], *archives[s][-cfg.earlier :]]
             apart = torch.tensor([sum(sorted((x - y).norm().item() for y in archive)[: cfg.neighbours]) / cfg.neighbours for x in did])
+            assert told["population/novelty"][s].item() == pytest.approx(apart[: 2 * N].mean().item())
             fitness = 0.5 * es.ranks(batch.returns[s, None, : 2 * N])[0].cpu() + 0.5 * es.ranks(apart[None, : 2 * N])[0]
             g = torch.from_numpy(plain_slope(fitness.numpy(), eps.cpu().numpy(), cfg.noise_std)).to(device)
             mine["t"] += 1
@@ -371,6 +372,18 @@ def test_of_several_centres_one_takes_the_step_and_the_next_is_drawn_by_novelty(
         assert run.state.who.tolist() == who
         assert es.centre(run.state).equal(torch.stack([run.centres()[s, who[s]] for s in range(2)]))
     assert len(drawn) == 6  # every centre of each seed came to its turn
+
+
+def test_without_adam_too_one_of_several_centres_takes_the_step_and_is_counted(device):
+    run = World(replace(CASES["centres sgd"], lr=0.5), (3, 4), device)
+    run.state.who.copy_(torch.tensor([1, 0]))
+    before = run.centres().clone()
+    direction = torch.randn(2, before.shape[-1], generator=torch.Generator().manual_seed(0)).to(device)
+    es.ascend_(run.cfg, run.state, direction)
+    for s, m in itertools.product(range(2), range(2)):
+        step = 0.5 * direction[s] if m == (1, 0)[s] else torch.zeros_like(direction[s])
+        torch.testing.assert_close(run.centres()[s, m], before[s, m] + step)
+    assert run.state.policy.steps.flatten(1).tolist() == [[0, 1], [1, 0]]
 
 
 @pytest.mark.parametrize("wrong", [{"guide": "published"}, {"guide": "novelty", "rank": 1}, {"guide": "novelty", "metric": "kernel"}])

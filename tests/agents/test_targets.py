@@ -177,6 +177,14 @@ def test_reward_scales_are_those_of_table_6():
     assert registry.REWARD_SCALE == {"Swimmer": 100.0, "Hopper": 1.0, "Walker2d": 3.0, "Humanoid": 3.0}
 
 
+def test_a_soft_agent_of_the_paper_has_the_scale_of_its_task_and_1_where_the_table_has_none():
+    scales = {"Swimmer-v5": 100.0, "Hopper-v4": 1.0, "Walker2d-v5": 3.0, "HumanoidStandup-v5": 1.0, "wgf/CartPole-v0": 1.0}
+    soft, other = registry.find("sac", "paper")[1], registry.find("ddpg", "paper")[1]
+    assert {env: registry.scaled(soft, "sac", "paper", env).reward_scale for env in scales} == scales
+    assert registry.scaled(soft, "sac", "modern", "Swimmer-v5") is soft
+    assert registry.scaled(other, "ddpg", "paper", "Swimmer-v5") is other
+
+
 def test_w2_velocities_go_by_their_names():
     names = {"common_noise", "eq9_sum", "eq9_mean", "entropic", "debiased", "exact"}
     assert {name: getattr(transport, name) for name in names} == transport.VELOCITIES

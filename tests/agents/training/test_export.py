@@ -132,6 +132,25 @@ def test_what_cannot_be_exported_is_refused_in_a_line(tmp_path, greedy, words):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_refusal_tells_the_largest_difference_in_halves_of_the_range(tmp_path):
+    """The agent does a = obs, the model half of it; both are cut at 1, and looked at for eight draws of a generator with seed 0."""
+    half = other(lambda cfg, state, obs: obs[..., :2] * (0.5 if torch.compiler.is_exporting() else 1.0))
+    agent = Agent(half, Reach, preset="modern", hidden=(8,))
+    obs = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))[:, :2]
+    apart = (obs.clamp(-1.0, 1.0) - (0.5 * obs).clamp(-1.0, 1.0)).abs().max().item()
+    with pytest.raises(ValueError, match=f"the model's actions differ from the agent's by {apart:.2g} of half their range"):
+        agent.export(tmp_path / "policy.onnx")
+
+
+def test_actions_beyond_the_bounds_are_cut_as_predict_cuts_them(tmp_path):
+    agent = Agent(other(lambda cfg, state, obs: 3.0 * obs[..., :2]), Reach, preset="modern", hidden=(8,))
+    agent.export(tmp_path / "policy.onnx")
+    obs = np.array([[0.5, -0.5, 0.0], [-0.5, 0.5, 0.0], [0.1, -0.2, 0.0]], np.float32)
+    found = run(tmp_path / "policy.onnx", obs)
+    np.testing.assert_array_equal(found[:2], [[3.0, 2.0], [-1.0, 10.0]])  # 1.5 is above 1, and -1.5 below -1
+    np.testing.assert_allclose(found, agent.predict(obs), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("file", "places", "words"),
     [

@@ -5,10 +5,13 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from wgf.agents.training.checkpoint import read_sealed
+from wgf.runs.command.answers import STOPPED
+from wgf.runs.sweeps import on_ray, on_slurm
 from wgf.runs.sweeps.engines import Command
 from wgf.runs.sweeps.on_slurm import Slurm
 
@@ -77,3 +80,48 @@ def test_a_job_has_the_exit_code_of_its_command(tmp_path, monkeypatch):
     handle = Slurm({"cluster": "debug"}, tmp_path).start(Command(["nonsense"], tmp_path / "log.txt", 1, 2.0**30))
     assert handle.poll() == 2
     assert "wgf: command 'nonsense' is unknown" in (tmp_path / "log.txt").read_text()
+
+
+def raising(error):
+    def call(*args):
+        raise error
+
+    return call
+
+
+def test_a_ray_task_that_died_counts_as_killed_and_one_that_was_cancelled_as_stopped():
+    class RayError(Exception):
+        cause = ValueError("no such\n folder")
+
+    kinds = {name: type(name, (RayError,), {}) for name in ("TaskCancelledError", "RayTaskError", "WorkerCrashedError")}
+
+    def polled(kind):
+        ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=RayError, **kinds), get=raising(kinds[kind]()))
+        ray.wait = lambda tasks, timeout: (tasks, [])
+        return on_ray._Task(ray, "task").poll()
+
+    assert polled("WorkerCrashedError") == -signal.SIGKILL
+    assert polled("TaskCancelledError") == STOPPED
+    with pytest.raises(ValueError, match=r"^no such folder$"):
+        polled("RayTaskError")
+
+
+def test_a_job_that_died_counts_as_killed_and_one_that_failed_says_why():
+    utils = pytest.importorskip("submitit.core.utils", reason="the extra slurm is not installed")
+
+    def polled(error):
+        return on_slurm._Job(SimpleNamespace(done=lambda: True, result=raising(error))).poll()
+
+    assert polled(utils.UncompletedJobError("gone")) == -signal.SIGKILL
+    with pytest.raises(ValueError, match=r"^OSError: no space$"):
+        polled(utils.FailedJobError("Job failed:\nOSError: no space\n"))
+
+
+@pytest.mark.parametrize(("memory", "gigabytes"), [(2**30, 1), (2**30 + 1, 2), (2.5 * 2**30, 3)])
+def test_a_job_asks_for_its_threads_and_for_whole_gigabytes_that_are_enough(tmp_path, monkeypatch, memory, gigabytes):
+    pytest.importorskip("submitit", reason="the extra slurm is not installed")
+    engine, asked = Slurm({"cluster": "debug"}, tmp_path), {}
+    monkeypatch.setattr(engine._executor, "update_parameters", lambda **given: asked.update(given))
+    monkeypatch.setattr(engine._executor, "submit", lambda *given: None)
+    engine.start(Command(["agents"], tmp_path / "log.txt", 3, memory))
+    assert (asked["cpus_per_task"], asked["mem_gb"]) == (3, gigabytes)

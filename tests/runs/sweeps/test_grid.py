@@ -64,6 +64,7 @@ def test_a_setting_is_the_job_that_a_comparison_has_for_it():
         ({"search": 2, "grid": {"lr": {"low": 1, "hihg": 2}}}, "lr has 'hihg'; did you mean 'high'?"),
         ({"search": 2, "grid": {"batch": {"low": 1, "high": 2.5}}}, "batch is 2.5; it must be a whole number"),
         ({"search": 2, "grid": {"lr": {"low": 1.0, "high": 2.0, "step": 3.0}}}, "lr has step 3.0; it must be a number from 0 to 1"),
+        ({"search": 2, "grid": {"lr": {"low": 1.0, "high": 2.0, "step": 1.5}}}, "lr has step 1.5; it must be a number from 0 to 1"),
         ({"agents": ["sac", "sac"]}, "agent 'sac' is named twice; name it once"),
         ({"agents": ["mine:Own"]}, "agent is 'mine:Own', and no file has a module imported: say --modules mine"),
         ({"environments": ("mine:Own-v0",)}, "environment is 'mine:Own-v0', and no file has a module imported: say --modules mine"),
@@ -80,9 +81,10 @@ def test_what_does_not_fit_is_refused_by_its_name(fields, said):
 
 
 def test_a_range_of_a_whole_number_gives_whole_numbers():
-    what = Sweep(environments=("a/B-v0",), agents=["sac"], search=3, grid={"batch": {"low": 8, "high": 64}, "lr": {"low": 1, "high": 2}})
+    grid = {"batch": {"low": 8, "high": 64}, "lr": {"low": 1, "high": 2}, "tau": {"low": 0.25, "high": 0.75, "step": 0.5}}
+    what = Sweep(environments=("a/B-v0",), agents=["sac"], search=3, grid=grid)
     (found,) = entries(what, ())
-    assert found.space == {"batch": Range(8, 64, whole=True), "lr": Range(1, 2)}
+    assert found.space == {"batch": Range(8, 64, whole=True), "lr": Range(1, 2), "tau": Range(0.25, 0.75, step=0.5)}
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,15 @@ def test_what_was_pruned_is_not_trained_again(tmp_path):
     assert search.states() == {first: "pruned"}
 
 
+def test_a_search_has_so_many_settings_for_each_agent_in_each_environment(tmp_path):
+    grid = {"lr": {"low": 0.1, "high": 0.9}}
+    what = Sweep(environments=("a/B-v0", "C-v1"), agents=["sac", "ddpg"], search=3, grid=grid, seeds=1)
+    search = Search(entries(what, ()), what, Schedule(), Place(out=str(tmp_path)))
+    begun = list(iter(search.more, None))
+    assert len(begun) == search.total == 2 * 2 * 3
+    assert [each.job.env for each in begun].count("C-v1") == 6
+
+
 def test_an_evaluation_counts_where_all_seeds_have_it(study):
     mine = study()
     mine.more()

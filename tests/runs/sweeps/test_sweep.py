@@ -110,6 +110,20 @@ def test_a_training_that_is_killed_each_time_has_failed(sweep, forks):
     assert len(forks.started) == 4
 
 
+def test_the_bar_counts_the_settings_that_ended_and_those_that_failed(sweep, forks, monkeypatch):
+    class Failed:
+        def poll(self):
+            return 3
+
+    shown = []
+    monkeypatch.setattr("wgf.runs.sweeps.sweep.Progress.show", lambda self, step, note: shown.append((step, self.steps, note)))
+    forks.start = lambda command: Failed()
+    code, _, err = sweep(grid={"lr": [1e-3, 1e-2, 1e-1]}, slots=1)
+    assert (code, err.count("ended with exit code 3\n")) == (70, 3)
+    running = (1, 1, 0)  # the next begins as soon as one has ended
+    assert shown == [(k, 3, f"settings  {n} trainings run  {k} failed") for k, n in enumerate(running, 1)]
+
+
 def test_a_run_that_fails_is_named_with_its_reason_and_stops_nobody(sweep, forks):
     sweep(agents=["ddpg:hidden=8:batch=8"])
     other = sweep.cartpole / "ddpg,hidden=8,batch=8" / "seed-0"

@@ -104,25 +104,32 @@ def test_the_table_has_a_row_for_each_number_and_a_column_for_each_agent():
 
 
 def test_agents_take_turns_and_each_has_one_a_round(person, short, monkeypatch):
-    order, turn = [], bench.Contender.turn
+    order, shown, turn = [], [], bench.Contender.turn
 
     def noted(self):
         order.append(self.job.label)
         turn(self)
 
     monkeypatch.setattr(bench.Contender, "turn", noted)
+    monkeypatch.setattr(bench.Progress, "show", lambda self, step, note: shown.append((step, self.steps, note)))
     code, _, _ = person("bench", *AGENTS[:2], *OPTIONS, "--rounds", 3)
     labels = [token.replace(":", ",") for token in AGENTS[:2]]
     assert code == 0
     assert order == labels * 3
+    begun = [(k, 8, f"{label} begins") for k, label in enumerate(labels)]  # of eight: two begin, and six turns end
+    assert shown == [*begun, *((k, 8, label) for k, label in enumerate(labels * 3, 3))]
 
 
-@pytest.mark.parametrize(("busy", "told"), [(1e9, True), (-1.0, False)])
-def test_it_says_where_other_work_took_the_processor(person, short, monkeypatch, busy, told):
-    monkeypatch.setattr(bench, "BUSY", busy)
-    code, out, _ = person("bench", AGENTS[0], *OPTIONS)
+@pytest.mark.parametrize(("seconds", "told"), [(6.0, True), (7.0, False)])
+def test_it_says_where_other_work_took_the_processor(person, short, monkeypatch, seconds, told):
+    """Of eight seconds by the clock this process had 6 of a processor, which is less than 80 %, or 7."""
+    clock = {"perf_counter": iter([100.0, 108.0]).__next__, "process_time": iter([20.0, 20.0 + seconds]).__next__}
+    monkeypatch.setattr(bench, "time", SimpleNamespace(**clock))
+    code, out, _ = person("bench", AGENTS[0], *OPTIONS, "--json", "found.json")
     assert code == 0
-    assert ("other work ran on this machine" in out) is told
+    assert ("other work ran on this machine: these numbers were taken with 75% of a processor\n" in out) is told
+    assert ("other work" in out) is told
+    assert json.loads((person.folder / "found.json").read_text())["machine"]["share_of_a_processor"] == seconds / 8.0
 
 
 def test_options_of_a_file_count_as_in_a_comparison(person, short):

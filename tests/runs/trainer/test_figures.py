@@ -6,7 +6,7 @@ import pytest
 from matplotlib import colors, image
 
 from wgf.agents.registry import AGENTS
-from wgf.runs.trainer.figures import COLORS, CROWDED, FEW, LINES, MARKERS, NAMES, caption, display, figure, returns, thousands
+from wgf.runs.trainer.figures import COLORS, CROWDED, FEW, LINES, MARKERS, NAMES, ROW, caption, display, figure, returns, thousands
 from wgf.runs.trainer.statistics import band
 
 STEPS = np.array([10_000.0, 20_000.0])
@@ -79,6 +79,16 @@ def test_a_crowded_curve_has_some_markers_and_a_short_one_all(tmp_path):
     assert crowded.get_markevery()[1] == other.get_markevery()[1] > 0.0
 
 
+def test_markers_of_as_many_crowded_curves_as_there_are_looks_stand_at_places_of_their_own(tmp_path):
+    with figure(tmp_path / "found") as axes:
+        for k in range(len(MARKERS)):
+            axes[0, 0].plot(np.arange(CROWDED + 1), label=str(k))
+    starts, (period, *others) = zip(*(line.get_markevery() for line in axes[0, 0].lines), strict=True)
+    assert set(others) == {period}
+    places = np.sort(np.array(starts) % period)
+    np.testing.assert_allclose(np.diff([*places, period]), period / len(MARKERS))
+
+
 def test_each_of_many_seeds_is_not_drawn(tmp_path):
     with figure(tmp_path / "found") as axes:
         returns(axes[0, 0], STEPS, np.zeros((FEW + 1, 2)), "SAC")
@@ -103,6 +113,24 @@ def test_a_figure_leaves_png_and_pdf_with_one_legend_below_all_curves(tmp_path):
     assert image.imread(tmp_path / "found.png").shape[:2] == tuple(int(150 * n) for n in drawn.get_size_inches()[::-1])
     assert (tmp_path / "found.pdf").read_bytes().startswith(b"%PDF")
     assert not matplotlib.pyplot.get_fignums()
+
+
+def test_a_figure_is_as_large_as_its_panels(tmp_path):
+    with figure(tmp_path / "found", rows=3, columns=2, panel=(2.0, 1.5)) as axes:
+        assert axes.shape == (3, 2)
+        drawn = axes[0, 0].figure
+    assert drawn.get_size_inches().tolist() == [4.0, 4.5]
+
+
+def test_names_stand_in_as_many_columns_as_fit_and_the_figure_grows_by_their_rows_and_those_of_the_note(tmp_path):
+    """A name of fourteen letters takes 14 + 6 of 0.085 inches, so that two stand side by side on four; the note has smaller letters."""
+    with figure(tmp_path / "found", panel=(4.0, 2.0), note="one\ntwo\nthree") as axes:
+        for k in range(4):
+            axes[0, 0].plot([k], label=f"soft Q, lr = {k}")
+        drawn = axes[0, 0].figure
+    boxes = [text.get_window_extent() for text in drawn.legends[0].get_texts()]
+    assert len({round(box.x0) for box in boxes}) == len({round(box.y0) for box in boxes}) == 2
+    assert drawn.get_size_inches().tolist() == pytest.approx([4.0, 2.0 + 2 * ROW + 3 * 0.8 * ROW])
 
 
 def test_long_names_stand_in_one_column_and_a_bare_figure_has_no_legend(tmp_path):
