@@ -42,7 +42,7 @@ class Config(ActorSettings, MixtureSettings, TrustSettings):
     particles: int = 32
     """Action particles per state (App. E.3)."""
     temperature: Literal["fixed", "automatic"] = "fixed"
-    """alpha = 1, or tuned to an entropy of -A."""
+    """alpha stays at alpha0, or is tuned to an entropy, of -A unless entropy_std says another."""
     backup: Literal["entropy", "normalizer"] = "entropy"
     """J_V's target: E[Q - alpha log pi~], what the paper ran; or log E[exp(Q / alpha) / pi~] + E[log pi~], its exact form, entropy off."""
     squash: Literal["exact", "soft_q"] = "exact"

@@ -95,7 +95,7 @@ class Config:
     guide_weight: float = 0.5
     """beta: weight of the guide; that of the return is 1 - beta."""
     earlier: int = 2
-    """Earlier policies that are remembered."""
+    """Earlier policies that the guides novelty and wasserstein remember; dual and published remember in their functions."""
     neighbours: int = 10
     """Nearest earlier behaviours whose mean distance is novelty."""
     centres: int = 1

@@ -2,7 +2,8 @@
 
 Critics, backup and temperature are SAC's. The policy, an explicit mixture pi(a | s) = (1/K) sum_k N_squashed(a; mean_k(s), std_k(s)),
 follows the velocity v of KL(pi || exp(Q / alpha)) + W2^2(pi, previous pi) at M action particles per state. ``kl="density"`` and no W2
-term is SAC with the mean of M draws, so that each setting says what one ingredient of the flow is worth.
+term has the mean of SAC's gradient over alpha, of M draws and without the score's term, whose mean is 0, so that each setting says what
+one ingredient of the flow is worth.
 """
 
 from collections.abc import Sequence

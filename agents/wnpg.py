@@ -3,9 +3,9 @@
 The gradient of policy and critic together is preconditioned by a Wasserstein metric: of what the policy does at the states of a
 minibatch, ten actions each and V, as the authors' code has it, by kernel functions; or the policy's own in closed form.
 
-Departs: the new and the old loss of the damping's rule are of one minibatch; Adam's eps is 1e-8, there 1e-5; each transition keeps its
-ten draws for the whole segment; functions sit at the first states of a minibatch, whose order is random; a penalty compares the clouds
-of all states of a minibatch, there state by state.
+Departs: the new and the old loss of the damping's rule are of one minibatch, and a step that leads uphill has no ratio; Adam's eps is
+1e-8, there 1e-5; each transition keeps its ten draws for the whole segment; functions sit at the first states of a minibatch, whose
+order is random; a penalty compares the clouds of all states of a minibatch, there state by state.
 """
 
 import math
@@ -201,7 +201,8 @@ def step_(
         with torch.no_grad():
             after = loss(*outputs(state.nets, state.policy.theta, state.v.theta, s))[0]
         moved = (gradient * (theta - torch.cat([state.policy.theta, state.v.theta], -1)[:, 0])).sum(-1)
-        adapt_(state.eps, state.best, 2.0 * (value - after) / moved, state.policy.steps)
+        fell = torch.where(moved > 0.0, 2.0 * (value - after) / moved, NONE)  # Adam's momentum may lead uphill
+        adapt_(state.eps, state.best, fell, state.policy.steps)
     cosine = torch.cosine_similarity(direction, gradient, -1)
     return torch.stack([error, (ratio - 1.0 - ratio.log()).mean((1, 2)), cosine])
 

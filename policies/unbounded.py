@@ -96,7 +96,8 @@ def decoupled_kl(target: GaussianMixture, law: GaussianMixture) -> Parts:
     """Returns KL(target || law) with only the mean moved, and with only the std moved; per dimension, (..., A) each.
 
     (mean' - mean)^2 / (2 std'^2) and log(std / std') + std'^2 / (2 std^2) - 1/2, primes the target's; their sum is the KL up to third
-    order. Of mixtures the mean over components, weights w', and a share 1 / A of KL(w' || w) with the first: together an upper bound.
+    order. Of mixtures the mean over components, weights w', and a share 1 / A of KL(w' || w) with the first: together an upper bound, up
+    to third order.
     **Source** Abdolmaleki et al. 2018 (MPO), App. D.2.
     """
     w = target.logits.softmax(-1)

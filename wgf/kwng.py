@@ -65,7 +65,8 @@ class Metric(NamedTuple):
         """(G + eps D^-1)^-1 g, (*b, P), by M equations: D (g - T'(T D T' + eps I)^-1 T D g) / eps. eps > 0: a number, or one each (*b).
 
         D is I, or of ``columns`` 1 / (|T e_j| + 1e-8), so that a parameter that moves the law less is damped less. Outside the span of
-        the rows it is D g / eps. **Limits** eps -> infinity is the direction of D g. **Source** Moskovitz et al. 2020, Algorithm 3.
+        the rows it is D g / eps. **Limits** eps -> infinity is the direction of D g; float32 resolves the part of g within the span of the
+        rows to 1e-7 of T D T' only, so that for a smaller eps it takes float64. **Source** Moskovitz et al. 2020, Algorithm 3.
         """
         d = 1.0 / (self.rows.norm(dim=-2) + 1e-8) if damping == "columns" else torch.ones_like(gradient)
         return d * (gradient - self._within(d, d * gradient, eps)) / _each(eps, gradient)
@@ -108,8 +109,8 @@ def adapted(eps: Tensor, best: Tensor) -> Tensor:
 
     A step's ratio is 2 (loss before - loss after) / <gradient, what was subtracted from theta>: 1 where the loss falls as the metric
     predicts. Below .25 eps is divided by .85, above .75 multiplied by it, between 1e-10 and 1e5; else, and of nan, it stays.
-    **Source** Moskovitz et al. 2020, App. C, from Martens & Grosse 2015; there every five steps. Departs: both losses are of one
-    minibatch; of two, as in the published code, a ratio is mostly noise.
+    **Source** Moskovitz et al. 2020, App. D.1, and their code, after Martens & Grosse 2015; every five steps. Departs: both losses are of
+    one minibatch; of two, as in the published code, a ratio is mostly noise.
     """
     factor = torch.where(best < REDUCTION[0], 1.0 / SHARE, torch.where(best > REDUCTION[1], SHARE, 1.0))
     return (eps * factor).clamp(*BOUNDS)

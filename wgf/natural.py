@@ -88,7 +88,8 @@ class Diagonal(NamedTuple):
 def gaussian_fisher(std: Tensor, phi: str = "std") -> Diagonal:
     """1 / std^2 in the mean; 2 / std^2 in std, 2 in log std, 1 / (2 variance^2) in the variance.
 
-    **Limits** the natural gradient in (mean, std) is the gradient times (std^2, std^2 / 2).
+    **Source** Moskovitz et al. 2020, Eq. 22 and 24. **Limits** the natural gradient in (mean, std) is the gradient times
+    (std^2, std^2 / 2).
     """
     inverse = std.square().reciprocal()
     return _held(Diagonal(inverse, 2.0 * inverse * _slope(phi)(std).square()), std)
@@ -98,7 +99,7 @@ def gaussian_fisher(std: Tensor, phi: str = "std") -> Diagonal:
 def gaussian_wasserstein(std: Tensor, phi: str = "std") -> Diagonal:
     """1 in the mean; 1 in std, std^2 in log std, 1 / (4 variance) in the variance: W2^2 = |d mean|^2 + |d std|^2.
 
-    **Source** Moskovitz et al. 2020, Eq. 21 to 24. **Limits** in (mean, std) the natural gradient is the gradient.
+    **Source** Moskovitz et al. 2020, Eq. 21 and 23. **Limits** in (mean, std) the natural gradient is the gradient.
     """
     return _held(Diagonal(torch.ones_like(std), _slope(phi)(std).square()), std)
 

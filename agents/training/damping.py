@@ -14,10 +14,10 @@ NONE = torch.finfo(torch.float32).min  # the best of no ratios yet: every number
 def adapt_(eps: Tensor, best: Tensor, ratio: Tensor, steps: Tensor) -> None:
     """Takes the reduction ratio (S,) of step number ``steps`` into ``best`` (S,); at each fifth step eps (S,) follows ``kwng.adapted``.
 
-    Steps are counted from 1; with 0 there is no ratio yet, and eps stays. A ratio of nan is left out.
-    **Source** Moskovitz et al. 2020, App. C.
+    Steps are counted from 1; with 0 there is no ratio yet. A ratio of nan, or ``NONE``, is left out; of five of them eps stays.
+    **Source** Moskovitz et al. 2020, App. D.1, and the authors' code.
     """
     found = torch.fmax(best, ratio)
     due = (steps % EVERY == 0) & (steps > 0)
-    eps.copy_(torch.where(due, kwng.adapted(eps, found), eps))
+    eps.copy_(torch.where(due & (found > NONE), kwng.adapted(eps, found), eps))
     best.copy_(torch.where(due, NONE, found))

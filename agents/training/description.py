@@ -47,7 +47,7 @@ class Description:
         self.cfg = replace(self.usual, **{name: value for name, value in values.items() if kinds[name] is self.usual})
         self.schedule = replace(schedule, **{name: value for name, value in values.items() if kinds[name] is schedule})
         check(self.cfg)
-        bound = self.cfg.bound if getattr(self.cfg, "atoms", 1) > 1 else math.inf
+        bound = self.cfg.bound / self.cfg.reward_scale if getattr(self.cfg, "atoms", 1) > 1 else math.inf  # the agent multiplies after it
         self.module = normalized(self.module, self.schedule.normalize, bound)
         view = self.source.simulators(1)
         view.close()

@@ -16,7 +16,8 @@ class ReplaySettings:
     hidden: tuple[int, ...] = (256, 256)
     """Hidden units of every network."""
     network: Literal["mlp", "residual"] = "mlp"
-    """mlp: plain layers. residual: a residual block for each hidden layer, all of one width (FlashSAC, Kim et al. 2026)."""
+    """mlp: plain layers, of an activation. residual: a residual block for each hidden layer, all of one width (FlashSAC, Kim et al. 2026),
+    of expansion, norm and unit."""
     expansion: int = 4
     """How many times wider a residual block is inside."""
     norm: Literal["batch", "layer"] = "batch"
@@ -33,7 +34,7 @@ class ReplaySettings:
     envs: int = 1
     """Environments per seed, stepped together. There is one update per transition, however many environments there are."""
     n_step: int = 1
-    """Steps of a return before it bootstraps."""
+    """Steps of a return before it bootstraps. Where a state has a value for its entropy, the states between have none."""
     lr: float = 3e-4
     """Adam's step size, all networks and the temperature."""
     lr_fall: int = 0

@@ -116,7 +116,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     try:
         data = contents(path, LARGEST)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}; give a YAML file of settings") from None
+        raise ValueError(f"{path} cannot be read: {error.strerror}; give a file of settings") from None
     try:
         found = yaml.load(data.decode(), _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no text, or a number that is too long

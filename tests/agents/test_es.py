@@ -491,6 +491,8 @@ def test_a_damping_keeps_the_best_ratio_until_it_is_due_and_leaves_nan_out():
     assert best.tolist() == [NONE] * 3
     adapt_(eps, best, torch.tensor([NONE] * 3), torch.tensor(0.0))  # before the first step there is none
     assert eps.tolist() == pytest.approx([1.0, 0.85, 1.0 / 0.85])
+    adapt_(eps, best, torch.tensor([NONE, torch.nan, -5.0]), torch.tensor(10.0))  # none in five steps: it stays
+    assert eps.tolist() == pytest.approx([1.0, 0.85, 1.0 / 0.85**2])
 
 
 def test_indices_are_spread_over_all_places():

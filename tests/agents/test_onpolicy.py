@@ -16,6 +16,7 @@ from wgf import dual, svgd, transport, trusted
 from wgf.agents import ip_wgf, pg, ppo, svpg, trpo, wnpg
 from wgf.agents.registry import AGENTS, find
 from wgf.agents.training import checkpoint, compiled, onpolicy, particles
+from wgf.agents.training.damping import NONE
 from wgf.agents.training.descent import Adam
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.rollout import Rollout, Segment
@@ -653,6 +654,18 @@ class Joint:
             mine = slice(0, self.size)
             found[mine] = gaussian_direction(self.policy, joint[mine], gradient[mine], self.states, cfg.damping)
         return found
+
+
+def test_a_step_of_wnpg_that_leads_uphill_has_no_ratio():
+    cfg = small(wnpg.Config(), batch=40, epochs=1, lr=0.01, damping=0.1, basis=3, draws=2)
+    run, other = World(wnpg, cfg, (3, 4)), World(wnpg, cfg, (3, 4))
+    segment, noise = run.segment(), wnpg.noise(cfg, A, run.draw)
+    wnpg.update(cfg, other.state, segment, noise)
+    assert (other.state.best > NONE).all()
+    for mine, down in ((run.state.policy, other.state.policy), (run.state.v, other.state.v)):
+        mine.m.copy_(1e6 * (down.theta - mine.theta))  # Adam's mean gradient, against the step that the other took
+    wnpg.update(cfg, run.state, segment, noise)
+    assert run.state.best.tolist() == [NONE, NONE]
 
 
 @pytest.mark.parametrize(

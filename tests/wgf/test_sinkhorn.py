@@ -191,6 +191,23 @@ def test_a_problem_stops_by_itself_whatever_it_is_stacked_with(draw):
     assert plan.gap[[2, 4]].isnan().all()
 
 
+@pytest.mark.parametrize("value", [math.inf, 1e20, 1e19])
+def test_a_problem_whose_cost_overflows_ends_alone_inside_a_training_and_is_refused_elsewhere(draw, value):
+    x, y, eps = draw(3, 20, 2).float(), draw(3, 15, 2, seed=1).float(), draw(3).new_tensor([1.0, 0.3, 0.1]).float()
+    x[1, 0, 0] = value
+    with pytest.raises(ValueError, match=r"overflow|non-finite"):
+        sinkhorn(x, y, eps)
+    with trusted():
+        plan = sinkhorn(x, y, eps)
+    assert plan.converged.tolist() == [True, False, True]
+    assert plan.gap[1].isnan()
+    assert plan.f[1].isnan().all()
+    for i in (0, 2):
+        alone = sinkhorn(x[i], y[i], float(eps[i]))
+        close(plan.f[i], alone.f, 1e-5)
+        close(plan.g[i], alone.g, 1e-5)
+
+
 # --- passes over the cost ---------------------------------------------------------------------------------------------
 
 

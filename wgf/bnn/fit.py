@@ -170,6 +170,8 @@ class Course:
         if shards is not ALONE:
             _sharded(settings, shards, compile)
         weights = torch.ones_like(x[..., 0]) if weights is None else weights
+        if not (weights[:, -dev_size(x.shape[1]) :].sum(1) > 0.0).all():
+            raise ValueError(f"weights has none above 0 among the last {dev_size(x.shape[1])} rows, the dev part; put other rows there")
         n = x.shape[1] - dev_size(x.shape[1])
         (x_mean, x_std), (y_mean, y_std) = (_standard(name, t[:, :n], weights[:, :n, None]) for name, t in (("x", x), ("y", y)))
         train = ((x[:, :n] - x_mean) / x_std).to(DTYPE), ((y[:, :n] - y_mean) / y_std).to(DTYPE), weights[:, :n].to(DTYPE)

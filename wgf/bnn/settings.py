@@ -44,7 +44,7 @@ class Settings:
     w2_scale: float = 0.4
     """Its factor: 1 / h for the transport maps, the paper's epsilon for Eq. 9's forms."""
     inner_steps: int = 5
-    """Steps a JKO iterate of the flow wgf."""
+    """Steps a JKO iterate of the flow wgf. A W2 velocity that vanishes at the iterate, any but Eq. 9's, takes more than one."""
     dropout: float = 0.05
     """Probability with which the flow dropout leaves a unit out."""
     draws: int = 10

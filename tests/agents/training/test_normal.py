@@ -150,6 +150,12 @@ def test_a_bound_divides_rewards_where_the_largest_return_asks_for_more_than_the
     assert not torch.equal(both.obs, obs)
 
 
+def test_returns_lie_within_the_bound_of_the_atoms_after_the_reward_is_scaled():
+    for scale in (1.0, 100.0):
+        agent = Agent("sac", "Pendulum-v1", atoms=11, bound=5.0, reward_scale=scale)
+        assert agent.module.bound * agent.cfg.reward_scale == pytest.approx(5.0)
+
+
 def test_one_of_both_leaves_the_other_as_it_is():
     state, obs = known(), torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0))
     batch = Batch(obs, obs[..., :1], obs[..., 0], obs[..., 0], obs)

@@ -247,12 +247,12 @@ doctor sac {CARTPOLE} --name a/b                        | name is 'a/b'; it must
 doctor sac {CARTPOLE} --out _                           | out is ''; it must be a folder
 doctor sac more                                         | argument 'more' is not understood
 doctor nowhere:Agent {CARTPOLE}                         | agent 'nowhere:Agent' cannot be imported: No module named 'nowhere'
-doctor --config nowhere.yaml                            | nowhere.yaml cannot be read: No such file or directory; give a YAML file of settings
+doctor --config nowhere.yaml                            | nowhere.yaml cannot be read: No such file or directory; give a file of settings
 doctor --config FILE                                    | FILE holds no settings
 train --config                                          | train needs an agent first
 train sac --config                                      | --config needs a value
 train --config _                                        | . is no regular file; only such files are read
-train --config nowhere.yaml                             | nowhere.yaml cannot be read: No such file or directory; give a YAML file of settings
+train --config nowhere.yaml                             | nowhere.yaml cannot be read: No such file or directory; give a file of settings
 train --config FILE                                     | FILE holds no settings; write one in a line, as in steps: 1000
 train sac --config=FILE                                 | FILE holds no settings
 train --config /dev/null                                | /dev/null is no regular file
@@ -262,7 +262,7 @@ train sac --conf FILE                                   | option --conf is unkno
 compare --config                                        | --config needs a value
 compare --config _                                      | . is no regular file
 compare --config FILE                                   | FILE holds no settings
-compare --config nowhere.yaml                           | nowhere.yaml cannot be read: No such file or directory; give a YAML file of settings
+compare --config nowhere.yaml                           | nowhere.yaml cannot be read: No such file or directory; give a file of settings
 eval . --config FILE                                    | option --config is unknown
 resume . --config FILE                                  | option --config is unknown
 resume . --threads 2                                    | option --threads is unknown

@@ -204,7 +204,7 @@ def test_a_sweep_needs_a_file(person):
     code, out, _ = person("sweep", "--help")
     assert code == 0
     assert "usage: wgf sweep FILE.yaml" in out
-    assert person("sweep", "none.yaml") == (2, "", "wgf: none.yaml cannot be read: No such file or directory; give a YAML file of settings\n")
+    assert person("sweep", "none.yaml") == (2, "", "wgf: none.yaml cannot be read: No such file or directory; give a file of settings\n")
 
 
 @pytest.mark.parametrize("package", ["ray", "submitit", "optuna"])

@@ -335,6 +335,14 @@ def test_the_dev_part_counts_by_its_weights():
     torch.testing.assert_close(dev_likelihood(found, x, y, weights), expected)
 
 
+def test_a_dev_part_without_weight_is_refused():
+    x, y = task()
+    weights = torch.ones(2, 60, dtype=torch.float64)
+    weights[1, 54:] = 0.0
+    with pytest.raises(ValueError, match=r"weights has none above 0 among the last 6 rows, the dev part; put other rows there$"):
+        fit(QUICK, x.expand(2, -1, -1), y.expand(2, -1, -1), [5, 6], weights=weights)
+
+
 def test_outputs_share_a_network_and_have_their_own_units_and_noise():
     x, y = task()
     both = torch.cat([y, 1e-3 * y.square() + 7.0], -1)
