@@ -252,7 +252,7 @@ def test_a_study_that_was_killed_within_fits_ends_in_the_same_bytes(folder, ofte
     often(25)
     assert kills.ended(kills.started(args, hard))
     often(0)
-    for at in (6, 18, 29, 60, 70, 62):
+    for at in (6, 18, 29, 69, 79, 71):
         assert kills.ended(kills.started(args, hard, at))
     assert not kills.ended(kills.started(args, hard))
     began = [int(line.split()[-1]) for line in (hard / "output.txt").read_text().splitlines() if "goes on from iteration" in line]
