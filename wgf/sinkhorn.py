@@ -125,7 +125,7 @@ class _Solver(torch.autograd.Function):
                 )
             over = each.isinf()  # the problem of a seed that went wrong, which ends alone
             target, spread = (t.masked_fill(over, math.nan) for t in (target, spread))
-            ratio = float(each.nan_to_num(nan=0.0).masked_fill(over, 0.0).amax())
+            ratio = float((4.0 * spread / target).nan_to_num(nan=0.0).amax())
         cooling = math.ceil(math.log(max(ratio / 4.0, 1.0)) / -math.log(ANNEALING))  # iterations until every eps is the target
         if _fused(x, y):
             from wgf import fused
