@@ -57,7 +57,7 @@ def recordings(monkeypatch):
     """Machine code is the recording, run as it is; a list of these graphs, one a compilation."""
     seen = []
 
-    def record(graph, examples):
+    def record(graph, examples, options):
         seen.append(graph)
         return graph
 
