@@ -1,4 +1,4 @@
-"""What an actor costs on the critic of strong-small, by its particles and its W2 term; and a natural gradient beside PPO's epochs.
+"""What an actor costs on the critic of strong-small, by its particles and its W2 term.
 
     python tests/bench/actors.py --out runs/results/speed/actors.md
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from timing import report, table
-from updates import on_segments, row, timed, update
+from updates import row, timed, update
 
 
 def twice(call: Callable[[], object]) -> Callable[[], object]:
@@ -24,7 +24,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    parts = []
 
     sac = {
         "sac, modern": twice(update("sac", "modern", compile=True, batch=128)),
@@ -43,20 +42,10 @@ def main() -> None:
     }
     cases = {**sac, **particles, **flows}
     times = timed(cases, 1, args.rounds)
-    parts.append(("On the critic of strong-small, batch 128, two minibatches per update", [row(times, name, "sac") for name in cases]))
+    rows = [row(times, name, "sac") for name in cases]
 
-    cases = {
-        "ppo": on_segments("ppo", "modern", compile=True),
-        "none": on_segments("wnpg", "paper", compile=True, metric="none"),
-        "gaussian": on_segments("wnpg", "paper", compile=True, metric="gaussian"),
-        "kernel": on_segments("wnpg", "paper", compile=True),
-        "kernel, renewed every fourth step": on_segments("wnpg", "paper", compile=True, renew=4),
-    }
-    times = timed(cases, 1, args.rounds)
-    parts.append(("WNPG by its metric and PPO, 320 minibatch steps of 64", [row(times, name, "ppo") for name in cases]))
-
-    text = "Medians of the rounds; ratios: median over rounds [middle half].\n\n"
-    report(args.out, "Actors", text + "\n\n".join(f"## {title}\n\n{table(rows)}" for title, rows in parts), ["wgflow", "torch"])
+    text = "Batch 128, two minibatches per update. Medians of the rounds; ratios: median over rounds [middle half].\n\n"
+    report(args.out, "Actors on the critic of strong-small", text + table(rows), ["wgflow", "torch"])
 
 
 if __name__ == "__main__":
