@@ -78,7 +78,7 @@ def test_whatever_changes_the_code_has_its_own(graphs, change):
 
 
 def test_a_machine_without_a_compiler_fits_and_says_so_once(monkeypatch):
-    def refuse(graph, examples):
+    def refuse(graph, examples, options):
         raise RuntimeError("no working C++ compiler")
 
     monkeypatch.setattr(compiled, "_made", {})
