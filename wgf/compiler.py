@@ -85,6 +85,8 @@ def machine_code(function: Callable[..., Any], *args: Tensor) -> Callable[..., A
     try:
         recorded = make_fx(function, {_aten.tanh.default: tanh, _aten.tanh_.default: tanh_})(*args)
         _once(recorded.graph)
+        for node in recorded.graph.find_nodes(op="placeholder"):
+            del node.meta["val"]  # tensors of another mode than ``shapes``; torch 2.10 takes no two
         recorded.recompile()
         whole = {"cpp_wrapper": all(t.is_cpu for t in args)}  # loops and their calls are one file of C++, which is made and run sooner
         with tracing(TracingContext(shapes)), torch.compiler.config.patch(cache_key_tag=tag):  # type: ignore[attr-defined]
