@@ -24,7 +24,8 @@ ODD = (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.122
        6.37261928875436e-04, 4.89352455891786e-03)  # fmt: skip
 EVEN = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
 _failed = [0]
-logging.getLogger("torch._inductor.ir").addFilter(lambda record: "c-shim" not in record.msg)  # an operator that is called some us slower
+# That an operator is called some microseconds slower is nothing to warn of
+logging.getLogger("torch._inductor.ir").addFilter(lambda record: "c-shim" not in str(record.msg))
 
 
 def uncompiled() -> int:
@@ -85,8 +86,8 @@ def machine_code(function: Callable[..., Any], *args: Tensor) -> Callable[..., A
     try:
         recorded = make_fx(function, {_aten.tanh.default: tanh, _aten.tanh_.default: tanh_})(*args)
         _once(recorded.graph)
-        for node in recorded.graph.find_nodes(op="placeholder"):
-            del node.meta["val"]  # tensors of another mode than ``shapes``; torch 2.10 takes no two
+        for node, arg in zip(recorded.graph.find_nodes(op="placeholder"), args, strict=True):
+            node.meta["val"] = shapes.from_tensor(arg, static_shapes=True)
         recorded.recompile()
         whole = {"cpp_wrapper": all(t.is_cpu for t in args)}  # loops and their calls are one file of C++, which is made and run sooner
         with tracing(TracingContext(shapes)), torch.compiler.config.patch(cache_key_tag=tag):  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """What is recorded, and what is refused."""
 
+import logging
 import shutil
 import sys
 from uuid import uuid4
@@ -108,7 +109,7 @@ def test_what_was_compiled_once_is_found_again(monkeypatch):
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
-def test_machine_code_is_the_function():
+def test_machine_code_is_the_function(caplog, monkeypatch):
     net = MLP((3, 6, 5, 1), "layernorm")
     theta = net.init((2,), [torch.Generator().manual_seed(k) for k in range(2)])
 
@@ -116,15 +117,30 @@ def test_machine_code_is_the_function():
         scale = -torch.expm1(-held) + (held % 3.0) + 1.0
         held.add_(1.0)
         (slope,), _ = gradients(lambda theta: scale * net(theta, torch.tanh(x)).square().sum((1, 2)), theta)
-        return slope, svgd.velocity(x, torch.cat([x[..., 1:], x[..., :1]], -1))
+        return slope, svgd.velocity(x, torch.cat([x[..., 1:], x[..., :1]], -1)), torch.linalg.eigvalsh(x.mT @ x)
 
     x, y = (torch.randn(2, 64, 3, generator=torch.Generator().manual_seed(k)) for k in range(2))
+    monkeypatch.setattr(logging.getLogger("torch._inductor.ir"), "handlers", [caplog.handler])
     with torch._inductor.config.patch(fx_graph_cache=False):  # so that code is written anew
         quick, code = torch._inductor.utils.run_and_get_code(machine_code, function, x, torch.zeros(()))
+    assert not [record for record in caplog.records if record.name == "torch._inductor.ir"]
     assert "wgf::partition" in "".join(code)
     assert "aten::tanh" not in "".join(code)
-    assert "".join(code).count("std::expm1(") == 1  # not again where it meets the numbers of theta
     held, other = torch.tensor(4.0), torch.tensor(4.0)
     for found, expected in zip(quick(y, held), function(y, other), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert held == other == 5.0
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+@pytest.mark.parametrize("one", [torch.tensor(4.0), torch.tensor([[4.0]])])
+def test_what_is_made_of_one_number_is_made_once(one):
+    def function(one, x):
+        return x * (torch.expm1(-one) + one % 3.0)
+
+    x = torch.arange(1001.0)  # a loop over vectors, and one over what is left
+    with torch._inductor.config.patch(fx_graph_cache=False):
+        quick, code = torch._inductor.utils.run_and_get_code(machine_code, function, one, x)
+    assert "".join(code).count("expm1(") == 1
+    assert "1001L" in "".join(code)  # a size is a number of the code, not looked up
+    torch.testing.assert_close(quick(one + 0.5, x), function(one + 0.5, x))
