@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wgf.agents.training.compiled import piece
 from wgf.agents.training.descent import Adam, gradients
-from wgf.agents.training.epochs import EpochSettings, begin, memory, minibatches, networks, noise, samples, taken
+from wgf.agents.training.epochs import EpochSettings, begin, divergence, memory, minibatches, networks, noise, samples, taken
 from wgf.agents.training.onpolicy import Nets, State, act, act_noise, greedy, standardised
 from wgf.agents.training.protocol import Info
 from wgf.agents.training.rollout import Segment
@@ -66,24 +66,25 @@ def step_(
     cfg: Config, state: State, rows: Tensor, obs: Tensor, action: Tensor, advantage: Tensor, target: Tensor, before: Tensor
 ) -> Tensor:
     """Takes one step of both networks on the rows (S, k) of a segment; the critic's loss, the share of ratios beyond the clip, and
-    E[r - 1 - log r], an estimate of KL(pi_old || pi): (3, S)."""
+    the ``divergence``: (3, S)."""
     policy, v = state.nets
     s, a, gain, y, old = (taken(t, rows) for t in (obs, action, advantage, target, before))
     gain = standardised(gain)
 
     # Descend -min(r A, clip(r) A) + (1/2) (V - y)^2, r = pi(a | s) / pi_old(a | s)
     def loss(theta: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ratio = torch.exp(policy.log_prob(theta, s, a) - old)
+        log_ratio = policy.log_prob(theta, s, a) - old
+        ratio = log_ratio.exp()
         surrogate = torch.minimum(ratio * gain, ratio.clamp(1.0 - cfg.clip, 1.0 + cfg.clip) * gain)
         error, _ = squared_error(v(w, s), y)
-        return error - surrogate.mean((1, 2)), error, ratio
+        return error - surrogate.mean((1, 2)), error, log_ratio
 
-    (down, down_v), (_, error, ratio) = gradients(loss, state.policy.theta, state.v.theta)
+    (down, down_v), (_, error, log_ratio) = gradients(loss, state.policy.theta, state.v.theta)
 
     # Both gradients, no longer than max_norm together
     norm = (down.square().sum((1, 2)) + down_v.square().sum((1, 2))).sqrt()
     scale = (cfg.max_norm / (norm + 1e-6)).clamp_max(1.0)[:, None, None]
     state.policy.step(scale * down)
     state.v.step(scale * down_v)
-    clipped = ((ratio - 1.0).abs() > cfg.clip).to(ratio)
-    return torch.stack([error, clipped.mean((1, 2)), (ratio - 1.0 - ratio.log()).mean((1, 2))])
+    clipped = ((log_ratio.exp() - 1.0).abs() > cfg.clip).to(log_ratio)
+    return torch.stack([error, clipped.mean((1, 2)), divergence(log_ratio)])

@@ -22,7 +22,7 @@ from wgf.agents.training import onpolicy
 from wgf.agents.training.compiled import piece
 from wgf.agents.training.damping import NONE, adapt_
 from wgf.agents.training.descent import Adam, gradients
-from wgf.agents.training.epochs import EpochSettings, begin, memory, minibatches, networks, samples, taken
+from wgf.agents.training.epochs import EpochSettings, begin, divergence, memory, minibatches, networks, samples, taken
 from wgf.agents.training.onpolicy import Nets, act, act_noise, greedy, standardised
 from wgf.agents.training.protocol import Info, Streams
 from wgf.agents.training.rollout import Segment
@@ -160,25 +160,24 @@ def step_(
     phases: Tensor,
 ) -> Tensor:
     """Takes one step of both networks on the rows (S, k) of a segment, and renews the rows T of the kernel metric (S, M, P + Q) where
-    ``pick`` has functions; the critic's loss, E[r - 1 - log r], an estimate of KL(pi_old || pi), and the cosine of gradient and
-    direction: (3, S)."""
+    ``pick`` has functions; the critic's loss, the ``divergence``, and the cosine of gradient and direction: (3, S)."""
     s, a, gain, y, old, z, was = (taken(t, rows) for t in (obs, action, advantage, target, before, xi, did))
     gain = standardised(gain)
 
     # -E[r A] + weight (1/2) (V - y)^2 + penalty W2^2, r = pi(a | s) / pi_old(a | s), by means, log std and V at the states
     def loss(*out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, log_std, predicted = out
-        ratio = torch.exp(gaussian.log_prob(a, mean, log_std[:, :, None]) - old)
+        log_ratio = gaussian.log_prob(a, mean, log_std[:, :, None]) - old
         error, _ = squared_error(predicted, y)
-        found = cfg.critic_weight * error - (ratio * gain).mean((1, 2))
+        found = cfg.critic_weight * error - (log_ratio.exp() * gain).mean((1, 2))
         if cfg.penalty:
             moved = distance(behaviour(z, *out)[:, 0], was[:, 0], Features(frequencies, phases))
             found = found + cfg.penalty * moved
-        return found, error, ratio
+        return found, error, log_ratio
 
     # Its gradient in policy and critic together, and with it, by one backward pass, the rows of the kernel metric's Jacobian
     out, back = vjp(lambda theta, w: outputs(state.nets, theta, w, s), state.policy.theta, state.v.theta)[:2]
-    slope, (value, error, ratio) = gradients(loss, *out)
+    slope, (value, error, log_ratio) = gradients(loss, *out)
     slopes, cotangents = functions(out, z, pick)
     passed = [torch.cat([one[None], each]) for one, each in zip(slope, cotangents, strict=True)]
     pulled = torch.cat(vmap(lambda *c: back(c))(*passed), -1)[:, :, 0]
@@ -204,7 +203,7 @@ def step_(
         fell = torch.where(moved > 0.0, 2.0 * (value - after) / moved, NONE)  # Adam's momentum may lead uphill
         adapt_(state.eps, state.best, fell, state.policy.steps)
     cosine = torch.cosine_similarity(direction, gradient, -1)
-    return torch.stack([error, (ratio - 1.0 - ratio.log()).mean((1, 2)), cosine])
+    return torch.stack([error, divergence(log_ratio), cosine])
 
 
 def distance(x: Tensor, y: Tensor, features: Features) -> Tensor:

@@ -14,7 +14,7 @@ from wgf.mlp import MLP
 from wgf.policies.critics import VNetwork
 from wgf.policies.diagonal import DiagonalPolicy
 
-__all__ = ["EpochSettings", "begin", "memory", "minibatches", "networks", "noise", "samples", "taken"]
+__all__ = ["EpochSettings", "begin", "divergence", "memory", "minibatches", "networks", "noise", "samples", "taken"]
 
 
 @dataclass(frozen=True)
@@ -84,3 +84,12 @@ def taken(values: Tensor, rows: Tensor) -> Tensor:
     """Rows (S, k) of values (S, 1, B, ...), (S, 1, k, ...): a minibatch."""
     index = rows.view(len(rows), 1, -1, *[1] * (values.ndim - 3))
     return values.gather(2, index.expand(-1, -1, -1, *values.shape[3:]))
+
+
+def divergence(log_ratio: Tensor) -> Tensor:
+    """E[r - 1 - log r], (S,), of log r = log pi(a | s) - log pi_old(a | s), (S, 1, k): an estimate of KL(pi_old || pi), without bias, >= 0.
+
+    **Source** the third estimator of Schulman's note on approximating KL (2020). **Limits** infinite where r is, from log r = 88.7 on in
+    float32; it stays finite where r is rounded to 0, below -104.
+    """
+    return (log_ratio.expm1() - log_ratio).mean((1, 2))

@@ -582,6 +582,21 @@ def test_ppo_descends_its_clipped_surrogate_and_the_values_error_in_minibatches(
     torch.testing.assert_close(info["policy/entropy"], Normal(0.0, run.theta[..., -A:].exp()).entropy().sum(-1).mean(1))
 
 
+@pytest.mark.parametrize(("agent", "changes"), [(ppo, {}), (wnpg, {"metric": "none"})], ids=["ppo", "wnpg"])
+def test_a_policy_that_left_its_actions_has_a_finite_distance_to_the_old_one(agent, changes):
+    """Deviations of 3e-4, and steps of 0.05: ratios are rounded to 0, whose logarithm is not that of the ratio."""
+    run = World(agent, small(agent.Config(), lr=0.05, **changes), (3, 4))
+    run.theta[..., -A:] = -8.0
+
+    def near(segment):
+        mean = run.state.nets.policy.mode(run.theta, segment.obs.flatten(2, 3)).view_as(segment.action)
+        return segment._replace(action=mean + math.exp(-8.0) * segment.action)
+
+    found = run.update(spoil=near)["policy/kl"]
+    assert found.isfinite().all()
+    assert (found > 800.0).all()  # exp(-800) is 0 in float64
+
+
 def kernel_rows(behaviour, theta, axes):
     """L^(-1/2) J of one seed, by dense matrices; functions at the first states of ``behaviour``: theta -> (N, d)."""
     x = behaviour(theta)
