@@ -71,13 +71,13 @@ class Record:
             self.logs[s].scalars(step, own)
             bad = [f"{tag} is {value}" for tag, value in own.items() if not math.isfinite(value)]
             if bad:
-                self.fail(s, step, f"{bad[0]} for seed {self.seeds[s]} at step {step}")
+                self.fail(s, step, f"{bad[0]} for seed {self.seeds[s]} at step {step}", diverged=True)
 
     def save(self, state: Any, step: int) -> None:
         """Saves the policy of every seed that still trains; one that is not finite stops its seed, and the one before it stays."""
         for s in self.running:
             if bad := self._save(s, state, step):
-                self.fail(s, step, f"{bad} is not finite for seed {self.seeds[s]} at step {step}")
+                self.fail(s, step, f"{bad} is not finite for seed {self.seeds[s]} at step {step}", diverged=True)
 
     def lose(self, s: int, state: Any, step: int, reason: str, trace: str | None) -> None:
         """Ends one seed by no fault of its policy, which is saved once more."""
@@ -89,10 +89,10 @@ class Record:
         for s in self.running:
             self.logs[s].flush()
 
-    def fail(self, s: int, step: int, reason: str, trace: str | None = None) -> None:
-        """Ends one seed."""
+    def fail(self, s: int, step: int, reason: str, trace: str | None = None, *, diverged: bool = False) -> None:
+        """Ends one seed; result.json says where it was its own numbers that ``diverged``, which they would do again."""
         self.logs[s].scalars(step, {"health/failed": 1.0})
-        self._end(s, step, "failed", reason, trace)
+        self._end(s, step, "failed", reason, trace, diverged=diverged)
 
     def close(self, step: int, status: str, reason: str | None = None, trace: str | None = None) -> None:
         """Ends every seed that still trains, the same way."""
@@ -113,12 +113,13 @@ class Record:
             self.logs[s].save(values, {**self.about, "seed": self.seeds[s], "step": step})
         return bad
 
-    def _end(self, s: int, step: int, status: str, reason: str | None = None, trace: str | None = None) -> None:
+    def _end(self, s: int, step: int, status: str, reason: str | None = None, trace: str | None = None, *, diverged: bool = False) -> None:
         failed = sum(ending.startswith("failed") for ending in self.endings)
         self.endings[s] = status if reason is None else f"{status}: {reason}"
         health = {**self.health, **({"failed_seeds": failed} if failed else {})}
         last = float(self.latest["eval/return"][s]) if "eval/return" in self.latest else math.nan
         result = {"status": status, "reason": reason, "step": step, "eval_return": last if math.isfinite(last) else None}
         spent = {"seconds": time.perf_counter() - self._started, "stack": len(self.seeds)}
+        more = {"diverged": diverged, "health": health, "traceback": trace}
         with suppress(OSError):  # a disk that is full has been reported by what filled it
-            self.logs[s].close(result | spent | ({"health": health} if health else {}) | ({"traceback": trace} if trace else {}))
+            self.logs[s].close(result | spent | {name: value for name, value in more.items() if value})

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import isnan
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +21,8 @@ from wgf.runs.trainer.reuse import complete
 from wgf.runs.trainer.statistics import COVERAGE, TESTS, Values, difference, episodes_to, holm, improvement, interval
 
 __all__ = [
-    "PARTS", "THRESHOLDS", "Curves", "compare", "compared", "draw", "minutes", "mixed", "over_training_and_at_the_end", "plan", "read",
-    "table", "write",
+    "PARTS", "THRESHOLDS", "Curves", "compare", "compared", "draw", "minutes", "mixed", "over_training_and_at_the_end", "padded", "plan",
+    "read", "table", "write",
 ]  # fmt: skip
 
 RETURN, RATE = "eval/return", "charts/steps_per_second"
@@ -32,7 +33,7 @@ THRESHOLDS = {"Swimmer": 100.0, "Walker2d": 3000.0, "Hopper": 2000.0, "Humanoid"
 def compare(what: Contest, schedule: Schedule, place: Place, say: Callable[[str], None]) -> int:
     """Trains what is missing, then writes and prints the comparison; returns an exit code."""
     jobs = [plan(token, what, schedule, place) for token in what.agents]
-    if code := complete(jobs, say):
+    if code := complete(jobs, say, diverged=True):
         return code
     threshold = what.threshold
     if threshold is None:
@@ -54,7 +55,10 @@ def plan(token: str, what: Contest, schedule: Schedule, place: Place) -> trainin
 
 
 class Curves(NamedTuple):
-    """The runs of one agent: evaluation steps (points,), evaluation returns (seeds, points), and each seed's training returns in order."""
+    """The runs of one agent: evaluation steps (points,), evaluation returns (seeds, points), and each seed's training returns in order.
+
+    ``diverged``: how many evaluations are its own of each row whose numbers turned non-finite; the last one stands in the others.
+    """
 
     label: str
     steps: Values
@@ -62,6 +66,7 @@ class Curves(NamedTuple):
     episodes: list[Values]
     rate: float  # environment steps per second, evaluations included, all seeds of a stack together
     seconds: Values = np.array(np.nan)  # that the stack trained until each evaluation (points,), the mean over runs; nan: not known
+    diverged: Mapping[int, int] = MappingProxyType({})
 
 
 def read(label: str, folders: Sequence[Path]) -> Curves:
@@ -71,21 +76,33 @@ def read(label: str, folders: Sequence[Path]) -> Curves:
     not as result.json says.
     """
     points, episodes, rates, times = [], [], [], []
-    for folder in folders:
+    diverged: dict[int, int] = {}
+    for row, folder in enumerate(folders):
         result, data = again(partial(_written, folder))
         try:
             columns: dict[str, list[tuple[float, float]]] = {name: [] for name in (RETURN, "charts/episodic_return", RATE)}
-            for row in csv.DictReader(data.decode().splitlines()):
-                columns.setdefault(row["tag"], []).append((float(row["step"]), float(row["value"])))
+            for line in csv.DictReader(data.decode().splitlines()):
+                columns.setdefault(line["tag"], []).append((float(line["step"]), float(line["value"])))
             points.append(np.array(columns[RETURN]).reshape(-1, 2))
             episodes.append(np.array([value for _, value in columns["charts/episodic_return"]]))
             rates.append(_number(result, "step") * _number(result, "stack") / _number(result, "seconds"))
-            times.append(_seconds(np.array(columns[RATE]).reshape(-1, 2), points[-1][:, 0]))
+            times.append(np.array(columns[RATE]).reshape(-1, 2))
         except (KeyError, TypeError, ValueError, ArithmeticError, csv.Error):
             raise ValueError(f"{folder / 'metrics.csv'} cannot be read as a run's metrics; move the run away to train it again") from None
-        if not len(points[-1]) or not np.array_equal(points[-1][:, 0], points[0][:, 0]):
+        if result.get("diverged") is True:
+            diverged[row] = len(points[-1])
+    steps = max((p[:, 0] for p in points), key=len)
+    for row, (folder, p) in enumerate(zip(folders, points, strict=True)):
+        if not len(p) or not np.array_equal(p[:, 0], steps[: diverged.get(row)]):
             raise ValueError(f"{folder / 'metrics.csv'} lacks evaluations; move the run away to train it again")
-    return Curves(label, points[0][:, 0], np.stack([p[:, 1] for p in points]), episodes, float(np.mean(rates)), np.mean(times, 0))
+    evals = np.stack([padded(p[:, 1], len(steps)) for p in points])
+    spent = [_seconds(t, steps) for row, t in enumerate(times) if row not in diverged or len(diverged) == len(times)]
+    return Curves(label, steps, evals, episodes, float(np.mean(rates)), np.mean(spent, 0), diverged)
+
+
+def padded(looks: Values, n: int) -> Values:
+    """Returns n looks of a seed: its own, and the last of them in the place of those that it has not."""
+    return np.pad(looks, (0, n - len(looks)), mode="edge")
 
 
 def _seconds(rates: Values, steps: Values) -> Values:
@@ -138,7 +155,7 @@ def table(runs: Sequence[Curves], threshold: float | None) -> list[dict[str, str
             "agent": c.label,
             "seeds": str(len(final)),
             "steps": f"{c.steps[-1]:,.0f}",
-            "final return, IQM [95 %]": str(interval(final)),
+            "final return, IQM [95 %]": _cell(c, final),
             "best average return": f"{c.evals.mean(0).max():,.4g}",
         }
         if threshold is not None:
@@ -172,10 +189,15 @@ def over_training_and_at_the_end(runs: Sequence[Curves], first: str) -> list[dic
     rows = [dict[str, str]() for _ in runs]
     for part, of in PARTS.items():
         values = [of(c) for c in runs]
-        for row, value, against in zip(rows, values, compared(values), strict=True):
-            row[f"return {part}, IQM [95 %]"] = str(interval(value))
+        for c, row, value, against in zip(runs, rows, values, compared(values), strict=True):
+            row[f"return {part}, IQM [95 %]"] = _cell(c, value)
             row |= {f"{name.format(first)} {part}": words for name, words in against.items()}
     return rows
+
+
+def _cell(c: Curves, values: Values) -> str:
+    """Returns the interval of a number per seed, and how many seeds diverged."""
+    return f"{interval(values)}" + (f", {len(c.diverged)} diverged" if c.diverged else "")
 
 
 def _reached(c: Curves, threshold: float) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from wgf.limits import contents
 from wgf.runs.trainer import tables
-from wgf.runs.trainer.compare import Curves, read
+from wgf.runs.trainer.compare import Curves, padded, read
 from wgf.runs.trainer.reuse import complete
 from wgf.runs.trainer.training import Job, words
 
@@ -52,7 +52,7 @@ def gather(plans: Mapping[K, Plan], known: Path | None, say: Callable[[str], Non
         rest.append(replace(job, seeds=tuple(seed for seed in job.seeds if seed not in mine)))
     if known and [job for job, _ in plans.values()] == rest:
         say(f"{known} has none of these trainings")
-    if code := complete([job for job in rest if job.seeds], say):
+    if code := complete([job for job in rest if job.seeds], say, diverged=True):
         return code, {}
     return 0, {key: _together(plan.job, job, stored) for (key, plan), job in zip(plans.items(), rest, strict=True)}
 
@@ -88,13 +88,21 @@ def _together(job: Job, rest: Job, stored: Stored) -> Curves:
         return trained
     looks = {seed: stored[job.env, job.label, seed][1] for seed in job.seeds if seed not in rest.seeds}
     if trained:
-        steps = trained.steps.tolist()
-        looks |= {seed: dict(zip(steps, evals, strict=True)) for seed, evals in zip(rest.seeds, trained.evals.tolist(), strict=True)}
-    steps = list(looks[job.seeds[0]])
-    if any(list(each) != steps for each in looks.values()):
+        looks |= _looks(rest.seeds, trained)
+    each = [looks[seed] for seed in job.seeds]
+    longest = max((list(mine) for mine in each), key=len)
+    diverged = {row: len(mine) for row, mine in enumerate(each) if max(mine) < job.schedule.steps}
+    if any(list(mine) != longest[: diverged.get(row)] for row, mine in enumerate(each)):
         raise ValueError(f"the seeds of {job.label} were not looked at after the same steps; leave --known out")
-    evals = np.array([list(looks[seed].values()) for seed in job.seeds])
-    return Curves(job.label, np.array(steps), evals, [], float("nan"))
+    evals = np.stack([padded(np.array(list(mine.values())), len(longest)) for mine in each])
+    return Curves(job.label, np.array(longest), evals, [], float("nan"), diverged=diverged)
+
+
+def _looks(seeds: Sequence[int], c: Curves) -> dict[int, Looks]:
+    """Returns each seed's own evaluations, by step."""
+    own = [c.diverged.get(row, len(c.steps)) for row in range(len(seeds))]
+    steps, evals = c.steps.tolist(), c.evals.tolist()
+    return {seed: dict(zip(steps[:n], mine[:n], strict=True)) for seed, n, mine in zip(seeds, own, evals, strict=True)}
 
 
 def read_rows(path: Path) -> Stored:
@@ -121,8 +129,8 @@ def write_rows(path: Path, found: Iterable[tuple[Plan, Curves]], known: Path | N
     """Writes every evaluation of every seed, those of a file that were not asked for as well: it may be the same file."""
     rows = read_rows(known) if known else {}
     for (job, settings), c in found:
-        for seed, evals in zip(job.seeds, c.evals.tolist(), strict=True):
-            rows[job.env, job.label, seed] = settings, dict(zip(c.steps.tolist(), evals, strict=True))
+        for seed, looks in _looks(job.seeds, c).items():
+            rows[job.env, job.label, seed] = settings, looks
     lines = (
         (env, label, settings, seed, int(step), f"{value:.9g}")
         for (env, label, seed), (settings, looks) in rows.items()

@@ -16,6 +16,7 @@ from wgf.agents.training.folder import checkpoints, difference, free
 from wgf.agents.training.log import LOCK, being_written
 from wgf.agents.training.record import FINISHED
 from wgf.ranks import Group
+from wgf.runs.command.answers import STOPPED
 from wgf.runs.trainer.tables import filled, writable
 from wgf.runs.trainer.training import MANY_THREADS, Job, report, run, words
 from wgf.shards import ALONE
@@ -33,30 +34,35 @@ class Part(NamedTuple):
     threads: int | None = None
 
 
-def complete(jobs: Sequence[Job], say: Callable[[str], None], group: Group = ALONE.group) -> int:
-    """Trains what is missing, job by job; returns the first exit code that is not 0. Raises as ``missing`` before it trains.
+def complete(jobs: Sequence[Job], say: Callable[[str], None], group: Group = ALONE.group, *, diverged: bool = False) -> int:
+    """Trains what is missing, job by job; returns an exit code: 75 as soon as one was interrupted, 70 at the end where one failed.
 
-    Of several ranks the first alone looks, and speaks.
+    ``diverged``: a seed whose numbers turned non-finite after its first evaluation has ended, too: it would do so again. Raises as
+    ``missing`` before it trains. Of several ranks the first alone looks, and speaks.
     """
-    first = group.rank == 0
+    first, worst = group.rank == 0, 0
     say = say if first else lambda line: None
-    parts = [_told(job, group) for job in jobs]
+    parts = [_told(job, group, diverged=diverged) for job in jobs]
     for job in [job for job, mine in zip(jobs, parts, strict=True) if not mine]:
         say(f"{job.folder(0).parent}: {words(job.seeds)} finished before; with more --steps they would go on")
     for part in [part for mine in parts for part in mine]:
-        if code := report(part.job.folder(0).parent, part.job.seeds, run(part.job, say, part.threads), muted=not first):
+        code = report(part.job.folder(0).parent, part.job.seeds, run(part.job, say, part.threads), muted=not first)
+        if code == STOPPED:
             return code
-    return 0
+        if code and not (diverged and all(finished(part.job, seed, diverged=True) for seed in part.job.seeds)):
+            worst = code
+    return worst
 
 
-def _told(job: Job, group: Group) -> list[Part]:
+def _told(job: Job, group: Group, *, diverged: bool) -> list[Part]:
     """What is missing of a job, which the first rank has looked for."""
-    found = group.first(lambda: [(list(part.job.seeds), part.threads) for part in missing(job)])
+    found = group.first(lambda: [(list(part.job.seeds), part.threads) for part in missing(job, diverged=diverged)])
     return [Part(replace(job, seeds=tuple(seeds)), threads) for seeds, threads in found]
 
 
-def missing(job: Job, aside: Callable[[Path], None] | None = None) -> list[Part]:
-    """Returns the stacks of a job that have not finished. A run that has no checkpoint is moved ``aside``, and trained again.
+def missing(job: Job, aside: Callable[[Path], None] | None = None, *, diverged: bool = False) -> list[Part]:
+    """Returns the stacks of a job that have not finished, nor, if that counts, ``diverged``. A run that has no checkpoint is moved
+    ``aside``, and trained again.
 
     Raises ValueError where a folder holds a run of other settings, one that is still being written, or a part of another stack.
     """
@@ -65,10 +71,10 @@ def missing(job: Job, aside: Callable[[Path], None] | None = None) -> list[Part]
     for seed in job.seeds:
         if free(job.folder(seed)):
             fresh.append(seed)
-        elif config := _unfinished(job, seed):
+        elif config := _unfinished(job, seed, diverged=diverged):
             stack = _stack(job, seed, config)
             if not checkpoints(job.folder(seed).parent, stack).steps():
-                if _finished(job.folder(seed)):
+                if _ended(job.folder(seed)):
                     raise ValueError(f"{job.folder(seed)} has finished and left no checkpoint to go on from; give another --name or --out")
                 (aside or move_aside)(job.folder(seed))
                 fresh.append(seed)
@@ -99,7 +105,7 @@ def _threads(job: Job, seed: int, config: Mapping[str, Any]) -> int:
     return threads
 
 
-def _unfinished(job: Job, seed: int) -> dict[str, Any] | None:
+def _unfinished(job: Job, seed: int, *, diverged: bool) -> dict[str, Any] | None:
     """Returns the config.json of a run that is to be trained, {} where there is none; None where it has finished."""
     folder = job.folder(seed)
     if being_written(folder):
@@ -113,19 +119,23 @@ def _unfinished(job: Job, seed: int) -> dict[str, Any] | None:
         want["schedule"]["steps"] = job.schedule.steps  # it has gone further
     if different := difference(want, config):
         raise ValueError(f"{folder} holds a run with {different}; give another --name or --out")
-    return None if done == job.schedule.steps and _finished(folder) else config
+    return None if done == job.schedule.steps and _ended(folder, diverged=diverged) else config
 
 
-def finished(job: Job, seed: int) -> bool:
-    """Says whether the run of a seed has finished, with the settings and the steps of its job."""
+def finished(job: Job, seed: int, *, diverged: bool = False) -> bool:
+    """Says whether the run of a seed has finished, or if that counts ``diverged``, with the settings and the steps of its job."""
     try:
-        return not free(job.folder(seed)) and _unfinished(job, seed) is None
+        return not free(job.folder(seed)) and _unfinished(job, seed, diverged=diverged) is None
     except ValueError:
         return False
 
 
-def _finished(folder: Path) -> bool:
-    return (folder / "result.json").exists() and read_sealed(folder / "result.json").get("status") == FINISHED
+def _ended(folder: Path, *, diverged: bool = False) -> bool:
+    if not (folder / "result.json").exists():
+        return False
+    result = read_sealed(folder / "result.json")
+    looked = result.get("eval_return") is not None
+    return result.get("status") == FINISHED or (diverged and result.get("diverged") is True and looked)
 
 
 def move_aside(folder: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_value_that_is_not_finite_ends_its_seed_and_each_result_says_how(two, 
     assert two.endings[1] == "interrupted: a person"
     assert [tag for _, tag, _ in rows(two.logs[0])] == ["losses/v", "eval/return", "losses/q", "health/failed"]
     assert rows(two.logs[0])[-1] == (10, "health/failed", 1.0)
-    failed = {"status": "failed", "reason": "losses/q is nan for seed 4 at step 10", "step": 10, "eval_return": 1.5}
+    failed = {"status": "failed", "reason": "losses/q is nan for seed 4 at step 10", "step": 10, "eval_return": 1.5, "diverged": True}
     assert result(two.logs[0]) == failed | {"seconds": 0.0, "stack": 2}
     stopped = {"status": "interrupted", "reason": "a person", "step": 40, "eval_return": 3.5, "traceback": "line 1"}
     assert result(two.logs[1]) == stopped | {"seconds": 7.5, "stack": 2, "health": {"failed_seeds": 1}}
@@ -75,7 +75,9 @@ def test_a_policy_is_saved_with_its_own_seed_and_one_that_is_not_finite_is_not(t
         about, tensors = checkpoint.load(log.folder)
         assert {name: about[name] for name in ("agent", "seed", "step")} == {"agent": "toy", "seed": seed, "step": step}
         assert tensors["w"].tolist() == values
+    assert result(two.logs[1])["diverged"]
     two.close(30, "finished")
+    assert "diverged" not in result(two.logs[0])
 
 
 def test_a_seed_that_its_environment_loses_keeps_its_policy_and_what_was_survived_is_told(two):
@@ -85,6 +87,7 @@ def test_a_seed_that_its_environment_loses_keeps_its_policy_and_what_was_survive
     assert checkpoint.load(two.logs[0].folder)[0]["step"] == 10
     lost = {"status": "failed", "reason": "a simulator left", "step": 10, "traceback": "line 1", "health": {"restarts": 2}}
     assert result(two.logs[0]).items() >= lost.items()
+    assert "diverged" not in result(two.logs[0])
     assert result(two.logs[1])["health"] == {"restarts": 2, "failed_seeds": 1}
     assert two.endings == ["failed: a simulator left", "finished"]
 

@@ -83,6 +83,36 @@ def test_a_threshold_that_was_given_comes_first(contest):
     assert "episodes to 0" in compared(given, contest[1])[2]
 
 
+def ends(folder, *lines, **result):
+    """Writes other metrics of a run, and how it ended."""
+    (folder / "metrics.csv").write_text("\n".join(["step,tag,value", *lines, ""]))
+    about = {"step": 60, "stack": 2, "seconds": 4.0, "metrics": digest(folder / "metrics.csv")}
+    write_sealed(folder / "result.json", about | result)
+
+
+def test_of_a_seed_that_diverged_the_last_return_stands_for_the_rest(contest):
+    folders = [compare.plan("ddpg", contest[0], SCHEDULE, contest[1]).folder(seed) for seed in (0, 1)]
+    rate = "charts/steps_per_second"
+    ends(folders[0], "30,eval/return,5", f"30,{rate},2", "31,losses/q,nan", status="failed", diverged=True, eval_return=5.0)
+    ends(folders[1], f"30,{rate},3", "30,eval/return,7", f"60,{rate},5", "60,eval/return,9", status="finished")
+    found = compare.read("ddpg", folders)
+    assert (found.steps.tolist(), found.evals.tolist()) == ([30.0, 60.0], [[5.0, 5.0], [7.0, 9.0]])
+    assert (dict(found.diverged), found.seconds.tolist()) == ({0: 1}, [10.0, 16.0])  # of the seed that went on
+    assert "7 [5, 9], 1 diverged" in compared(*contest)[-2]
+    both = compare.over_training_and_at_the_end([found], "ddpg")[0]
+    assert both["return over training, IQM [95 %]"].endswith("], 1 diverged")
+    alone = compare.read("ddpg", folders[:1])
+    assert (alone.steps.tolist(), alone.evals.tolist(), alone.seconds.tolist(), dict(alone.diverged)) == ([30.0], [[5.0]], [15.0], {0: 1})
+
+
+def test_one_that_diverged_was_looked_at_when_the_others_were(contest):
+    folders = [compare.plan("ddpg", contest[0], SCHEDULE, contest[1]).folder(seed) for seed in (0, 1)]
+    for result in ({"status": "failed", "diverged": True}, {"status": "finished"}):
+        ends(folders[0], "31,eval/return,5", **result)
+        with pytest.raises(ValueError, match=r"seed-0/metrics\.csv lacks evaluations"):
+            compare.read("ddpg", folders)
+
+
 def test_versions_and_devices_that_differ_are_told(contest, capsys):
     folders = [compare.plan("ddpg", contest[0], SCHEDULE, contest[1]).folder(seed) for seed in (0, 1)]
     config = read_sealed(folders[1] / "config.json")
@@ -100,7 +130,10 @@ def test_versions_and_devices_that_differ_are_told(contest, capsys):
 
 
 def test_a_training_that_fails_ends_the_comparison(contest, monkeypatch):
-    monkeypatch.setattr(compare, "complete", lambda jobs, say: 70 if [job.label for job in jobs] == ["sac,batch=8", "ddpg"] else 0)
+    def complete(jobs, say, *, diverged):
+        return 70 if [job.label for job in jobs] == ["sac,batch=8", "ddpg"] and diverged else 0
+
+    monkeypatch.setattr(compare, "complete", complete)
     assert compare.compare(*contest[:1], SCHEDULE, contest[1], print) == 70
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Contest, Place
-from wgf.runs.trainer import tables
+from wgf.runs.trainer import evaluations, tables
 from wgf.runs.trainer.compare import Curves, plan
 from wgf.runs.trainer.evaluations import HEAD, best, choices, gather, planned, read_rows, sweep, write_rows
 
@@ -67,6 +67,22 @@ def test_the_setting_with_the_best_mean_over_training_is_chosen():
         ("CartPole", "svpg", "7", "8.0 9.0 10.0 11.0 12.0", "x"),
         ("CartPole", "svpg", "8", "1.0 2.0 3.0 4.0 5.0", ""),
     ]
+
+
+def test_a_seed_that_diverged_has_the_rows_that_it_was_looked_at_for(tmp_path, monkeypatch):
+    """By what was trained, and again by its file; rows of a seed that end before the training does are those of one that diverged."""
+    mine, file = plans(tmp_path, 2)["one"], tmp_path / "evaluations.csv"
+    c = Curves("one", np.array([20.0, 40.0]), np.array([[1.0, 1.0], [2.0, 3.0]]), [], 1.0, diverged={0: 1})
+    write_rows(file, [(mine, c)])
+    assert {seed: looks for (_, _, seed), (_, looks) in read_rows(file).items()} == {0: {20.0: 1.0}, 1: {20.0: 2.0, 40.0: 3.0}}
+    code, found = gather({"one": mine}, file, print)
+    assert (code, found["one"].evals.tolist(), dict(found["one"].diverged)) == (0, c.evals.tolist(), {0: 1})
+    seen = []
+    monkeypatch.setattr(evaluations, "complete", lambda jobs, say, *, diverged: seen.append(diverged) or 0)
+    monkeypatch.setattr(evaluations, "read", lambda label, folders: c._replace(evals=c.evals + 10.0))
+    code, found = gather({"one": plans(tmp_path, 4)["one"]}, file, print)
+    assert (found["one"].evals[:, -1].tolist(), dict(found["one"].diverged)) == ([1.0, 3.0, 11.0, 13.0], {0: 1, 2: 1})
+    assert seen == [True]
 
 
 def test_a_sweep_is_what_is_gathered_by_name_and_setting(tmp_path):

@@ -13,7 +13,7 @@ from wgf.agents.training.checkpoint import read_sealed, write_sealed
 from wgf.agents.training.schedule import Schedule
 from wgf.runs.command.options import Place
 from wgf.runs.trainer import reuse
-from wgf.runs.trainer.reuse import Part, complete, locked, missing, move_aside
+from wgf.runs.trainer.reuse import Part, complete, finished, locked, missing, move_aside
 from wgf.runs.trainer.training import Job
 
 
@@ -22,14 +22,14 @@ def job(tmp_path):
     return Job("sac", "sac", "paper", find("sac", "paper")[1], "a/B-v0", (0, 1, 2), Schedule(steps=60), Place(out=str(tmp_path)))
 
 
-def lies(job, seed, stack=None, steps=60, status="finished", kept=True, **changes):
+def lies(job, seed, stack=None, steps=60, status="finished", kept=True, ended=None, **changes):
     """A run in the folder of a seed: its settings, how it ended if it did, and a checkpoint if there is one."""
     folder, identity = job.folder(seed), job.identity()
     folder.mkdir(parents=True, exist_ok=True)
     schedule, about = identity["schedule"] | {"steps": steps}, {"seed": seed, "stack": stack or [seed], "versions": {}, "threads": 3}
     write_sealed(folder / "config.json", {**identity, **about, "schedule": schedule} | changes)
     if status:
-        write_sealed(folder / "result.json", {"status": status})
+        write_sealed(folder / "result.json", {"status": status, **(ended or {})})
     if kept:
         place = job.folder(stack[0] if stack else seed) / "training"
         place.mkdir(parents=True, exist_ok=True)
@@ -167,17 +167,42 @@ def test_what_wgf_did_not_write_is_not_moved(tmp_path):
     assert sorted(path.name for path in (tmp_path / "a.unfinished-1").iterdir()) == ["config.json", "metrics.csv", "notes.txt"]
 
 
-def test_jobs_are_trained_in_order_until_one_fails(job, monkeypatch):
+def test_jobs_are_trained_in_order_also_where_one_fails_until_one_is_interrupted(job, monkeypatch):
     said, ran = [], []
-    endings = iter([["finished"], ["finished", "failed: a"]])
+    endings = iter([["finished"], ["finished", "failed: a"], ["finished"], ["interrupted", "finished"], ["failed: a"], ["finished"] * 2])
     monkeypatch.setattr(reuse, "run", lambda job, say, threads: ran.append((job.seeds, threads)) or next(endings))
     done = Job("ddpg", "ddpg", "paper", find("ddpg", "paper")[1], job.env, (3,), job.schedule, job.place)
     lies(done, 3)
     lies(job, 1, status=None)
-    assert complete([done, job, job], said.append) == 70
-    assert ran == [((1,), 3), ((0, 2), None)]
+    assert complete([done, job, job], said.append) == 75
+    assert ran == [((1,), 3), ((0, 2), None)] * 2
     assert said == [f"{done.folder(3).parent}: seed 3 finished before; with more --steps they would go on"]
     assert complete([done], said.append) == 0
+    assert complete([job], said.append) == 70
+    assert len(ran) == 6
+
+
+DIVERGED = {"diverged": True, "eval_return": 1.5}
+
+
+@pytest.mark.parametrize("ended", [DIVERGED, {"eval_return": 1.5}, DIVERGED | {"eval_return": None}], ids=["diverged", "lost", "at once"])
+def test_a_seed_that_diverged_after_a_look_has_ended_for_a_table_alone(job, monkeypatch, capsys, ended):
+    def run(job, say, threads):
+        for seed in job.seeds:
+            lies(job, seed, status="failed" if seed == 1 else "finished", ended=ended if seed == 1 else None)
+        return ["finished", "failed: losses/q is nan", "finished"][3 - len(job.seeds) :]
+
+    monkeypatch.setattr(reuse, "run", run)
+    counts = ended == DIVERGED
+    assert complete([job], print, diverged=True) == (0 if counts else 70)
+    assert "seed 1 failed: losses/q is nan" in capsys.readouterr().err
+    assert parts(job) == [((1,), 3)]
+    assert missing(job, diverged=True) == ([] if counts else missing(job))
+    assert [finished(job, seed) for seed in job.seeds] == [True, False, True]
+    assert [finished(job, seed, diverged=True) for seed in job.seeds] == [True, counts, True]
+    monkeypatch.setattr(reuse, "run", lambda job, say, threads: ["failed: losses/q is nan"])
+    assert complete([job], print) == 70
+    assert missing(replace(job, schedule=replace(job.schedule, steps=70)), diverged=True) != []
 
 
 def test_the_lock_of_a_study_leaves_what_was_there_and_what_was_made(tmp_path):
