@@ -101,6 +101,9 @@ def test_of_a_seed_that_diverged_the_last_return_stands_for_the_rest(contest):
     assert "7 [5, 9], 1 diverged" in compared(*contest)[-2]
     both = compare.over_training_and_at_the_end([found], "ddpg")[0]
     assert both["return over training, IQM [95 %]"].endswith("], 1 diverged")
+    ends(folders[0], f"30,{rate},2", "30,eval/return,5", f"60,{rate},3", "60,eval/return,6", status="finished")
+    assert compare.read("ddpg", folders).seconds.tolist() == [12.5, 20.5]  # the mean of two whole runs
+    ends(folders[0], "30,eval/return,5", f"30,{rate},2", "31,losses/q,nan", status="failed", diverged=True, eval_return=5.0)
     alone = compare.read("ddpg", folders[:1])
     assert (alone.steps.tolist(), alone.evals.tolist(), alone.seconds.tolist(), dict(alone.diverged)) == ([30.0], [[5.0]], [15.0], {0: 1})
 

@@ -67,6 +67,8 @@ def test_the_setting_with_the_best_mean_over_training_is_chosen():
         ("CartPole", "svpg", "7", "8.0 9.0 10.0 11.0 12.0", "x"),
         ("CartPole", "svpg", "8", "1.0 2.0 3.0 4.0 5.0", ""),
     ]
+    early = runs[7.0]._replace(steps=np.arange(1.0, 3.0), evals=runs[7.0].evals[:, :2] + 0.1)  # all its seeds diverged
+    assert best(runs | {9.0: early}) == 9.0
 
 
 def test_a_seed_that_diverged_has_the_rows_that_it_was_looked_at_for(tmp_path, monkeypatch):
