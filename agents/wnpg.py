@@ -26,7 +26,9 @@ from wgf.agents.training.epochs import EpochSettings, begin, divergence, memory,
 from wgf.agents.training.onpolicy import Nets, act, act_noise, greedy, standardised
 from wgf.agents.training.protocol import Info, Streams
 from wgf.agents.training.rollout import Segment
+from wgf.compiler import settled
 from wgf.conjugate import conjugate_gradient
+from wgf.door import traced
 from wgf.dual import Features
 from wgf.policies import gaussian
 from wgf.policies.critics import squared_error
@@ -64,7 +66,7 @@ class Config(EpochSettings):
     """Weight of the critic's loss beside the policy's."""
     penalty: float = 0.0
     """Weight of W2^2, smoothed by 1 (Sinkhorn), between what the policy does at a minibatch's states and did at the segment's start.
-    With it WNPG is BG-WNPG, and with metric none BGPG; the paper: 0.1. Its steps are not compiled."""
+    With it WNPG is BG-WNPG, and with metric none BGPG; the paper: 0.1."""
     dual: Literal["potentials", "features"] = "potentials"
     """Functions by which that W2^2 is found. potentials: Sinkhorn's; features: sums of random features, as published, which find less."""
 
@@ -191,6 +193,7 @@ def step_(
     product = (direction * gradient).sum(-1, keepdim=True)
     direction = torch.where(product > 0.0, direction, gradient)
     direction = direction * (cfg.max_norm / (direction.norm(dim=-1, keepdim=True) + 1e-6)).clamp_max(1.0)
+    direction = settled(direction) if traced() else direction  # Inductor of torch 2.13 cannot join Adam's loops to these
     down, down_v = direction[:, None].split([state.policy.theta.shape[-1], state.v.theta.shape[-1]], -1)
     state.policy.step(down)
     state.v.step(down_v)

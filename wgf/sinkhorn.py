@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wgf.door import door, vouched
+from wgf.door import door, traced, vouched
 from wgf.kernels import by_rows, distances_to, own_rows, per_pair
 from wgf.shards import every, own, total
 
@@ -113,32 +113,8 @@ class _Solver(torch.autograd.Function):
     def forward(
         x: Tensor, y: Tensor, log_a: Tensor, log_b: Tensor, target: Tensor, tol: float, max_iters: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Annealed from the spread of the clouds, on one axis of problems."""
-        spread = _spread(x, y)
-        each = 4.0 * spread / target
-        ratio = float(each.nan_to_num(nan=0.0, posinf=math.inf).amax())  # one wait, for the check and the annealing
-        if ratio == math.inf:
-            if not vouched():
-                raise ValueError(
-                    f"eps = {target.min().item():g} is too small: cost / eps overflows {x.dtype} for costs up to "
-                    f"{4.0 * spread.max().item():g}"
-                )
-            over = each.isinf()  # the problem of a seed that went wrong, which ends alone
-            target, spread = (t.masked_fill(over, math.nan) for t in (target, spread))
-            ratio = float((4.0 * spread / target).nan_to_num(nan=0.0).amax())
-        cooling = math.ceil(math.log(max(ratio / 4.0, 1.0)) / -math.log(ANNEALING))  # iterations until every eps is the target
-        if _fused(x, y):
-            from wgf import fused
-
-            problem = tuple(t.reshape(-1, *t.shape[target.ndim :]) for t in (costs(x, y), log_a, log_b, target, spread))
-            found = fused.solve(fused.Problems(*problem), ANNEALING, tol, max_iters)
-            f, g, gap = (t.view(like.shape) for t, like in zip(found, (log_a, log_b, target), strict=True))
-            return f, g, gap
-        clouds, rows = (own(x), y), own(log_a[..., None])[..., 0]
-        sweep = _Sweep(*(t.reshape(-1, *t.shape[-2:]) for t in clouds), *(t.reshape(-1, t.shape[-1]) for t in (rows, log_b)))
-        cooling = min(max(1, cooling), max_iters + 1)
-        f, g, gap = _solve(sweep, target.reshape(-1), spread.reshape(-1), cooling, tol, max_iters)
-        return every(f.view(*rows.shape, 1))[..., 0], g.view(log_b.shape), gap.view(target.shape)
+        """``_annealed``."""
+        return (_opaque if traced() else _annealed)(x, y, log_a, log_b, target, tol, max_iters)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, ...]) -> None:
@@ -155,6 +131,41 @@ class _Solver(torch.autograd.Function):
             return value.expand(info.batch_size, *value.shape) if axis is None else value.movedim(axis, 0)
 
         return _Solver.apply(*map(led, args, in_dims)), (0, 0, 0)  # type: ignore[no-untyped-call]
+
+
+def _annealed(
+    x: Tensor, y: Tensor, log_a: Tensor, log_b: Tensor, target: Tensor, tol: float, max_iters: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """f, g and gap, annealed from the spread of the clouds, on one axis of problems."""
+    spread = _spread(x, y)
+    each = 4.0 * spread / target
+    ratio = float(each.nan_to_num(nan=0.0, posinf=math.inf).amax())  # one wait, for the check and the annealing
+    if ratio == math.inf:
+        if not vouched():
+            raise ValueError(
+                f"eps = {target.min().item():g} is too small: cost / eps overflows {x.dtype} for costs up to {4.0 * spread.max().item():g}"
+            )
+        over = each.isinf()  # the problem of a seed that went wrong, which ends alone
+        target, spread = (t.masked_fill(over, math.nan) for t in (target, spread))
+        ratio = float((4.0 * spread / target).nan_to_num(nan=0.0).amax())
+    cooling = math.ceil(math.log(max(ratio / 4.0, 1.0)) / -math.log(ANNEALING))  # iterations until every eps is the target
+    if _fused(x, y):
+        from wgf import fused
+
+        problem = tuple(t.reshape(-1, *t.shape[target.ndim :]) for t in (costs(x, y), log_a, log_b, target, spread))
+        found = fused.solve(fused.Problems(*problem), ANNEALING, tol, max_iters)
+        f, g, gap = (t.view(like.shape) for t, like in zip(found, (log_a, log_b, target), strict=True))
+        return f, g, gap
+    clouds, rows = (own(x), y), own(log_a[..., None])[..., 0]
+    sweep = _Sweep(*(t.reshape(-1, *t.shape[-2:]) for t in clouds), *(t.reshape(-1, t.shape[-1]) for t in (rows, log_b)))
+    cooling = min(max(1, cooling), max_iters + 1)
+    f, g, gap = _solve(sweep, target.reshape(-1), spread.reshape(-1), cooling, tol, max_iters)
+    return every(f.view(*rows.shape, 1))[..., 0], g.view(log_b.shape), gap.view(target.shape)
+
+
+# the same as an operator, which a compiler leaves as it is
+_opaque = torch.library.custom_op("wgf::sinkhorn", _annealed, mutates_args=())
+_opaque.register_fake(lambda x, y, log_a, log_b, target, *how: tuple(t.new_empty(t.shape) for t in (log_a, log_b, target)))
 
 
 class _Iterate(NamedTuple):

@@ -211,9 +211,21 @@ def unconverged() -> int:
 
 def _barycentre(x: Tensor, y: Tensor, eps: Tensor | float) -> Tensor:
     plan = sinkhorn(x, y, eps)
-    if not torch._C._are_functorch_transforms_active():
+    if traced():
+        plan = plan._replace(g=_counted(plan.g, plan.converged, plan.eps))
+    elif not torch._C._are_functorch_transforms_active():
         _count(plan.converged, plan.eps)
     return plan.barycentre
+
+
+@torch.library.custom_op("wgf::counted", mutates_args=())
+def _counted(g: Tensor, converged: Tensor, eps: Tensor) -> Tensor:
+    """A copy of g, for whose plans ``_count`` is called: an operator, which a compiler leaves as it is, and in its place."""
+    _count(converged, eps)
+    return g.clone()
+
+
+_counted.register_fake(lambda g, converged, eps: torch.empty_like(g))
 
 
 def _count(converged: Tensor, eps: Tensor) -> None:
@@ -240,8 +252,6 @@ def exact(x: Tensor, x_prev: Tensor) -> Tensor:
     **Derivative** its own, in x and x_prev: sigma does not change by a small move.
     **Limits** on the CPU; where two particles have the same nearest one, one assignment after another, O(M^3): M up to a few hundred.
     """
-    if traced():
-        raise RuntimeError("exact looks at numbers: it cannot be compiled")
     found = _Assignment.apply(costs(x.detach(), x_prev.detach()))  # type: ignore[no-untyped-call]
     return x_prev.gather(-2, found[..., None].expand_as(x_prev)) - x
 
@@ -251,13 +261,8 @@ class _Assignment(torch.autograd.Function):
 
     @staticmethod
     def forward(cost: Tensor) -> Tensor:
-        """The nearest ones, or where two have the same nearest one, the assignment."""
-        m = cost.shape[-1]
-        numbers = cost.nan_to_num().cpu().numpy().reshape(-1, m, m)
-        sigma = numbers.argmin(-1)  # no assignment is cheaper, and where nobody is named twice it is one
-        for i in np.flatnonzero((np.sort(sigma) != np.arange(m)).any(-1)):
-            sigma[i] = linear_sum_assignment(numbers[i])[1]
-        return torch.from_numpy(sigma).to(cost.device).reshape(cost.shape[:-1])
+        """``_assigned``."""
+        return (_opaque_assigned if traced() else _assigned)(cost)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
@@ -268,6 +273,21 @@ class _Assignment(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[int], cost: Tensor) -> tuple[Tensor, int]:
         """The mapped axis in front of the others."""
         return _Assignment.apply(cost.movedim(in_dims[0], 0)), 0  # type: ignore[no-untyped-call]
+
+
+def _assigned(cost: Tensor) -> Tensor:
+    """The nearest ones, or where two have the same nearest one, the assignment."""
+    m = cost.shape[-1]
+    numbers = cost.nan_to_num().cpu().numpy().reshape(-1, m, m)
+    sigma = numbers.argmin(-1)  # no assignment is cheaper, and where nobody is named twice it is one
+    for i in np.flatnonzero((np.sort(sigma) != np.arange(m)).any(-1)):
+        sigma[i] = linear_sum_assignment(numbers[i])[1]
+    return torch.from_numpy(sigma).to(cost.device).reshape(cost.shape[:-1])
+
+
+# the same as an operator, which a compiler leaves as it is
+_opaque_assigned = torch.library.custom_op("wgf::assignment", _assigned, mutates_args=())
+_opaque_assigned.register_fake(lambda cost: cost.new_empty(cost.shape[:-1], dtype=torch.int64))
 
 
 @door(x="*b M d", x_prev="*b M d")

@@ -1,6 +1,5 @@
 """Every agent that learns from a replay, and every preset, keeps the same promises; test_onpolicy has those of the others."""
 
-import warnings
 from dataclasses import fields, replace
 from importlib import import_module
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -380,14 +379,12 @@ def test_a_recorded_update_is_the_update(agent, preset, device, recordings):
 
 
 @pytest.mark.parametrize("w2", ["exact", "entropic", "debiased"])
-def test_an_update_that_looks_at_numbers_stays_as_it_is(w2, device):
+def test_an_update_with_a_plan_is_recorded(w2, device, recordings):
     plain, quick = (World(dp_wgf, small(find("dp-wgf", "paper")[1], w2=w2), (3, 4), device) for _ in range(2))
     with trusted():
         plain.update(2)
         update = compiled.update(dp_wgf, quick.cfg, quick.state, compile=True)
-        with pytest.warns(RuntimeWarning, match="not compiled: "):
+        for _ in range(2):
             update(quick.minibatch(), dp_wgf.noise(quick.cfg, A, quick.draw))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # said once
-            update(quick.minibatch(), dp_wgf.noise(quick.cfg, A, quick.draw))
-    assert_equal(quick.tensors(), plain.tensors())
+    torch.testing.assert_close(quick.tensors(), plain.tensors(), rtol=1e-10, atol=1e-12)  # Adam in another order
+    assert len(recordings) == 1

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from copy import deepcopy
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from wgf.agents.training.descent import Adam
 from wgf.agents.training.protocol import Streams
 from wgf.agents.training.rollout import Rollout, Segment
 from wgf.agents.training.schedule import Schedule
+from wgf.compiler import available
 from wgf.kernels import RBF, median_full, median_svgd, median_svpg
 from wgf.mlp import MLP
 from wgf.policies.diagonal import DiagonalPolicy
@@ -305,6 +307,18 @@ def test_a_memory_knows_how_many_steps_of_the_networks_an_update_takes(agent, pr
     compiled.update(agent, run.cfg, run.state, compile=True, whole=False)(segment, noise)
     # epochs of ceil(40 / 24) minibatches; or 3 steps of the critics, and the gradient of 12 times in parts of 5
     assert Counting.taken == run.memory.pieces == (2 * 2 if agent in (ppo, trpo, wnpg) else 3 + 3)
+
+
+@pytest.mark.skipif(not available(), reason="needs a C++ compiler")
+def test_steps_with_a_penalty_are_compiled():
+    """Sinkhorn's plan is an operator of the machine code, and what follows it can be joined to Adam's loops."""
+    cfg = small(wnpg.PRESETS["bgpg"])
+    plain, quick = World(wnpg, cfg, (3, 4)), World(wnpg, cfg, (3, 4))
+    with trusted(), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="not compiled")
+        plain.update()
+        compiled.update(wnpg, cfg, quick.state, compile=True, whole=False)(quick.segment(), wnpg.noise(cfg, A, quick.draw))
+    torch.testing.assert_close(quick.theta, plain.theta, rtol=1e-8, atol=1e-8)
 
 
 def test_the_gradient_and_the_advantages_are_the_same_in_parts(monkeypatch):

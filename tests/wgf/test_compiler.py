@@ -11,7 +11,10 @@ import torch
 from wgf import kernels, svgd, transport
 from wgf.agents.training.descent import gradients
 from wgf.compiler import available, machine_code, tanh
+from wgf.door import trusted
 from wgf.mlp import MLP
+
+needs_a_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
 
 
 @pytest.mark.parametrize(("program", "there"), [(sys.executable, True), ("/nowhere/g++", False)])
@@ -36,11 +39,46 @@ def test_a_recording_holds_for_other_numbers_and_for_what_it_changes(recordings)
     torch.testing.assert_close(other, held)
 
 
-@pytest.mark.parametrize("w2", [transport.exact, transport.entropic, transport.debiased])
-def test_what_looks_at_numbers_is_refused(recordings, w2):
-    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    with pytest.warns(RuntimeWarning, match="^not compiled: "):
-        assert machine_code(w2, x, 2.0 * x) is None
+def test_what_looks_at_numbers_is_refused(recordings):
+    with pytest.warns(RuntimeWarning, match="^not compiled: .*trying to get value out of a tracing tensor"):
+        assert machine_code(lambda x: x if x.sum() > 0.0 else -x, torch.ones(3)) is None
+
+
+PLANS = {
+    "exact": (transport.exact, "assignment"),
+    "entropic": (transport.entropic, "sinkhorn"),
+    "debiased": (transport.debiased, "sinkhorn"),
+    "cost": (lambda x, y: transport.entropic_cost(x, y, 0.5), "sinkhorn"),
+    "slope": (lambda x, y: torch.func.grad(lambda x: transport.entropic_cost(x, y, 0.5).sum())(x), "sinkhorn"),
+}
+
+
+@pytest.mark.parametrize(("function", "operator"), PLANS.values(), ids=PLANS)
+def test_a_plan_is_an_operator_of_the_recording_and_the_plan_of_other_numbers(recordings, function, operator):
+    """Bit by bit, also of a stack of problems that need different numbers of iterations."""
+    x, y, a, b = (torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(k)) for k in range(4))
+    quick = machine_code(lambda x, y: function(x, y), x, y)
+    assert f"wgf.{operator}.default" in {str(node.target) for node in recordings[0].graph.nodes}
+    spread = torch.tensor([0.1, 1.0, 3.0, 10.0])[:, None, None]
+    assert torch.equal(quick(spread * a, b), function(spread * a, b))
+
+
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=needs_a_compiler)])
+def test_recorded_plans_that_stop_short_are_counted_at_each_call(real, request, monkeypatch):
+    if not real:
+        request.getfixturevalue("recordings")
+    x, y = (torch.randn(3, 40, 2, generator=torch.Generator().manual_seed(k)) for k in range(2))
+    with trusted():
+        before = transport.unconverged()
+        expected = transport.debiased(x, y, 1e-6), transport.exact(x, y)
+        short = transport.unconverged() - before
+        quick = machine_code(lambda x, y: (transport.debiased(x, y, 1e-6), transport.exact(x, y)), x, y)
+        assert transport.unconverged() == before + 2 * short  # recording runs it once
+        for n in (3, 4):
+            found = quick(x, y)
+            assert transport.unconverged() == before + n * short
+    assert short > 0
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_step_down_a_gradient_is_recorded_with_its_parameters(recordings):
@@ -93,7 +131,7 @@ def test_recorded_tanh_has_the_slope_of_tanh_also_in_place(dtype, recordings):
     assert left.issubset(targets) if dtype == torch.float64 else not left & targets
 
 
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+@needs_a_compiler
 def test_what_was_compiled_once_is_found_again(monkeypatch):
     """By another function of the same operators and numbers, of which one is new; not for another processor or number of threads."""
     from torch._dynamo.utils import counters
@@ -108,7 +146,7 @@ def test_what_was_compiled_once_is_found_again(monkeypatch):
         torch.testing.assert_close(quick(2.0 * x), torch.expm1(4.0 * x.mT @ x) + new)
 
 
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+@needs_a_compiler
 def test_machine_code_is_the_function(caplog, monkeypatch):
     net = MLP((3, 6, 5, 1), "layernorm")
     theta = net.init((2,), [torch.Generator().manual_seed(k) for k in range(2)])
