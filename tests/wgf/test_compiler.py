@@ -68,17 +68,21 @@ def test_recorded_plans_that_stop_short_are_counted_at_each_call(real, request, 
     if not real:
         request.getfixturevalue("recordings")
     x, y = (torch.randn(3, 40, 2, generator=torch.Generator().manual_seed(k)) for k in range(2))
+
+    def function(x, y):
+        return transport.debiased(x, y, 1e-6), transport.debiased(x, y, 1.0), transport.exact(x, y)
+
     with trusted():
         before = transport.unconverged()
-        expected = transport.debiased(x, y, 1e-6), transport.exact(x, y)
+        expected = function(x, y)
         short = transport.unconverged() - before
-        quick = machine_code(lambda x, y: (transport.debiased(x, y, 1e-6), transport.exact(x, y)), x, y)
+        quick = machine_code(function, x, y)
         assert transport.unconverged() == before + 2 * short  # recording runs it once
         for n in (3, 4):
             found = quick(x, y)
             assert transport.unconverged() == before + n * short
     assert short > 0
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found[1:], expected[1:])
 
 
 def test_a_step_down_a_gradient_is_recorded_with_its_parameters(recordings):
