@@ -24,6 +24,9 @@ def main() -> None:
         "gaussian": on_segments("wnpg", "paper", compile=True, metric="gaussian"),
         "kernel": on_segments("wnpg", "paper", compile=True),
         "kernel, renewed every fourth step": on_segments("wnpg", "paper", compile=True, renew=4),
+        "penalty": on_segments("wnpg", "bgpg", compile=True),
+        "kernel and penalty": on_segments("wnpg", "bg-wnpg", compile=True),
+        "kernel and penalty, not compiled": on_segments("wnpg", "bg-wnpg", compile=False),
     }
     times = timed(cases, 1, args.rounds)
     text = "Medians of the rounds; ratios: median over rounds [middle half].\n\n"
