@@ -23,7 +23,7 @@ from wgf.runs.trainer.evaluations import Plan, best, choices, gather, planned, s
 from wgf.runs.trainer.figures import caption, figure, returns
 from wgf.runs.trainer.statistics import COVERAGE, TESTS
 
-__all__ = ["METHODS", "TASKS", "Learnt", "Method", "Options", "main", "rows", "train"]
+__all__ = ["METHODS", "TASKS", "Learnt", "Method", "Options", "draw", "main", "rows", "train"]
 
 TASKS = {  # the paper's final return of each method, mean over 5 seeds
     "Walker2d": (516.47, 529.60, 652.53, 683.38, 739.51),
@@ -115,6 +115,18 @@ def rows(found: dict[str, dict[str, Curves]], lrs: dict[Key, float]) -> list[tab
     return lines
 
 
+def draw(found: dict[str, dict[str, Curves]], seeds: int, path: Path) -> None:
+    """Draws a panel per task, three in a row: the IQM of each method's returns and its 95 % bootstrap band over seeds."""
+    columns = min(len(found), 3)
+    with figure(path, -(-len(found) // columns), columns, caption(seeds)) as axes:
+        for axis, (task, curves) in zip(axes.flat, found.items(), strict=False):
+            for method, c in curves.items():
+                returns(axis, c.steps, c.evals, METHODS[method].title)
+            axis.set(title=f"{task}-v5", xlabel="environment steps per seed", ylabel="evaluation return")
+        for axis in axes.flat[len(found) :]:
+            axis.set_axis_off()
+
+
 def train(options: Options, say: Callable[[str], None]) -> tuple[int, Learnt | None]:
     """Trains what is missing, first to choose step sizes; returns an exit code and, where it is 0, what was learnt."""
     keys = [(task, method) for task in options.tasks for method in options.methods]
@@ -144,10 +156,6 @@ def main(options: Options, say: Callable[[str], None]) -> int:
     )
     trials = [(plan, learnt.tried[key][lr]) for key, mine in learnt.early.items() for lr, plan in mine.items()]
     write_rows(folder / "evaluations.csv", [*trials, *zip(learnt.plans.values(), learnt.curves.values(), strict=True)], options.known)
-    with figure(folder / "figure2.png", columns=len(found), note=caption(options.seeds)) as axes:
-        for axis, (task, curves) in zip(axes[0], found.items(), strict=True):
-            for method, c in curves.items():
-                returns(axis, c.steps, c.evals, METHODS[method].title)
-            axis.set(title=f"{task}-v5", xlabel="environment steps per seed", ylabel="evaluation return")
+    draw(found, options.seeds, folder / "figure2.png")
     say(f"table: {folder / 'figure2.md'} .csv .txt\nrows: {folder / 'evaluations.csv'}\nfigure: {folder / 'figure2.png'} .pdf")
     return 0

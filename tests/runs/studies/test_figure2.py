@@ -1,6 +1,7 @@
 """The recipe of Figure 2 and Table 1: what each method is, what the table says of finished runs, and a tiny one from beginning to end."""
 
 import csv
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import numpy as np
@@ -12,6 +13,7 @@ from wgf.runs.studies import figure2
 from wgf.runs.studies.figure2 import METHODS, TASKS, Options, rows
 from wgf.runs.studies.main import run
 from wgf.runs.trainer.compare import Curves
+from wgf.runs.trainer.figures import figure
 
 
 def test_each_method_is_what_its_name_says():
@@ -63,6 +65,23 @@ def test_mistakes_are_named(args, words, capsys, tmp_path):
     assert run("figure2", [*args, "--out", str(tmp_path)], "figure2") == 2
     assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("tasks", "panels"), [(2, (1, 2)), (4, (2, 3))])
+def test_a_figure_has_three_panels_in_a_row_and_none_without_a_task(tmp_path, monkeypatch, tasks, panels):
+    seen = []
+
+    @contextmanager
+    def looked_at(*args):
+        with figure(*args) as axes:
+            yield axes
+            shown = [a for a in axes.flat if a.axison]
+            seen.extend([axes.shape, [a.get_title() for a in shown], [len(a.get_lines()) > 0 for a in shown]])
+
+    monkeypatch.setattr(figure2, "figure", looked_at)
+    curves = {"ppo": Curves("any", np.array([1.0, 2.0]), np.ones((2, 2)), [], 1.0)}
+    figure2.draw(dict.fromkeys(list(TASKS)[:tasks], curves), 2, tmp_path / "figure2.png")
+    assert seen == [panels, [f"{task}-v5" for task in list(TASKS)[:tasks]], [True] * tasks]
 
 
 def test_a_tiny_one_writes_table_choices_rows_and_figure(tmp_path, monkeypatch):
