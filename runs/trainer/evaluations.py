@@ -1,6 +1,7 @@
 """Evaluations of finished runs as rows of a CSV file: a study writes one, and a later one takes for known what it finds there."""
 
 import csv
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,7 @@ def choices(tried: Mapping[Any, Mapping[float, Curves]]) -> list[Sequence[str]]:
     ]
 
 
-Looks = dict[float, float]  # step -> return
+Looks = dict[float, float]  # step -> return; nan, and no more steps, where the seed diverged
 Stored = dict[tuple[str, str, int], tuple[str, Looks]]  # environment, label, seed -> settings, looks
 
 
@@ -88,21 +89,26 @@ def _together(job: Job, rest: Job, stored: Stored) -> Curves:
         return trained
     looks = {seed: stored[job.env, job.label, seed][1] for seed in job.seeds if seed not in rest.seeds}
     if trained:
-        looks |= _looks(rest.seeds, trained)
-    each = [looks[seed] for seed in job.seeds]
-    longest = max((list(mine) for mine in each), key=len)
-    diverged = {row: len(mine) for row, mine in enumerate(each) if max(mine) < job.schedule.steps}
-    if any(list(mine) != longest[: diverged.get(row)] for row, mine in enumerate(each)):
+        looks |= _looks(replace(job, seeds=rest.seeds), trained)
+    own = [{step: value for step, value in looks[seed].items() if not math.isnan(value)} for seed in job.seeds]
+    longest = max((list(mine) for mine in own), key=len)
+    diverged = {row: len(mine) for row, mine in enumerate(own) if len(mine) < len(looks[job.seeds[row]])}
+    if any(not mine or list(mine) != longest[: diverged.get(row)] for row, mine in enumerate(own)):
         raise ValueError(f"the seeds of {job.label} were not looked at after the same steps; leave --known out")
-    evals = np.stack([padded(np.array(list(mine.values())), len(longest)) for mine in each])
+    evals = np.stack([padded(np.array(list(mine.values())), len(longest)) for mine in own])
     return Curves(job.label, np.array(longest), evals, [], float("nan"), diverged=diverged)
 
 
-def _looks(seeds: Sequence[int], c: Curves) -> dict[int, Looks]:
-    """Returns each seed's own evaluations, by step."""
-    own = [c.diverged.get(row, len(c.steps)) for row in range(len(seeds))]
-    steps, evals = c.steps.tolist(), c.evals.tolist()
-    return {seed: dict(zip(steps[:n], mine[:n], strict=True)) for seed, n, mine in zip(seeds, own, evals, strict=True)}
+def _looks(job: Job, c: Curves) -> dict[int, Looks]:
+    """Returns each seed's own evaluations, by step; of one that diverged nan at the next."""
+    found: dict[int, Looks] = {}
+    steps = [*c.steps.tolist(), float(job.schedule.steps)]
+    for row, (seed, evals) in enumerate(zip(job.seeds, c.evals.tolist(), strict=True)):
+        n = c.diverged.get(row, len(evals))
+        found[seed] = dict(zip(steps[:n], evals[:n], strict=True))
+        if row in c.diverged:
+            found[seed][steps[n]] = math.nan
+    return found
 
 
 def read_rows(path: Path) -> Stored:
@@ -113,7 +119,8 @@ def read_rows(path: Path) -> Stored:
         for row in rows:
             settings, looks = found.setdefault((row["environment"], row["label"], int(row["seed"])), (row["settings"], {}))
             step, value = float(row["step"]), float(row["return"])
-            if settings != row["settings"] or step in looks or not np.isfinite((step, value)).all():
+            ended = any(map(math.isnan, looks.values()))
+            if settings != row["settings"] or step in looks or ended or not math.isfinite(step) or math.isinf(value):
                 raise ValueError
             looks[step] = value
     except OSError as error:
@@ -129,7 +136,7 @@ def write_rows(path: Path, found: Iterable[tuple[Plan, Curves]], known: Path | N
     """Writes every evaluation of every seed, those of a file that were not asked for as well: it may be the same file."""
     rows = read_rows(known) if known else {}
     for (job, settings), c in found:
-        for seed, looks in _looks(job.seeds, c).items():
+        for seed, looks in _looks(job, c).items():
             rows[job.env, job.label, seed] = settings, looks
     lines = (
         (env, label, settings, seed, int(step), f"{value:.9g}")

@@ -72,11 +72,12 @@ def test_the_setting_with_the_best_mean_over_training_is_chosen():
 
 
 def test_a_seed_that_diverged_has_the_rows_that_it_was_looked_at_for(tmp_path, monkeypatch):
-    """By what was trained, and again by its file; rows of a seed that end before the training does are those of one that diverged."""
+    """By what was trained, and again by its file, which has nan at the next look."""
     mine, file = plans(tmp_path, 2)["one"], tmp_path / "evaluations.csv"
     c = Curves("one", np.array([20.0, 40.0]), np.array([[1.0, 1.0], [2.0, 3.0]]), [], 1.0, diverged={0: 1})
     write_rows(file, [(mine, c)])
-    assert {seed: looks for (_, _, seed), (_, looks) in read_rows(file).items()} == {0: {20.0: 1.0}, 1: {20.0: 2.0, 40.0: 3.0}}
+    rows = {seed: list(looks.items()) for (_, _, seed), (_, looks) in read_rows(file).items()}
+    assert (str(rows[0]), rows[1]) == ("[(20.0, 1.0), (40.0, nan)]", [(20.0, 2.0), (40.0, 3.0)])
     code, found = gather({"one": mine}, file, print)
     assert (code, found["one"].evals.tolist(), dict(found["one"].diverged)) == (0, c.evals.tolist(), {0: 1})
     seen = []
@@ -85,6 +86,15 @@ def test_a_seed_that_diverged_has_the_rows_that_it_was_looked_at_for(tmp_path, m
     code, found = gather({"one": plans(tmp_path, 4)["one"]}, file, print)
     assert (found["one"].evals[:, -1].tolist(), dict(found["one"].diverged)) == ([1.0, 3.0, 11.0, 13.0], {0: 1, 2: 1})
     assert seen == [True]
+    both = c._replace(steps=c.steps[:1], evals=c.evals[:, :1], diverged={0: 1, 1: 1})
+    write_rows(file, [(mine, both)])
+    found = gather({"one": mine}, file, print)[1]["one"]
+    assert (found.steps.tolist(), found.evals.tolist(), dict(found.diverged)) == ([20.0], [[1.0], [2.0]], {0: 1, 1: 1})
+    write_rows(file, [(mine, both._replace(diverged={}))])  # stopped, as its rows of one length are
+    assert dict(gather({"one": mine}, file, print)[1]["one"].diverged) == {}
+    file.write_text(",".join(HEAD) + f'\nPendulum-v1,one,"{mine.settings}",0,20,nan\nPendulum-v1,one,"{mine.settings}",1,20,1')
+    with pytest.raises(ValueError, match="the seeds of one were not looked at after the same steps"):
+        gather({"one": mine}, file, print)
 
 
 def test_a_sweep_is_what_is_gathered_by_name_and_setting(tmp_path):
@@ -113,11 +123,13 @@ def test_what_a_file_has_with_other_settings_is_refused(tmp_path):
         "agent,seed,step,return\nsac,0,1,2\n",
         "{row}\n{row}",
         "{row}\nP,one,other,0,30,1.0",
-        "P,one,s,0,20,nan",
+        "P,one,s,0,20,inf",
+        "P,one,s,0,nan,1.0",
+        "P,one,s,0,20,nan\nP,one,s,0,40,1.0",
         "P,one,s,zero,20,1.0",
         "P,one",
     ],
-    ids=["empty", "another file", "a step twice", "two settings", "nan", "no seed", "short"],
+    ids=["empty", "another file", "a step twice", "two settings", "infinite", "no step", "after it diverged", "no seed", "short"],
 )
 def test_a_file_of_anything_else_is_one_line(tmp_path, text):
     (file := tmp_path / "rows.csv").write_text(f"{','.join(HEAD)}\n{text.format(row='P,one,s,0,20,1.0')}\n" if text[:1] in "{P" else text)
