@@ -211,9 +211,11 @@ def unconverged() -> int:
 
 def _barycentre(x: Tensor, y: Tensor, eps: Tensor | float) -> Tensor:
     plan = sinkhorn(x, y, eps)
+    if torch._C._are_functorch_transforms_active():
+        return plan.barycentre
     if traced():
         plan = plan._replace(g=_counted(plan.g, plan.converged, plan.eps))
-    elif not torch._C._are_functorch_transforms_active():
+    else:
         _count(plan.converged, plan.eps)
     return plan.barycentre
 

@@ -89,7 +89,7 @@ def _together(job: Job, rest: Job, stored: Stored) -> Curves:
         return trained
     looks = {seed: stored[job.env, job.label, seed][1] for seed in job.seeds if seed not in rest.seeds}
     if trained:
-        looks |= _looks(replace(job, seeds=rest.seeds), trained)
+        looks |= _looks(rest.seeds, trained)
     own = [{step: value for step, value in looks[seed].items() if not math.isnan(value)} for seed in job.seeds]
     longest = max((list(mine) for mine in own), key=len)
     diverged = {row: len(mine) for row, mine in enumerate(own) if len(mine) < len(looks[job.seeds[row]])}
@@ -99,11 +99,11 @@ def _together(job: Job, rest: Job, stored: Stored) -> Curves:
     return Curves(job.label, np.array(longest), evals, [], float("nan"), diverged=diverged)
 
 
-def _looks(job: Job, c: Curves) -> dict[int, Looks]:
-    """Returns each seed's own evaluations, by step; of one that diverged nan at the next."""
+def _looks(seeds: Sequence[int], c: Curves) -> dict[int, Looks]:
+    """Returns each seed's own evaluations, by step; of one that diverged nan at the next, or a step after the last of all."""
     found: dict[int, Looks] = {}
-    steps = [*c.steps.tolist(), float(job.schedule.steps)]
-    for row, (seed, evals) in enumerate(zip(job.seeds, c.evals.tolist(), strict=True)):
+    steps = [*c.steps.tolist(), float(c.steps[-1]) + 1.0]
+    for row, (seed, evals) in enumerate(zip(seeds, c.evals.tolist(), strict=True)):
         n = c.diverged.get(row, len(evals))
         found[seed] = dict(zip(steps[:n], evals[:n], strict=True))
         if row in c.diverged:
@@ -136,7 +136,7 @@ def write_rows(path: Path, found: Iterable[tuple[Plan, Curves]], known: Path | N
     """Writes every evaluation of every seed, those of a file that were not asked for as well: it may be the same file."""
     rows = read_rows(known) if known else {}
     for (job, settings), c in found:
-        for seed, looks in _looks(job, c).items():
+        for seed, looks in _looks(job.seeds, c).items():
             rows[job.env, job.label, seed] = settings, looks
     lines = (
         (env, label, settings, seed, int(step), f"{value:.9g}")

@@ -63,6 +63,13 @@ def test_a_plan_is_an_operator_of_the_recording_and_the_plan_of_other_numbers(re
     assert torch.equal(quick(spread * a, b), function(spread * a, b))
 
 
+def test_a_velocity_by_a_plan_is_recorded_inside_a_transform_and_not_counted_there(recordings):
+    x, y, a, b = (torch.randn(3, 6, 2, generator=torch.Generator().manual_seed(k)) for k in range(4))
+    quick = machine_code(lambda x, y: torch.func.vmap(transport.debiased)(x, y), x, y)
+    assert "wgf.counted.default" not in {str(node.target) for node in recordings[0].graph.nodes}
+    torch.testing.assert_close(quick(a, b), transport.debiased(a, b))
+
+
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=needs_a_compiler)])
 def test_recorded_plans_that_stop_short_are_counted_at_each_call(real, request, monkeypatch):
     if not real:

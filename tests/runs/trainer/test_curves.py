@@ -108,6 +108,11 @@ def test_of_a_seed_that_diverged_the_last_return_stands_for_the_rest(contest):
     assert (alone.steps.tolist(), alone.evals.tolist(), alone.seconds.tolist(), dict(alone.diverged)) == ([30.0], [[5.0]], [15.0], {0: 1})
 
 
+def test_looks_that_a_seed_has_not_are_its_last():
+    assert compare.padded(np.array([1.0, 5.0]), 4).tolist() == [1.0, 5.0, 5.0, 5.0]
+    assert compare.padded(np.array([1.0, 5.0]), 2).tolist() == [1.0, 5.0]
+
+
 def test_one_that_diverged_was_looked_at_when_the_others_were(contest):
     folders = [compare.plan("ddpg", contest[0], SCHEDULE, contest[1]).folder(seed) for seed in (0, 1)]
     for result in ({"status": "failed", "diverged": True}, {"status": "finished"}):

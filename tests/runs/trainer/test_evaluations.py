@@ -90,6 +90,10 @@ def test_a_seed_that_diverged_has_the_rows_that_it_was_looked_at_for(tmp_path, m
     write_rows(file, [(mine, both)])
     found = gather({"one": mine}, file, print)[1]["one"]
     assert (found.steps.tolist(), found.evals.tolist(), dict(found.diverged)) == ([20.0], [[1.0], [2.0]], {0: 1, 1: 1})
+    late = c._replace(evals=np.array([[1.0, 4.0], [2.0, 3.0]]), diverged={0: 2})  # its last policy was not finite
+    write_rows(file, [(mine, late)])
+    found = gather({"one": mine}, file, print)[1]["one"]
+    assert (found.evals.tolist(), dict(found.diverged)) == (late.evals.tolist(), {0: 2})
     write_rows(file, [(mine, both._replace(diverged={}))])  # stopped, as its rows of one length are
     assert dict(gather({"one": mine}, file, print)[1]["one"].diverged) == {}
     file.write_text(",".join(HEAD) + f'\nPendulum-v1,one,"{mine.settings}",0,20,nan\nPendulum-v1,one,"{mine.settings}",1,20,1')
